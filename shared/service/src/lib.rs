@@ -1,0 +1,1 @@
+//! What every daemon's main needs: configuration, telemetry, admin HTTP, signals, systemd.

@@ -1,0 +1,1 @@
+//! End-to-end tests with clients that this project did not write.
