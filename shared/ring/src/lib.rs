@@ -1,1 +1,32 @@
-//! One thread per core, each with its own io_uring: sockets, files, timers and the mesh between cores.
+//! One thread per core, each with its own ring: the loop that every daemon stands on.
+//!
+//! ```text
+//!            App: a daemon's own logic, per core
+//!             │ callbacks                ▲
+//!             ▼ Cx: send, arm, hand over │
+//!   ┌──────────────── Core ──────────────────┐   Port   ┌─ other cores ─┐
+//!   │ connections · timers · files · turn()  │◄────────►│               │
+//!   └───────────────────┬────────────────────┘          └───────────────┘
+//!                 Driver │ operations, completions
+//!             ┌──────────┴─────────┐
+//!           Uring                 Sim
+//!        (a kernel)      (a seed, virtual time)
+//! ```
+//!
+//! - [`core`]: connections, timers, files and the turn that drives them.
+//! - [`driver`]: the seam; [`uring`] and [`sim`] stand behind it.
+//! - [`mesh`]: queues between cores.
+//! - [`disk`], [`buf`]: files at start-up, and memory for files.
+//! - [`wheel`], [`slot`], [`time`], [`caps`]: the parts.
+
+pub mod buf;
+pub mod caps;
+pub mod core;
+pub mod disk;
+pub mod driver;
+pub mod mesh;
+mod outbox;
+pub mod slot;
+pub mod time;
+pub mod uring;
+pub mod wheel;

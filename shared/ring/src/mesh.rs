@@ -1,0 +1,337 @@
+//! The mesh: bounded queues between each pair of cores, and the protocol that wakes a sleeping
+//! one. A queue costs a few nanoseconds, a wake a system call; so a consumer says when it goes to
+//! sleep, and a producer wakes it only then.
+//!
+//! ```text
+//!   producer                      consumer
+//!   push                          sleeping = true
+//!   fence                         fence
+//!   sleeping? ── yes ── notify    queues empty? ── no ── sleeping = false, go on
+//!             └─ no ── done                     └─ yes ─ sleep
+//! ```
+//!
+//! Both fences are sequentially consistent: at least one side sees what the other wrote, so no
+//! message is left behind with its consumer asleep.
+//!
+//! A message that finds its queue full waits on the sender's side ([`Port::backlog`] tells how
+//! many do), is tried again every turn, and keeps its place in the order. Whoever feeds a mesh
+//! from outside stops while there is a backlog.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering, fence};
+
+use rtrb::{Consumer, Producer, RingBuffer};
+use rustix::event::{EventfdFlags, eventfd};
+
+/// What other threads know of a core: how to wake it, and where its ring is.
+#[derive(Clone, Debug)]
+pub struct Remote(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    sleeping: AtomicBool,
+    notified: AtomicBool,
+    /// `None` in a simulation, which looks at `notified` instead.
+    event: Option<OwnedFd>,
+    /// The ring's descriptor, or -1 before there is one; in a simulation the core's number.
+    ring: AtomicI32,
+}
+
+impl Remote {
+    /// For a core that sleeps in the kernel.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn host() -> io::Result<Remote> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Remote::new(Some(event)))
+    }
+
+    /// For a simulated core.
+    pub fn sim() -> Remote {
+        Remote::new(None)
+    }
+
+    fn new(event: Option<OwnedFd>) -> Remote {
+        Remote(Arc::new(Inner {
+            sleeping: AtomicBool::new(false),
+            notified: AtomicBool::new(false),
+            event,
+            ring: AtomicI32::new(-1),
+        }))
+    }
+
+    /// Wakes the core if it sleeps. Call it after whatever it shall find was put in its place.
+    pub fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.0.sleeping.load(Ordering::Relaxed) && self.0.sleeping.swap(false, Ordering::AcqRel)
+        {
+            self.notify();
+        }
+    }
+
+    /// Wakes the core whether it said that it sleeps or not.
+    pub fn notify(&self) {
+        self.0.notified.store(true, Ordering::Release);
+        if let Some(event) = &self.0.event {
+            // A full counter (EAGAIN) means that a wake is pending already.
+            let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Announces that the core is about to sleep. It must look at its queues once more before
+    /// it does.
+    pub(crate) fn announce_sleep(&self) {
+        self.0.sleeping.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    pub(crate) fn announce_awake(&self) {
+        self.0.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes note of a wake: the next one notifies again.
+    pub(crate) fn acknowledge(&self) -> bool {
+        self.0.notified.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn event(&self) -> Option<BorrowedFd<'_>> {
+        self.0.event.as_ref().map(AsFd::as_fd)
+    }
+
+    pub(crate) fn set_ring(&self, ring: RawFd) {
+        self.0.ring.store(ring, Ordering::Release);
+    }
+
+    /// The core's ring, once it has one.
+    pub(crate) fn ring(&self) -> Option<RawFd> {
+        Some(self.0.ring.load(Ordering::Acquire)).filter(|&fd| fd >= 0)
+    }
+}
+
+struct Outlet<M> {
+    queue: Producer<M>,
+    waiting: VecDeque<M>,
+    remote: Remote,
+    pushed: bool,
+}
+
+/// One core's end of the mesh, or that of a thread which only sends.
+pub struct Port<M> {
+    me: usize,
+    outlets: Vec<Option<Outlet<M>>>,
+    inlets: Vec<Consumer<M>>,
+    /// Messages to the core itself.
+    own: VecDeque<M>,
+    /// Where draining goes on, so that no inlet starves the others.
+    next: usize,
+}
+
+/// Connects cores, each given by its remote, and `outsiders` further threads that only send,
+/// with queues of `capacity` messages. Returns the cores' ports, then the outsiders'.
+pub fn mesh<M>(remotes: &[Remote], outsiders: usize, capacity: usize) -> Vec<Port<M>> {
+    assert!(!remotes.is_empty(), "a mesh has cores");
+    assert!(capacity > 0, "a queue holds something");
+    let mut ports: Vec<Port<M>> = (0..remotes.len() + outsiders)
+        .map(|me| Port {
+            me,
+            outlets: Vec::new(),
+            inlets: Vec::new(),
+            own: VecDeque::new(),
+            next: 0,
+        })
+        .collect();
+    for from in 0..ports.len() {
+        for (to, remote) in remotes.iter().enumerate() {
+            if from == to {
+                ports[from].outlets.push(None);
+                continue;
+            }
+            let (queue, inlet) = RingBuffer::new(capacity);
+            ports[to].inlets.push(inlet);
+            ports[from].outlets.push(Some(Outlet {
+                queue,
+                waiting: VecDeque::new(),
+                remote: remote.clone(),
+                pushed: false,
+            }));
+        }
+    }
+    ports
+}
+
+impl<M> Port<M> {
+    /// This port's own number; a core's messages to it come back to itself.
+    pub fn me(&self) -> usize {
+        self.me
+    }
+
+    /// The number of cores.
+    pub fn cores(&self) -> usize {
+        self.outlets.len()
+    }
+
+    /// The remote of another core.
+    pub fn remote(&self, core: usize) -> Option<&Remote> {
+        self.outlets[core].as_ref().map(|outlet| &outlet.remote)
+    }
+
+    /// Sends a message to a core. It is seen there after [`Port::flush`].
+    pub fn send(&mut self, to: usize, message: M) {
+        let Some(outlet) = &mut self.outlets[to] else {
+            self.own.push_back(message);
+            return;
+        };
+        outlet.pushed = true;
+        if outlet.waiting.is_empty() {
+            if let Err(rtrb::PushError::Full(message)) = outlet.queue.push(message) {
+                outlet.waiting.push_back(message);
+            }
+        } else {
+            outlet.waiting.push_back(message);
+        }
+    }
+
+    /// Messages that found their queue full and wait here.
+    pub fn backlog(&self) -> usize {
+        self.outlets.iter().flatten().map(|outlet| outlet.waiting.len()).sum()
+    }
+
+    /// Moves what waits into the queues as far as there is room, and wakes the cores that were
+    /// sent something.
+    pub fn flush(&mut self) {
+        for outlet in self.outlets.iter_mut().flatten() {
+            while let Some(message) = outlet.waiting.pop_front() {
+                if let Err(rtrb::PushError::Full(message)) = outlet.queue.push(message) {
+                    outlet.waiting.push_front(message);
+                    break;
+                }
+                outlet.pushed = true;
+            }
+            if std::mem::take(&mut outlet.pushed) {
+                outlet.remote.wake();
+            }
+        }
+    }
+
+    /// The next message that has arrived.
+    pub fn receive(&mut self) -> Option<M> {
+        if let Some(message) = self.own.pop_front() {
+            return Some(message);
+        }
+        let inlets = self.inlets.len();
+        for _ in 0..inlets {
+            let inlet = &mut self.inlets[self.next];
+            self.next = (self.next + 1) % inlets;
+            if let Ok(message) = inlet.pop() {
+                return Some(message);
+            }
+        }
+        None
+    }
+
+    /// Whether nothing has arrived.
+    pub fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.inlets.iter().all(Consumer::is_empty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_keep_their_order_past_a_full_queue() {
+        let remotes = [Remote::sim(), Remote::sim()];
+        let mut ports = mesh::<u32>(&remotes, 0, 4);
+        let mut receiver = ports.pop().unwrap();
+        let mut sender = ports.pop().unwrap();
+        for n in 0..10 {
+            sender.send(1, n);
+        }
+        assert_eq!(sender.backlog(), 6);
+        let mut got = Vec::new();
+        for _ in 0..4 {
+            sender.flush();
+            while let Some(n) = receiver.receive() {
+                got.push(n);
+            }
+        }
+        assert_eq!(got, (0..10).collect::<Vec<_>>());
+        assert_eq!(sender.backlog(), 0);
+    }
+
+    #[test]
+    fn only_a_core_that_said_it_sleeps_is_notified() {
+        let remotes = [Remote::sim(), Remote::sim()];
+        let mut ports = mesh::<u32>(&remotes, 1, 4);
+        assert_eq!(ports.len(), 3);
+        let mut outsider = ports.pop().unwrap();
+        outsider.send(0, 1);
+        outsider.flush();
+        assert!(!remotes[0].acknowledge());
+        remotes[0].announce_sleep();
+        outsider.send(0, 2);
+        outsider.flush();
+        assert!(remotes[0].acknowledge());
+        assert!(!remotes[1].acknowledge());
+        assert_eq!(
+            (ports[0].receive(), ports[0].receive(), ports[0].receive()),
+            (Some(1), Some(2), None)
+        );
+    }
+
+    #[test]
+    fn a_message_to_oneself_comes_back() {
+        let remotes = [Remote::sim()];
+        let mut port = mesh::<u32>(&remotes, 0, 1).pop().unwrap();
+        port.send(0, 7);
+        assert!(!port.is_empty());
+        assert_eq!(port.receive(), Some(7));
+    }
+
+    #[test]
+    fn every_message_arrives_with_both_sides_on_threads_of_their_own() {
+        let remotes = [Remote::host().unwrap(), Remote::host().unwrap()];
+        let mut ports = mesh::<u64>(&remotes, 0, 16);
+        let mut receiver = ports.pop().unwrap();
+        let mut sender = ports.pop().unwrap();
+        const MESSAGES: u64 = 100_000;
+        let remote = remotes[1].clone();
+        let consumer = std::thread::spawn(move || {
+            let mut expected = 0;
+            while expected < MESSAGES {
+                while let Some(n) = receiver.receive() {
+                    assert_eq!(n, expected);
+                    expected += 1;
+                }
+                remote.announce_sleep();
+                if receiver.is_empty() && expected < MESSAGES {
+                    let event = remote.event().unwrap();
+                    let mut fds =
+                        [rustix::event::PollFd::new(&event, rustix::event::PollFlags::IN)];
+                    let limit = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
+                    assert_eq!(
+                        rustix::event::poll(&mut fds, Some(&limit)).unwrap(),
+                        1,
+                        "lost wake"
+                    );
+                    let _ = rustix::io::read(event, &mut [0u8; 8]);
+                }
+                remote.announce_awake();
+            }
+        });
+        for n in 0..MESSAGES {
+            sender.send(1, n);
+            sender.flush();
+        }
+        while sender.backlog() > 0 {
+            sender.flush();
+            std::thread::yield_now();
+        }
+        consumer.join().unwrap();
+    }
+}
