@@ -70,11 +70,6 @@ impl IoBuf {
         assert!(len <= self.capacity(), "length {len} past the capacity {}", self.capacity);
         self.len = len as u32;
     }
-
-    /// Where the kernel may write: all of the capacity.
-    pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.start.as_ptr()
-    }
 }
 
 impl Deref for IoBuf {
@@ -122,7 +117,7 @@ mod tests {
     fn a_buffer_is_aligned_and_takes_what_fits() {
         let mut buf = IoBuf::with_capacity(5000);
         assert_eq!(buf.capacity(), 8192);
-        assert_eq!(buf.as_mut_ptr() as usize % IoBuf::ALIGN, 0);
+        assert_eq!(buf.as_ptr() as usize % IoBuf::ALIGN, 0);
         assert_eq!(buf.push(&[7; 8000]), 8000);
         assert_eq!(buf.push(&[8; 8000]), 192);
         assert_eq!(buf.len(), 8192);

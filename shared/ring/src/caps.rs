@@ -15,9 +15,6 @@ pub struct Caps {
     pub incremental_buffers: bool,
     /// Completions run only when the loop asks for them (`DEFER_TASKRUN`, Linux 6.1).
     pub deferred_work: bool,
-    /// The ring's own descriptor is registered, which spares a look-up at each enter
-    /// (Linux 5.18).
-    pub registered_ring: bool,
     /// A connection's peer is told through the ring (`SOCKET_URING_OP_GETSOCKOPT`, Linux 6.7).
     pub peer_addr: bool,
 }
@@ -28,7 +25,6 @@ impl fmt::Display for Caps {
         for (has, name) in [
             (self.incremental_buffers, "incremental buffers"),
             (self.deferred_work, "deferred task work"),
-            (self.registered_ring, "registered ring"),
             (self.peer_addr, "peer addresses"),
         ] {
             write!(f, ", {}{name}", if has { "" } else { "no " })?;

@@ -24,10 +24,74 @@ use crate::caps::Caps;
 use crate::disk::View;
 use crate::mesh::Remote;
 
-/// Names an operation in its completion. The driver keeps it and gives it back unread.
-/// The highest bit is the driver's own: a core never sets it.
+/// Names an operation in its completion.
+///
+/// ```text
+///   bits 63…60   the driver's own, zero in a token
+///   bits 59…56   the kind of operation
+///   bits 55…0    its number, which the driver gives back unread
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token(pub u64);
+
+/// What an operation is, as far as its token tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Accept,
+    Connect,
+    Recv,
+    Send,
+    Peer,
+    Cancel,
+    Shutdown,
+    Close,
+    HandOver,
+    RecvFrom,
+    SendTo,
+    File,
+    /// What a core does without waiting for it: the close of a socket that never became a
+    /// connection, the cancellation of an accept.
+    Refuse,
+}
+
+impl Token {
+    /// Bits of a number.
+    pub const NUMBER_BITS: u32 = 56;
+
+    const KINDS: [Kind; 13] = [
+        Kind::Accept,
+        Kind::Connect,
+        Kind::Recv,
+        Kind::Send,
+        Kind::Peer,
+        Kind::Cancel,
+        Kind::Shutdown,
+        Kind::Close,
+        Kind::HandOver,
+        Kind::RecvFrom,
+        Kind::SendTo,
+        Kind::File,
+        Kind::Refuse,
+    ];
+
+    /// The token of an operation of this kind.
+    pub fn new(kind: Kind, number: u64) -> Token {
+        assert!(number >> Token::NUMBER_BITS == 0, "a token's number has 56 bits");
+        Token(u64::from(kind as u8) << Token::NUMBER_BITS | number)
+    }
+
+    /// The kind of operation.
+    pub fn kind(self) -> Kind {
+        Token::KINDS[(self.0 >> Token::NUMBER_BITS & 15) as usize]
+    }
+
+    /// The operation's number.
+    pub fn number(self) -> u64 {
+        self.0 & ((1 << Token::NUMBER_BITS) - 1)
+    }
+}
 
 /// A socket as its driver knows it: an entry of a ring's own table, or a descriptor of the
 /// process. Meaningless to any other driver.
@@ -38,13 +102,16 @@ pub struct Socket(pub(crate) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct File(pub(crate) i32);
 
-/// Which of the two pools of receive buffers an operation draws from.
+/// Which pool of receive buffers an operation draws from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Group {
     /// Many small buffers: for connections that mostly wait.
     Small,
     /// Few large ones: for connections that send in bulk.
     Bulk,
+    /// Buffers that each take one datagram whole.
+    Datagram,
 }
 
 /// A receive buffer on loan from the driver. It goes back with [`Driver::release`]; a buffer
@@ -414,5 +481,22 @@ pub(crate) fn listener_fd(listener: &Listener) -> Option<RawFd> {
     match &listener.kind {
         ListenerKind::Os(listener) => Some(listener.as_raw_fd()),
         ListenerKind::Sim => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_keeps_its_kind_and_number() {
+        for (n, kind) in Token::KINDS.into_iter().enumerate() {
+            assert_eq!(kind as usize, n);
+            for number in [0, 5, (1 << Token::NUMBER_BITS) - 1] {
+                let token = Token::new(kind, number);
+                assert_eq!((token.kind(), token.number()), (kind, number));
+                assert_eq!(token.0 >> 60, 0, "the highest bits are the driver's");
+            }
+        }
     }
 }

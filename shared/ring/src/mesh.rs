@@ -204,6 +204,10 @@ impl<M> Port<M> {
     /// sent something.
     pub fn flush(&mut self) {
         for outlet in self.outlets.iter_mut().flatten() {
+            if outlet.queue.is_abandoned() {
+                // The core has ended: nobody will read what waits for it.
+                outlet.waiting.clear();
+            }
             while let Some(message) = outlet.waiting.pop_front() {
                 if let Err(rtrb::PushError::Full(message)) = outlet.queue.push(message) {
                     outlet.waiting.push_front(message);

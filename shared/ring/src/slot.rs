@@ -16,14 +16,6 @@ impl SlotId {
         self.index as usize
     }
 
-    pub(crate) fn generation(self) -> u32 {
-        self.generation
-    }
-
-    pub(crate) fn from_parts(index: u32, generation: u32) -> SlotId {
-        SlotId { index, generation }
-    }
-
     /// Both parts in one number.
     pub fn to_bits(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
