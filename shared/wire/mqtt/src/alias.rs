@@ -1,0 +1,99 @@
+//! Topic aliases (section 3.3.2.3.4): numbers that stand for topic names within one connection,
+//! one table for each direction. Both are bounded by what was agreed in CONNECT and CONNACK, and
+//! neither takes memory before the first alias.
+
+use std::num::NonZeroU16;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::error::Fault;
+
+/// The topic name of a received PUBLISH: its own, or the one its alias stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Topic<'p> {
+    /// From the packet.
+    Borrowed(&'p str),
+    /// From the table of aliases.
+    Aliased(Arc<str>),
+}
+
+impl Deref for Topic<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Topic::Borrowed(topic) => topic,
+            Topic::Aliased(topic) => topic,
+        }
+    }
+}
+
+/// What the peer's aliases stand for.
+#[derive(Debug, Default)]
+pub(crate) struct InboundAliases {
+    /// Indexed by alias less one.
+    topics: Vec<Option<Arc<str>>>,
+}
+
+impl InboundAliases {
+    /// The topic of a PUBLISH with `alias`: an empty `topic` is looked up, another is stored.
+    pub(crate) fn resolve<'p>(
+        &mut self,
+        alias: NonZeroU16,
+        topic: &'p str,
+        alias_max: u16,
+    ) -> Result<Topic<'p>, Fault> {
+        // [MQTT-3.3.2-9], [MQTT-3.3.2-11]
+        if alias.get() > alias_max {
+            return Err(Fault::TopicAliasInvalid(alias.get()));
+        }
+        let index = usize::from(alias.get()) - 1;
+        if topic.is_empty() {
+            return match self.topics.get(index) {
+                Some(Some(topic)) => Ok(Topic::Aliased(Arc::clone(topic))),
+                _ => Err(Fault::TopicAliasUnknown(alias.get())),
+            };
+        }
+        if self.topics.len() <= index {
+            self.topics.resize(index + 1, None);
+        }
+        let stored = &mut self.topics[index];
+        if stored.as_deref() != Some(topic) {
+            *stored = Some(Arc::from(topic));
+        }
+        Ok(Topic::Borrowed(topic))
+    }
+}
+
+/// An alias for a PUBLISH to the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutboundAlias {
+    /// Send the topic name and this alias; the peer will know it from then on.
+    Establish(NonZeroU16),
+    /// Send this alias and an empty topic name.
+    Use(NonZeroU16),
+}
+
+/// The aliases given to the peer: first come, first served, never given anew.
+#[derive(Debug, Default)]
+pub(crate) struct OutboundAliases {
+    /// Indexed by alias less one.
+    topics: Vec<Box<str>>,
+}
+
+impl OutboundAliases {
+    /// The alias of `topic`, or a new one while there is one. Looks through the table: the
+    /// caller bounds it to some tens.
+    pub(crate) fn alias(&mut self, topic: &str, alias_max: u16) -> Option<OutboundAlias> {
+        let number = |index: usize| NonZeroU16::new(u16::try_from(index + 1).ok()?);
+        if let Some(index) = self.topics.iter().position(|known| **known == *topic) {
+            return number(index).map(OutboundAlias::Use);
+        }
+        // [MQTT-3.1.2-26]
+        if self.topics.len() >= usize::from(alias_max) {
+            return None;
+        }
+        self.topics.push(Box::from(topic));
+        number(self.topics.len() - 1).map(OutboundAlias::Establish)
+    }
+}

@@ -1,0 +1,112 @@
+//! Cuts the byte stream of a connection into frames.
+//!
+//! A frame that lies whole in what the socket gave is borrowed from there; only a frame that is
+//! cut off is copied, and no more of it than what belongs to it. The copy never exceeds the
+//! largest packet allowed, grows with what has arrived and not with what a header promises, and
+//! is freed when its frame was taken: an idle connection holds no buffer.
+
+use crate::decode::{self, Frame};
+use crate::error::DecodeError;
+
+/// The most bytes a fixed header takes.
+const HEADER_LEN_MAX: usize = 5;
+
+/// The receiving side of a byte stream: 32 bytes, and a buffer only while a frame is cut off.
+///
+/// ```
+/// # use sextant_mqtt::{Inbound, DecodeError};
+/// # fn received(mut input: &[u8], inbound: &mut Inbound) -> Result<usize, DecodeError> {
+/// let mut frames = 0;
+/// while let Some(frame) = inbound.next_frame(&mut input)? {
+///     frames += usize::from(frame.total_len >= 2);
+/// }
+/// assert!(input.is_empty());
+/// # Ok(frames) }
+/// # let mut inbound = Inbound::new(100);
+/// # assert_eq!(received(&[0xC0, 0, 0xC0], &mut inbound), Ok(1));
+/// # assert_eq!(received(&[0], &mut inbound), Ok(1));
+/// ```
+#[derive(Debug)]
+pub struct Inbound {
+    /// The start of a frame that is cut off; or, if `taken`, one that was given out.
+    partial: Vec<u8>,
+    packet_bytes_max: u32,
+    taken: bool,
+}
+
+impl Inbound {
+    /// An empty stream whose packets have at most `packet_bytes_max` bytes, header included.
+    pub const fn new(packet_bytes_max: u32) -> Self {
+        Inbound { partial: Vec::new(), packet_bytes_max, taken: false }
+    }
+
+    /// A stream that begins with bytes received earlier, such as those of
+    /// [`Inbound::into_partial`].
+    pub const fn with_partial(partial: Vec<u8>, packet_bytes_max: u32) -> Self {
+        Inbound { partial, packet_bytes_max, taken: false }
+    }
+
+    /// Changes the limit for packets whose header was not read yet.
+    pub const fn set_packet_bytes_max(&mut self, packet_bytes_max: u32) {
+        self.packet_bytes_max = packet_bytes_max;
+    }
+
+    /// Bytes of a frame that is cut off.
+    pub const fn partial_len(&self) -> usize {
+        if self.taken { 0 } else { self.partial.len() }
+    }
+
+    /// The bytes of a frame that is cut off, for a connection that moves elsewhere.
+    pub fn into_partial(self) -> Vec<u8> {
+        if self.taken { Vec::new() } else { self.partial }
+    }
+
+    /// Takes the next frame, advancing `input` past what was used of it. `Ok(None)` means that
+    /// `input` is used up; the caller loops until then.
+    ///
+    /// # Errors
+    /// The header is malformed or says too large a length. Nothing that follows can be
+    /// understood; the connection must be closed.
+    pub fn next_frame<'f, 'i: 'f>(
+        &'f mut self,
+        input: &mut &'i [u8],
+    ) -> Result<Option<Frame<'f>>, DecodeError> {
+        if self.taken {
+            self.partial = Vec::new();
+            self.taken = false;
+        }
+        if self.partial.is_empty() {
+            let bytes = *input;
+            if let Some(frame) = decode::frame(bytes, self.packet_bytes_max)? {
+                *input = &bytes[frame.total_len..];
+                return Ok(Some(frame));
+            }
+            self.partial.extend_from_slice(bytes);
+            *input = &[];
+            return Ok(None);
+        }
+        self.next_partial(input)
+    }
+
+    /// Completes the frame that is cut off, as far as `input` goes.
+    fn next_partial<'f>(&'f mut self, input: &mut &[u8]) -> Result<Option<Frame<'f>>, DecodeError> {
+        let total_len = loop {
+            if let Some(header) = decode::header(&self.partial, self.packet_bytes_max)? {
+                break header.total_len;
+            }
+            assert!(self.partial.len() < HEADER_LEN_MAX, "five bytes are a header or an error");
+            let Some((&byte, rest)) = input.split_first() else { return Ok(None) };
+            self.partial.push(byte);
+            *input = rest;
+        };
+        let missing = total_len.saturating_sub(self.partial.len());
+        let (used, rest) = input.split_at(missing.min(input.len()));
+        self.partial.extend_from_slice(used);
+        *input = rest;
+        if used.len() < missing {
+            return Ok(None);
+        }
+        self.taken = true;
+        decode::frame(&self.partial, self.packet_bytes_max)
+    }
+}
