@@ -1,1 +1,49 @@
 //! An append-only, checksummed log, written through the ring and read through memory maps.
+//!
+//! A [`Log`] is a directory of segment files of fixed size, zeroed before they are used. One core
+//! owns it. It performs no operation itself and never blocks after [`Log::open`]: it asks for file
+//! operations through [`Files`](sextant_ring::driver::Files), and is fed what they came to.
+//!
+//! ```text
+//!   append ──► commit buffer ──► WriteSync ──► handle ──► ackable()      acknowledge up to here
+//!     │         (one a turn,      (one at a     │
+//!     │          grows while       time)        └──────► durable()       what a crash cannot take
+//!     │          one is out)
+//!     └─ Err: nothing was accepted       read(position) ◄── buffer, or the map of its segment
+//! ```
+//!
+//! One turn of the loop:
+//!
+//! 1. [`Log::append`] for each thing that must not be lost;
+//! 2. [`Log::handle`] for each completion whose ticket the log [owns](Log::owns), then
+//!    acknowledge up to [`Log::ackable`];
+//! 3. [`Log::commit`] once, at the turn's end, and a timer at [`Log::deadline`].
+//!
+//! A segment whose content is no longer needed is freed whole. What is needed still of the oldest
+//! one is read with [`Log::scan`], appended again with [`Log::relocate`], and the segment goes
+//! once that is durable: [`Log::remove_when_durable`]. What "needed" means is the caller's;
+//! [`Log::retire`] keeps the count.
+//!
+//! The bytes are described in `FORMAT.md`; module `format` is their only reader and writer.
+//! Locking the directory against other processes is left to whoever owns the data directory.
+
+mod block;
+mod commit;
+mod error;
+mod format;
+mod log;
+mod options;
+mod position;
+mod prepare;
+mod read;
+mod recover;
+mod remove;
+
+pub use block::{BlockBuilder, Fact, FactError, Facts};
+pub use error::{AppendError, Corruption, OpenError, ReadError, ReadOnly, RemoveError};
+pub use format::stored_bytes;
+pub use log::{Appended, Log, Progress, SegmentInfo};
+pub use options::{Durability, Options};
+pub use position::{Position, SegmentId, Seq};
+pub use read::{Cursor, Record};
+pub use recover::Recovery;
