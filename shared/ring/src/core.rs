@@ -297,6 +297,7 @@ pub struct Cx<M> {
     /// Connections to go on reading.
     resumed: VecDeque<ConnId>,
     acceptors: Vec<Acceptor>,
+    accepting: bool,
     udp: Vec<Socket>,
     connects: Slots<u64>,
     files: Slots<u64>,
@@ -605,7 +606,17 @@ impl<M> Cx<M> {
         self.ops.push_back((Token::new(Kind::Refuse, 0), Op::Close { socket }));
     }
 
+    /// Whether connections are accepted; they are from the first turn on, unless
+    /// [`App::on_start`] says otherwise. Those under way when it is taken back still come.
+    pub fn set_accepting(&mut self, accepting: bool) {
+        self.accepting = accepting;
+        self.arm_accepts();
+    }
+
     fn arm_accepts(&mut self) {
+        if !self.accepting || self.stop.is_some() {
+            return;
+        }
         for (n, acceptor) in self.acceptors.iter_mut().enumerate() {
             if !std::mem::replace(&mut acceptor.armed, true) {
                 let op = Op::Accept { listener: Arc::clone(&acceptor.listener) };
@@ -640,6 +651,7 @@ impl<D: Driver, A: App> Core<D, A> {
             starved: VecDeque::new(),
             resumed: VecDeque::new(),
             acceptors,
+            accepting: true,
             udp: Vec::new(),
             connects: Slots::with_generation_bits(limits.connections_max, GENERATION_BITS),
             files: Slots::with_generation_bits(1 << 20, GENERATION_BITS),
@@ -701,7 +713,10 @@ impl<D: Driver, A: App> Core<D, A> {
             && !self.app.is_busy()
     }
 
-    /// One turn: completions, messages, timers, then one enter that submits and waits.
+    /// One turn: messages, completions, timers, then one enter that submits and waits.
+    ///
+    /// Messages go first: what another core sent before it caused, by whatever way, a completion
+    /// of this turn is seen before that completion.
     ///
     /// # Errors
     /// When the driver is of no use any more.
@@ -709,11 +724,11 @@ impl<D: Driver, A: App> Core<D, A> {
         self.cx.clock = clock;
         self.cx.stats.turns += 1;
         if !std::mem::replace(&mut self.started, true) {
-            self.cx.arm_accepts();
             self.app.on_start(&mut self.cx);
+            self.cx.arm_accepts();
         }
-        let mut busy = self.drain_completions();
-        busy |= self.drain_messages();
+        let mut busy = self.drain_messages();
+        busy |= self.drain_completions();
         self.fire_timers();
         self.deliver_held();
         self.tell_stop();
@@ -756,14 +771,16 @@ impl<D: Driver, A: App> Core<D, A> {
     }
 
     fn drain_messages(&mut self) -> bool {
-        for _ in 0..self.cx.limits.turn_max {
+        // As many as have arrived by now: more than a turn's share only after a storm, and bounded
+        // by the queues' capacity.
+        for _ in 0..self.cx.port.arrived() {
             match self.cx.port.receive() {
                 None => return false,
                 Some(Envelope::Message(message)) => self.app.on_message(&mut self.cx, message),
                 Some(Envelope::Connection(handed)) => self.take_handed(handed),
             }
         }
-        true
+        !self.cx.port.is_empty()
     }
 
     fn take_handed(&mut self, handed: Handed<A::Message>) {
@@ -780,8 +797,7 @@ impl<D: Driver, A: App> Core<D, A> {
         for _ in 0..self.cx.limits.turn_max {
             let Some(key) = self.cx.wheel.fire(self.cx.clock.now) else { return };
             match key {
-                ACCEPT_TIMER if self.cx.stop.is_none() => self.cx.arm_accepts(),
-                ACCEPT_TIMER => {}
+                ACCEPT_TIMER => self.cx.arm_accepts(),
                 STOP_TIMER => self.end_all(),
                 _ if key & CORE_TIMER != 0 => {
                     let conn = ConnId::from_bits(key & !CORE_TIMER);

@@ -237,6 +237,11 @@ impl<M> Port<M> {
         None
     }
 
+    /// Messages that have arrived.
+    pub fn arrived(&self) -> usize {
+        self.own.len() + self.inlets.iter().map(Consumer::slots).sum::<usize>()
+    }
+
     /// Whether nothing has arrived.
     pub fn is_empty(&self) -> bool {
         self.own.is_empty() && self.inlets.iter().all(Consumer::is_empty)

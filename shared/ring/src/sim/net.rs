@@ -523,9 +523,7 @@ impl State {
         self.send_reset(end);
         if let Some(closing) = self.end(end) {
             closing.owner = Owner::Gone;
-            if closing.peer.is_some() {
-                self.clean_up(end);
-            }
+            self.clean_up(end);
         }
     }
 
@@ -552,7 +550,7 @@ impl State {
     fn clean_up(&mut self, end: EndId) {
         if let Some(closed) = self.end(end)
             && closed.owner == Owner::Gone
-            && closed.peer.is_some()
+            && (closed.peer.is_some() || closed.refused)
             && (closed.dead || (closed.eof && closed.fin == Fin::Sent))
         {
             self.net.ends.remove(&end);
