@@ -1,1 +1,6 @@
-//! The push daemon: MQTT to devices, HTTP to senders, every message on disk first.
+//! The push daemon: MQTT 3.1.1 and 5 to devices, HTTP/JSON to senders, every message that is
+//! acknowledged on disk first.
+
+pub mod auth;
+pub mod config;
+pub mod control;
