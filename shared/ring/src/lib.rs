@@ -26,6 +26,7 @@ pub mod disk;
 pub mod driver;
 pub mod mesh;
 mod outbox;
+pub mod sim;
 pub mod slot;
 pub mod time;
 pub mod uring;

@@ -26,7 +26,10 @@ pub(super) type EndId = u64;
 /// Whose an end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    Core { core: usize, socket: Socket },
+    Core {
+        core: usize,
+        socket: Socket,
+    },
     Peer,
     /// Nobody has accepted it yet.
     Backlog,
@@ -193,7 +196,7 @@ impl Net {
 }
 
 /// Finds what is bound to an address, or else to its port on every address.
-fn bound<'m, T>(map: &'m mut BTreeMap<SocketAddr, T>, to: SocketAddr) -> Option<&'m mut T> {
+fn bound<T>(map: &mut BTreeMap<SocketAddr, T>, to: SocketAddr) -> Option<&mut T> {
     let any: IpAddr = match to {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
@@ -238,9 +241,7 @@ impl State {
 
     /// Closes the addresses on which nobody listens any more.
     pub(super) fn net_sweep(&mut self) {
-        let closed = |listening: &Listening| {
-            listening.accepts.is_empty() && !listening.is_open()
-        };
+        let closed = |listening: &Listening| listening.accepts.is_empty() && !listening.is_open();
         if !self.net.listening.values().any(closed) {
             return;
         }

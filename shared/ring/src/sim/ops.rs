@@ -215,8 +215,7 @@ impl State {
             Work::Send { socket, cut } => self.end_send(core, op, socket, cut),
             Work::RecvFrom { socket, group } => self.receive_from(core, op, socket, group),
             Work::SendTo { len, .. } => {
-                let result =
-                    if len > DATAGRAM_BYTES_MAX { errno(libc::EMSGSIZE) } else { Ok(()) };
+                let result = if len > DATAGRAM_BYTES_MAX { errno(libc::EMSGSIZE) } else { Ok(()) };
                 self.complete(core, op, Outcome::Sent(result), false);
             }
             Work::PeerAddr { socket } => {

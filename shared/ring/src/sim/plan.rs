@@ -17,6 +17,8 @@ pub struct Plan {
     pub small: (u16, u32),
     /// Bulk receive buffers: their number and size in bytes, for drivers made from now on.
     pub bulk: (u16, u32),
+    /// Buffers for datagrams: their number and size in bytes, for drivers made from now on.
+    pub datagrams: (u16, u32),
     /// Bytes of one direction of a connection that may be under way or unread.
     pub window_bytes: usize,
     /// Connections that wait to be accepted on one address; more are refused.
@@ -76,6 +78,7 @@ impl Default for Plan {
             submissions_max: 256,
             small: (64, 2048),
             bulk: (16, 16 * 1024),
+            datagrams: (64, 2048),
             window_bytes: 64 * 1024,
             backlog_max: 1024,
             datagrams_max: 256,

@@ -138,7 +138,7 @@ pub(super) struct CoreState {
     pub(super) sockets: Vec<SocketSlot>,
     pub(super) free_sockets: Vec<u32>,
     pub(super) sockets_max: u32,
-    pub(super) pools: [Pool; 2],
+    pub(super) pools: [Pool; 3],
     pub(super) files: BTreeMap<i32, OpenFile>,
     pub(super) ops: BTreeMap<u64, Pending>,
     pub(super) ready: VecDeque<Ready>,
@@ -315,7 +315,7 @@ impl State {
             sockets: Vec::new(),
             free_sockets: Vec::new(),
             sockets_max: self.plan.sockets_max.min(1 << SLOT_BITS),
-            pools: [Pool::new(self.plan.small), Pool::new(self.plan.bulk)],
+            pools: [self.plan.small, self.plan.bulk, self.plan.datagrams].map(Pool::new),
             files: BTreeMap::new(),
             ops: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -365,9 +365,11 @@ impl State {
             self.net_sweep();
             self.take_notifications();
             let turn = self.next_turn(&may_turn);
-            let event = self.events.first_key_value().map(|(&(at, _), _)| at);
+            let event = self.next_event();
             match (turn, event) {
-                (Some((at, core)), event) if event.is_none_or(|event| at < event) && at <= limit => {
+                (Some((at, core)), event)
+                    if event.is_none_or(|event| at < event) && at <= limit =>
+                {
                     self.now = at;
                     self.note(&[core as u64]);
                     return Next::Core(core);
@@ -390,8 +392,9 @@ impl State {
         any
     }
 
-    pub(super) fn has_event_before(&self, limit: u64) -> bool {
-        self.events.first_key_value().is_some_and(|(&(at, _), _)| at <= limit)
+    /// When something happens next, unless a core does something before.
+    pub(super) fn next_event(&self) -> Option<u64> {
+        self.events.first_key_value().map(|(&(at, _), _)| at)
     }
 
     fn next_turn(&mut self, may_turn: &impl Fn(usize) -> bool) -> Option<(u64, usize)> {
