@@ -97,3 +97,45 @@ impl OutboundAliases {
         number(self.topics.len() - 1).map(OutboundAlias::Establish)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alias(value: u16) -> NonZeroU16 {
+        NonZeroU16::new(value).unwrap()
+    }
+
+    #[test]
+    fn mqtt_3_3_2_9_an_alias_above_the_maximum_is_a_fault() {
+        let mut aliases = InboundAliases::default();
+        let fault = aliases.resolve(alias(3), "a", 2);
+        assert_eq!(fault, Err(Fault::TopicAliasInvalid(3)));
+        assert_eq!(fault.unwrap_err().reason(), crate::ReasonCode::TopicAliasInvalid);
+        assert_eq!(aliases.topics.capacity(), 0);
+        assert_eq!(aliases.resolve(alias(1), "a", 0), Err(Fault::TopicAliasInvalid(1)));
+    }
+
+    #[test]
+    fn an_alias_stands_for_the_last_topic_it_came_with() {
+        let mut aliases = InboundAliases::default();
+        let unknown = Fault::TopicAliasUnknown(2);
+        assert_eq!(aliases.resolve(alias(2), "", 2), Err(unknown));
+        assert_eq!(unknown.reason(), crate::ReasonCode::ProtocolError);
+        assert_eq!(&*aliases.resolve(alias(2), "a", 2).unwrap(), "a");
+        assert_eq!(&*aliases.resolve(alias(2), "", 2).unwrap(), "a");
+        assert_eq!(aliases.resolve(alias(1), "", 2), Err(Fault::TopicAliasUnknown(1)));
+        assert_eq!(&*aliases.resolve(alias(2), "b", 2).unwrap(), "b");
+        assert_eq!(&*aliases.resolve(alias(2), "", 2).unwrap(), "b");
+    }
+
+    #[test]
+    fn mqtt_3_1_2_26_aliases_are_given_up_to_the_maximum() {
+        let mut aliases = OutboundAliases::default();
+        assert_eq!(aliases.alias("a", 2), Some(OutboundAlias::Establish(alias(1))));
+        assert_eq!(aliases.alias("b", 2), Some(OutboundAlias::Establish(alias(2))));
+        assert_eq!(aliases.alias("a", 2), Some(OutboundAlias::Use(alias(1))));
+        assert_eq!(aliases.alias("c", 2), None);
+        assert_eq!(OutboundAliases::default().alias("a", 0), None);
+    }
+}

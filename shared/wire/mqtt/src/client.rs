@@ -411,3 +411,130 @@ impl ClientLink {
         self.send(now_ms, &Packet::Disconnect(Disconnect { reason, properties }), out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::frame;
+    use crate::property::{ConnAckProperties, PublishProperties};
+    use crate::{Delivery, PacketType};
+    use Version::{V5, V311};
+
+    fn step<'p>(connect: &Connect<'_>, bytes: &'p [u8]) -> Result<ClientStep<'p>, Fault> {
+        let handshake = ClientHandshake::start(0, connect, &mut Vec::new()).unwrap();
+        handshake.handle(&frame(bytes, u32::MAX).unwrap().unwrap())
+    }
+
+    fn connected(connect: &Connect<'_>, properties: ConnAckProperties<'_>) -> ClientLink {
+        let mut bytes = Vec::new();
+        let connack = ConnAck { properties, ..ConnAck::default() };
+        Packet::ConnAck(connack).encode(connect.version, &mut bytes).unwrap();
+        let Ok(ClientStep::Connected(link, _)) = step(connect, &bytes) else { panic!() };
+        link
+    }
+
+    #[test]
+    fn a_refusal_is_told() {
+        let Ok(ClientStep::Refused(connack)) = step(&Connect::new(V311, "c"), &[0x20, 2, 0, 5])
+        else {
+            panic!()
+        };
+        assert_eq!(connack.reason, ReasonCode::NotAuthorized);
+    }
+
+    #[test]
+    fn mqtt_3_2_0_1_a_server_begins_with_connack_or_auth() {
+        let connect = Connect::new(V5, "c");
+        let fault = step(&connect, &[0xD0, 0]).unwrap_err();
+        assert_eq!(fault, Fault::Unexpected(PacketType::PingResp));
+        let auth = b"\xF0\x06\x18\x04\x15\0\x01m";
+        assert_eq!(step(&connect, auth).unwrap_err(), Fault::AuthenticationMethod);
+        let mut with_method = connect;
+        with_method.properties.auth_method = Some("m");
+        let Ok(ClientStep::Auth(mut handshake, _)) = step(&with_method, auth) else { panic!() };
+        let mut out = Vec::new();
+        handshake.auth(0, None, &mut out).unwrap();
+        assert_eq!(out, auth);
+        let connack = b"\x20\x07\0\0\x04\x15\0\x01m";
+        let connack = frame(connack, 100).unwrap().unwrap();
+        assert!(matches!(handshake.handle(&connack), Ok(ClientStep::Connected(..))));
+    }
+
+    #[test]
+    fn mqtt_3_1_2_20_a_client_that_sends_nothing_pings() {
+        let mut connect = Connect::new(V311, "c");
+        connect.keep_alive_s = 10;
+        let mut link = connected(&connect, ConnAckProperties::default());
+        let mut out = Vec::new();
+        assert_eq!(link.deadline(), Some(10_000));
+        link.handle_timeout(9_999, &mut out).unwrap();
+        assert!(out.is_empty());
+        link.publish_head(4_000, &PublishHead::new(Delivery::AtMostOnce, "t", 0), &mut out)
+            .unwrap();
+        out.clear();
+        link.handle_timeout(10_000, &mut out).unwrap();
+        assert!(out.is_empty());
+        link.handle_timeout(14_000, &mut out).unwrap();
+        assert_eq!(out, [0xC0, 0]);
+        assert_eq!(link.deadline(), Some(24_000));
+        link.handle(Packet::PingResp).unwrap();
+        link.handle_timeout(24_000, &mut out).unwrap();
+        assert_eq!(out, [0xC0, 0, 0xC0, 0]);
+        assert_eq!(link.handle_timeout(34_000, &mut out), Err(Fault::KeepAliveTimeout));
+    }
+
+    #[test]
+    fn mqtt_3_1_2_21_the_server_keep_alive_is_used() {
+        let properties =
+            ConnAckProperties { server_keep_alive_s: Some(3), ..ConnAckProperties::default() };
+        let mut connect = Connect::new(V5, "c");
+        connect.keep_alive_s = 10;
+        assert_eq!(connected(&connect, properties).keep_alive_s(), 3);
+    }
+
+    #[test]
+    fn mqtt_3_3_4_9_a_server_keeps_to_the_receive_maximum() {
+        let mut connect = Connect::new(V5, "c");
+        connect.properties.receive_max = std::num::NonZeroU16::new(1);
+        let mut link = connected(&connect, ConnAckProperties::default());
+        let publish = Packet::Publish(Publish {
+            delivery: Delivery::AtLeastOnce { packet_id: PacketId::MIN, dup: false },
+            retain: false,
+            topic: "t",
+            properties: PublishProperties::default(),
+            payload: b"",
+        });
+        link.handle(publish).unwrap();
+        let ack = Ack::new(PacketId::MIN, ReasonCode::Success);
+        link.send(0, &Packet::PubAck(ack), &mut Vec::new()).unwrap();
+        link.handle(publish).unwrap();
+        assert_eq!(link.handle(publish), Err(Fault::ReceiveMaximumExceeded));
+    }
+
+    #[test]
+    fn mqtt_3_14_2_2_a_server_sets_no_session_expiry() {
+        let mut link = connected(&Connect::new(V5, "c"), ConnAckProperties::default());
+        let properties =
+            DisconnectProperties { session_expiry_s: Some(1), ..DisconnectProperties::default() };
+        let disconnect = Disconnect { reason: ReasonCode::ServerBusy, properties };
+        let fault = link.handle(Packet::Disconnect(disconnect)).unwrap_err();
+        assert_eq!(fault, Fault::SessionExpiryFromServer);
+        let mut link = connected(&Connect::new(V311, "c"), ConnAckProperties::default());
+        assert!(link.handle(Packet::Disconnect(Disconnect::default())).is_err());
+    }
+
+    #[test]
+    fn packets_of_a_client_are_a_protocol_error() {
+        let mut link = connected(&Connect::new(V5, "c"), ConnAckProperties::default());
+        for packet in [Packet::PingReq, Packet::Connect(Connect::new(V5, "c"))] {
+            assert_eq!(link.handle(packet), Err(Fault::Unexpected(packet.packet_type())));
+        }
+        let subscriptions = [Subscription::new("a/#", QoS::AtLeastOnce)];
+        let mut out = Vec::new();
+        link.subscribe(0, PacketId::MIN, &subscriptions, &mut out).unwrap();
+        link.unsubscribe(0, PacketId::MIN, &["a/#"], &mut out).unwrap();
+        link.disconnect(0, ReasonCode::DisconnectWithWill, &mut out).unwrap();
+        let expected = b"\x82\x09\0\x01\0\0\x03a/#\x01\xA2\x08\0\x01\0\0\x03a/#\xE0\x01\x04";
+        assert_eq!(out, expected);
+    }
+}

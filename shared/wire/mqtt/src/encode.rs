@@ -457,3 +457,227 @@ impl<'a> PublishHead<'a> {
         out.put(self.forward.as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{Filters, PacketId, ReasonCodes, Secret, Subscription, Subscriptions};
+    use crate::property::{
+        AckProperties, ConnAckProperties, PayloadFormat, PublishProperties, SubscribeProperties,
+        SubscriptionId, UnsubscribeProperties, UserProperties,
+    };
+    use Version::{V5, V311};
+
+    const ID: PacketId = PacketId::MIN;
+
+    #[track_caller]
+    fn encodes(version: Version, packet: &Packet<'_>, expected: &[u8]) {
+        let mut out = vec![0xEE];
+        packet.encode(version, &mut out).unwrap();
+        assert_eq!(&out[1..], expected);
+        assert_eq!(packet.encoded_len(version), Ok(expected.len()));
+    }
+
+    #[track_caller]
+    fn refuses(version: Version, packet: &Packet<'_>, error: EncodeError) {
+        let mut out = Vec::new();
+        assert_eq!(packet.encode(version, &mut out), Err(error));
+        assert!(out.is_empty());
+    }
+
+    fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
+        Publish {
+            delivery: Delivery::AtMostOnce,
+            retain: false,
+            topic,
+            properties: PublishProperties::default(),
+            payload,
+        }
+    }
+
+    #[test]
+    fn mqtt_2_2_2_1_the_shortest_form_is_written() {
+        let ack = Ack::new(ID, ReasonCode::Success);
+        encodes(V5, &Packet::PubAck(ack), &[0x40, 2, 0, 1]);
+        encodes(V311, &Packet::PubRec(ack), &[0x50, 2, 0, 1]);
+        let failed = Ack::new(ID, ReasonCode::PacketIdentifierNotFound);
+        encodes(V5, &Packet::PubRel(failed), &[0x62, 3, 0, 1, 0x92]);
+        encodes(V311, &Packet::PubComp(failed), &[0x70, 2, 0, 1]);
+        let properties = AckProperties { reason_string: Some("r"), ..AckProperties::default() };
+        let told = Ack { properties, ..ack };
+        encodes(V5, &Packet::PubComp(told), &[0x70, 8, 0, 1, 0, 4, 0x1F, 0, 1, b'r']);
+        encodes(V5, &Packet::Disconnect(Disconnect::default()), &[0xE0, 0]);
+        let reason = ReasonCode::SessionTakenOver;
+        let disconnect = Disconnect { reason, ..Disconnect::default() };
+        encodes(V5, &Packet::Disconnect(disconnect), &[0xE0, 1, 0x8E]);
+        encodes(V311, &Packet::Disconnect(disconnect), &[0xE0, 0]);
+        encodes(V5, &Packet::Auth(Auth::default()), &[0xF0, 0]);
+        encodes(V5, &Packet::PingReq, &[0xC0, 0]);
+        encodes(V311, &Packet::PingResp, &[0xD0, 0]);
+        encodes(V5, &Packet::ConnAck(ConnAck::default()), &[0x20, 3, 0, 0, 0]);
+    }
+
+    #[test]
+    fn mqtt_3_2_2_3_connack_codes_of_3_1_1_are_mapped() {
+        use ReasonCode as R;
+        let codes = [
+            (R::Success, 0),
+            (R::UnsupportedProtocolVersion, 1),
+            (R::ClientIdentifierNotValid, 2),
+            (R::ServerBusy, 3),
+            (R::UseAnotherServer, 3),
+            (R::BadUserNameOrPassword, 4),
+            (R::NotAuthorized, 5),
+            (R::Banned, 5),
+        ];
+        for (reason, code) in codes {
+            let connack = Packet::ConnAck(ConnAck { reason, ..ConnAck::default() });
+            encodes(V311, &connack, &[0x20, 2, 0, code]);
+            encodes(V5, &connack, &[0x20, 3, 0, reason.as_u8(), 0]);
+        }
+    }
+
+    #[test]
+    fn mqtt_3_9_3_of_3_1_1_every_failed_subscription_is_0x80() {
+        let reasons = [ReasonCode::GrantedQos2, ReasonCode::NotAuthorized];
+        let suback = Packet::SubAck(SubAck {
+            packet_id: ID,
+            properties: AckProperties::default(),
+            reasons: ReasonCodes::new(&reasons),
+        });
+        encodes(V311, &suback, &[0x90, 4, 0, 1, 2, 0x80]);
+        encodes(V5, &suback, &[0x90, 5, 0, 1, 0, 2, 0x87]);
+    }
+
+    #[test]
+    fn a_connect_is_written_in_the_order_of_mqtt_3_1_3_1() {
+        let mut connect = Connect::new(V311, "c");
+        connect.keep_alive_s = 10;
+        connect.user_name = Some("u");
+        connect.password = Some(Secret::new(b"p"));
+        connect.will = Some(Will {
+            qos: QoS::ExactlyOnce,
+            retain: true,
+            topic: "w",
+            payload: b"x",
+            properties: crate::WillProperties::default(),
+        });
+        let expected = b"\x10\x19\x00\x04MQTT\x04\xF6\x00\x0A\0\x01c\0\x01w\0\x01x\0\x01u\0\x01p";
+        encodes(V5, &Packet::Connect(connect), expected);
+    }
+
+    #[test]
+    fn what_mqtt_forbids_is_not_written() {
+        let forbidden = EncodeError::Forbidden;
+        for topic in ["", "a/#", "a\0"] {
+            refuses(V5, &Packet::Publish(publish(topic, b"")), forbidden);
+        }
+        let long = "a".repeat(65_536);
+        refuses(V5, &Packet::Publish(publish(&long, b"")), forbidden);
+        let mut connect = Connect::new(V5, &long);
+        refuses(V5, &Packet::Connect(connect), EncodeError::FieldTooLong);
+        connect.client_id = "a\0";
+        refuses(V5, &Packet::Connect(connect), forbidden);
+        refuses(V311, &Packet::Auth(Auth::default()), EncodeError::NotInVersion);
+        let reason = ReasonCode::NotAuthorized;
+        refuses(V5, &Packet::PubRel(Ack::new(ID, reason)), forbidden);
+        refuses(V5, &Packet::Auth(Auth { reason, ..Auth::default() }), forbidden);
+        let connack = ConnAck { reason, session_present: true, ..ConnAck::default() };
+        refuses(V5, &Packet::ConnAck(connack), forbidden);
+        let properties =
+            ConnAckProperties { qos_max: Some(QoS::ExactlyOnce), ..ConnAckProperties::default() };
+        refuses(V5, &Packet::ConnAck(ConnAck { properties, ..ConnAck::default() }), forbidden);
+        let unsubscribe = |filters| {
+            Packet::Unsubscribe(Unsubscribe {
+                packet_id: ID,
+                properties: UnsubscribeProperties::default(),
+                filters: Filters::new(filters),
+            })
+        };
+        refuses(V5, &unsubscribe(&[]), forbidden);
+        refuses(V5, &unsubscribe(&["a", "b#"]), forbidden);
+        let shared =
+            Subscription { no_local: true, ..Subscription::new("$share/g/a", QoS::AtMostOnce) };
+        for list in [&[][..], &[shared]] {
+            let subscribe = Subscribe {
+                packet_id: ID,
+                properties: SubscribeProperties::default(),
+                subscriptions: Subscriptions::new(list),
+            };
+            refuses(V5, &Packet::Subscribe(subscribe), forbidden);
+        }
+    }
+
+    #[test]
+    fn a_packet_beyond_the_largest_length_is_not_written() {
+        let payload = vec![0; crate::REMAINING_LEN_MAX as usize];
+        refuses(V311, &Packet::Publish(publish("a", &payload)), EncodeError::PacketTooLong);
+        let head = PublishHead::new(Delivery::AtMostOnce, "a", usize::MAX);
+        assert_eq!(head.encode(V5, &mut Vec::new()), Err(EncodeError::PacketTooLong));
+        let fits = PublishHead::new(Delivery::AtMostOnce, "a", payload.len() - 3);
+        assert_eq!(fits.encoded_len(V311), Ok(payload.len() + 5));
+    }
+
+    #[test]
+    fn a_head_and_its_payload_are_the_packet() {
+        let ids = [SubscriptionId::new(1).unwrap(), SubscriptionId::new(200).unwrap()];
+        let pairs = [("name", "value"), ("name", "other")];
+        for version in [V311, V5] {
+            for delivery in [
+                Delivery::AtMostOnce,
+                Delivery::AtLeastOnce { packet_id: ID, dup: true },
+                Delivery::ExactlyOnce { packet_id: ID, dup: false },
+            ] {
+                let whole = Publish {
+                    delivery,
+                    retain: true,
+                    topic: "a/b",
+                    properties: PublishProperties {
+                        payload_format: Some(PayloadFormat::Text),
+                        message_expiry_s: Some(9),
+                        topic_alias: NonZeroU16::new(3),
+                        response_topic: Some("r"),
+                        correlation_data: Some(b"\x00\xFF"),
+                        subscription_ids: SubscriptionIds::new(&ids),
+                        content_type: Some("t"),
+                        user_properties: UserProperties::new(&pairs),
+                    },
+                    payload: b"payload",
+                };
+                let mut forward = Vec::new();
+                whole.properties.write_forward(&mut forward);
+                let head = PublishHead {
+                    delivery,
+                    retain: true,
+                    topic: "a/b",
+                    topic_alias: NonZeroU16::new(3),
+                    message_expiry_s: Some(9),
+                    subscription_ids: SubscriptionIds::new(&ids),
+                    forward: ForwardProperties::parse(&forward).unwrap(),
+                    payload_len: 7,
+                };
+                let mut out = Vec::new();
+                head.encode(version, &mut out).unwrap();
+                out.extend_from_slice(b"payload");
+                assert_eq!(Ok(out.len()), head.encoded_len(version));
+                let frame = crate::frame(&out, u32::MAX).unwrap().unwrap();
+                let decoded = Packet::decode(&frame, version).unwrap();
+                let expected = match version {
+                    V5 => whole,
+                    V311 => Publish { properties: PublishProperties::default(), ..whole },
+                };
+                assert_eq!(decoded, Packet::Publish(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn forwarded_properties_hold_nothing_of_one_receiver() {
+        for block in [&[0x02, 0, 0, 0, 1][..], &[0x23, 0, 1], &[0x0B, 1], &[0x11, 0, 0, 0, 1], &[1]]
+        {
+            assert!(ForwardProperties::parse(block).is_err(), "{block:?}");
+        }
+        let wrong = ForwardProperties::trusted(&[0xFF]);
+        assert_eq!(wrong.properties(), PublishProperties::default());
+    }
+}

@@ -350,3 +350,204 @@ impl Connecting {
         encode_within(&Packet::ConnAck(connack), self.link.version, self.link.packet_bytes_max, out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::frame;
+    use Version::{V5, V311};
+
+    fn encoded(packet: &Packet<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        packet.encode(V5, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn first(bytes: &[u8]) -> Result<(Connecting, Connect<'_>), ConnectRefused> {
+        let limits = ServerLimits::default();
+        let frame = frame(bytes, u32::MAX).unwrap().unwrap();
+        AwaitingConnect::new(0, &limits).handle(5, &frame, &limits)
+    }
+
+    fn connecting(connect: &Connect<'_>) -> Connecting {
+        first(&encoded(&Packet::Connect(*connect))).unwrap().0
+    }
+
+    fn answer(refused: &ConnectRefused) -> Vec<u8> {
+        let mut out = Vec::new();
+        refused.answer(&mut out);
+        out
+    }
+
+    /// The properties of the CONNACK, and the link.
+    fn accept(connect: &Connect<'_>, limits: &ServerLimits) -> (String, Link) {
+        let mut out = Vec::new();
+        let bytes = encoded(&Packet::Connect(*connect));
+        let connect_frame = frame(&bytes, u32::MAX).unwrap().unwrap();
+        let awaiting = AwaitingConnect::new(0, limits);
+        let connecting = awaiting.handle(5, &connect_frame, limits).unwrap().0;
+        let link = connecting.accept(7, limits, &AcceptOptions::default(), &mut out).unwrap();
+        let connack = frame(&out, u32::MAX).unwrap().unwrap();
+        let shown = format!("{:?}", Packet::decode(&connack, connect.version).unwrap());
+        (shown, link)
+    }
+
+    #[test]
+    fn mqtt_3_1_0_1_the_first_packet_is_connect() {
+        let refused = first(&[0xC0, 0]).unwrap_err();
+        assert_eq!(refused.fault, Fault::NotConnect(PacketType::PingReq));
+        assert!(answer(&refused).is_empty());
+        let refused = first(&[0x40, 0]).unwrap_err();
+        assert_eq!(refused.fault, Fault::NotConnect(PacketType::PubAck));
+    }
+
+    #[test]
+    fn a_connect_that_does_not_come_ends_in_a_timeout() {
+        let limits = ServerLimits { connect_timeout_ms: 100, ..ServerLimits::default() };
+        let awaiting = AwaitingConnect::new(50, &limits);
+        assert_eq!(awaiting.deadline(), 150);
+        assert_eq!(awaiting.handle_timeout(149), Ok(()));
+        assert_eq!(awaiting.handle_timeout(150), Err(Fault::ConnectTimeout));
+        let connecting = connecting(&Connect::new(V5, "c"));
+        assert_eq!(connecting.handle_timeout(9_999), Ok(()));
+        assert_eq!(connecting.handle_timeout(10_000), Err(Fault::ConnectTimeout));
+    }
+
+    #[test]
+    fn mqtt_3_1_2_2_an_unsupported_version_is_answered_in_its_own_form() {
+        let old = first(b"\x10\x0F\x00\x06MQIsdp\x03\x02\0\0\0\x01c").unwrap_err();
+        assert_eq!(answer(&old), [0x20, 2, 0, 1]);
+        let new = first(b"\x10\x0E\x00\x04MQTT\x06\x02\0\0\0\0\x01c").unwrap_err();
+        assert_eq!(answer(&new), [0x20, 3, 0, 0x84, 0]);
+        let other = first(b"\x10\x0D\x00\x04HTTP\x04\x02\0\0\0\x01c").unwrap_err();
+        assert!(answer(&other).is_empty());
+    }
+
+    #[test]
+    fn mqtt_3_1_4_2_a_bad_connect_of_mqtt_5_is_told_why_and_one_of_3_1_1_is_not() {
+        let five = first(b"\x10\x0E\x00\x04MQTT\x05\x03\0\0\0\0\x01c").unwrap_err();
+        assert_eq!(answer(&five), [0x20, 3, 0, 0x81, 0]);
+        let three = first(b"\x10\x0D\x00\x04MQTT\x04\x03\0\0\0\x01c").unwrap_err();
+        assert!(answer(&three).is_empty());
+    }
+
+    #[test]
+    fn mqtt_3_1_3_8_of_3_1_1_a_nameless_client_needs_a_clean_session() {
+        let mut connect = Connect::new(V311, "");
+        assert!(first(&encoded(&Packet::Connect(connect))).is_ok());
+        connect.clean_start = false;
+        let bytes = encoded(&Packet::Connect(connect));
+        let refused = first(&bytes).unwrap_err();
+        assert_eq!(refused.fault, Fault::ClientIdMissing);
+        assert_eq!(answer(&refused), [0x20, 2, 0, 2]);
+        connect.version = V5;
+        assert!(first(&encoded(&Packet::Connect(connect))).is_ok());
+    }
+
+    #[test]
+    fn mqtt_3_2_2_21_a_server_keep_alive_is_told_to_clients_of_mqtt_5() {
+        let limits = ServerLimits { keep_alive_max_s: 60, ..ServerLimits::default() };
+        for (version, asked, in_force) in
+            [(V5, 0, 60), (V5, 61, 60), (V5, 60, 60), (V5, 5, 5), (V311, 0, 0), (V311, 99, 99)]
+        {
+            let mut connect = Connect::new(version, "c");
+            connect.keep_alive_s = asked;
+            let (connack, link) = accept(&connect, &limits);
+            assert_eq!(link.keep_alive_s(), in_force);
+            let told = connack.contains("server_keep_alive_s: Some(60)");
+            assert_eq!(told, version == V5 && asked != in_force, "{asked}");
+        }
+        let limits = ServerLimits { keep_alive_max_s: 0, ..ServerLimits::default() };
+        assert_eq!(accept(&Connect::new(V5, "c"), &limits).1.keep_alive_s(), 0);
+    }
+
+    #[test]
+    fn mqtt_3_2_2_a_connack_tells_the_limits() {
+        let mut connect = Connect::new(V5, "c");
+        connect.properties.session_expiry_s = Some(u32::MAX);
+        let (connack, link) = accept(&connect, &ServerLimits::default());
+        for told in [
+            "session_expiry_s: Some(604800)",
+            "receive_max: Some(64)",
+            "packet_bytes_max: Some(1048576)",
+            "topic_alias_max: Some(16)",
+        ] {
+            assert!(connack.contains(told), "{told} in {connack}");
+        }
+        assert!(!link.expires_at_close);
+        connect.properties.session_expiry_s = None;
+        let (connack, link) = accept(&connect, &ServerLimits::default());
+        assert!(connack.contains("session_expiry_s: None"));
+        assert!(link.expires_at_close);
+    }
+
+    #[test]
+    fn mqtt_3_2_2_2_a_clean_start_has_no_session_present() {
+        let limits = ServerLimits::default();
+        for clean_start in [true, false] {
+            let connect = Connect { clean_start, ..Connect::new(V311, "c") };
+            let mut out = Vec::new();
+            let options = AcceptOptions { session_present: true, ..AcceptOptions::default() };
+            connecting(&connect).accept(0, &limits, &options, &mut out).unwrap();
+            assert_eq!(out, [0x20, 2, u8::from(!clean_start), 0]);
+        }
+    }
+
+    #[test]
+    fn mqtt_3_1_2_28_response_information_is_for_who_asked() {
+        let limits = ServerLimits::default();
+        let options = AcceptOptions { response_info: Some("r/"), ..AcceptOptions::default() };
+        for asked in [None, Some(false), Some(true)] {
+            let mut connect = Connect::new(V5, "c");
+            connect.properties.request_response_info = asked;
+            let mut out = Vec::new();
+            connecting(&connect).accept(0, &limits, &options, &mut out).unwrap();
+            assert_eq!(out.ends_with(b"r/"), asked == Some(true));
+        }
+    }
+
+    #[test]
+    fn mqtt_3_2_2_7_a_refusal_says_why_in_either_version() {
+        let reason = ReasonCode::BadUserNameOrPassword;
+        let mut out = Vec::new();
+        connecting(&Connect::new(V311, "c")).refuse(reason, Some("no"), &mut out).unwrap();
+        assert_eq!(out, [0x20, 2, 0, 4]);
+        out.clear();
+        connecting(&Connect::new(V5, "c")).refuse(reason, Some("no"), &mut out).unwrap();
+        assert_eq!(out, b"\x20\x08\0\x86\x05\x1F\0\x02no");
+        let success =
+            connecting(&Connect::new(V5, "c")).refuse(ReasonCode::Success, None, &mut out);
+        assert_eq!(success, Err(EncodeError::Forbidden));
+    }
+
+    #[test]
+    fn mqtt_3_1_2_30_only_auth_and_disconnect_come_before_connack() {
+        let mut connect = Connect::new(V5, "c");
+        connect.properties.auth_method = Some("m");
+        let mut connecting = connecting(&connect);
+        let mut out = Vec::new();
+        connecting.challenge(Some(b"1"), &mut out).unwrap();
+        assert_eq!(out, b"\xF0\x0A\x18\x08\x15\0\x01m\x16\0\x011");
+        let step = frame(&out, 100).unwrap().unwrap();
+        assert!(matches!(connecting.handle(1, &step), Ok(ConnectingEvent::Auth(_))));
+        let ping = frame(&[0xC0, 0], 100).unwrap().unwrap();
+        let fault = connecting.handle(1, &ping).unwrap_err();
+        assert_eq!(fault, Fault::Unexpected(PacketType::PingReq));
+        let again = encoded(&Packet::Auth(Auth {
+            reason: ReasonCode::ReAuthenticate,
+            properties: crate::AuthProperties {
+                auth_method: Some("m"),
+                ..crate::AuthProperties::default()
+            },
+        }));
+        let again = frame(&again, 100).unwrap().unwrap();
+        assert!(connecting.handle(1, &again).is_err());
+        let leave = frame(&[0xE0, 0], 100).unwrap().unwrap();
+        assert!(matches!(connecting.handle(1, &leave), Ok(ConnectingEvent::Disconnect(_))));
+        // [MQTT-4.12.0-5]
+        out.clear();
+        let options = AcceptOptions { auth_data: Some(b"2"), ..AcceptOptions::default() };
+        connecting.accept(1, &ServerLimits::default(), &options, &mut out).unwrap();
+        assert!(out.windows(8).any(|bytes| bytes == b"\x15\0\x01m\x16\0\x012"));
+    }
+}

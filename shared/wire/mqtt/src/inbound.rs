@@ -110,3 +110,113 @@ impl Inbound {
         decode::frame(&self.partial, self.packet_bytes_max)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publish(payload_len: usize) -> Vec<u8> {
+        let publish = crate::Packet::Publish(crate::Publish {
+            delivery: crate::Delivery::AtMostOnce,
+            retain: false,
+            topic: "t",
+            properties: crate::PublishProperties::default(),
+            payload: &vec![7; payload_len],
+        });
+        let mut bytes = Vec::new();
+        publish.encode(crate::Version::V311, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn the_struct_is_small_and_holds_no_buffer_when_idle() {
+        assert_eq!(size_of::<Inbound>(), 32);
+        let mut inbound = Inbound::new(1000);
+        let bytes = publish(10);
+        let mut input = &bytes[..];
+        assert!(inbound.next_frame(&mut input).unwrap().is_some());
+        assert!(inbound.next_frame(&mut input).unwrap().is_none());
+        assert_eq!(inbound.partial.capacity(), 0);
+        let mut input = &bytes[..5];
+        assert!(inbound.next_frame(&mut input).unwrap().is_none());
+        assert_eq!(inbound.partial_len(), 5);
+        let mut input = &bytes[5..];
+        assert!(inbound.next_frame(&mut input).unwrap().is_some());
+        assert_eq!(inbound.partial_len(), 0);
+        assert!(inbound.next_frame(&mut input).unwrap().is_none());
+        assert_eq!(inbound.partial.capacity(), 0);
+    }
+
+    #[test]
+    fn a_whole_frame_is_borrowed_from_the_input() {
+        let bytes = [publish(3), publish(4)].concat();
+        let mut inbound = Inbound::new(1000);
+        let mut input = &bytes[..];
+        let range = bytes.as_ptr_range();
+        for _ in 0..2 {
+            let frame = inbound.next_frame(&mut input).unwrap().unwrap();
+            assert!(range.contains(&frame.body.as_ptr()));
+        }
+    }
+
+    #[test]
+    fn every_way_to_cut_a_stream_gives_the_same_frames() {
+        let stream = [publish(0), publish(200), publish(1), publish(20_000)].concat();
+        for step in [1, 2, 3, 5, 7, 199, 203, 204, 4096, stream.len()] {
+            let mut inbound = Inbound::new(30_000);
+            let mut lens = Vec::new();
+            for chunk in stream.chunks(step) {
+                let mut input = chunk;
+                while let Some(frame) = inbound.next_frame(&mut input).unwrap() {
+                    lens.push(frame.total_len);
+                }
+                assert!(input.is_empty());
+            }
+            assert_eq!(lens, [5, 206, 6, 20_007], "chunks of {step}");
+            assert_eq!(inbound.partial_len(), 0);
+        }
+    }
+
+    #[test]
+    fn no_more_is_copied_than_one_frame_and_no_more_held_than_arrived() {
+        let mut inbound = Inbound::new(1 << 20);
+        let announced = [0x30, 0xFF, 0xFF, 0x3E];
+        assert_eq!(inbound.next_frame(&mut &announced[..]), Ok(None));
+        assert!(inbound.partial.capacity() < 64, "memory follows what arrives");
+
+        let mut inbound = Inbound::new(1000);
+        let bytes = [publish(10), publish(300)].concat();
+        assert_eq!(inbound.next_frame(&mut &bytes[..3]), Ok(None));
+        let mut input = &bytes[3..];
+        assert_eq!(inbound.next_frame(&mut input).unwrap().unwrap().total_len, 15);
+        assert_eq!(input.len(), bytes.len() - 15);
+    }
+
+    #[test]
+    fn a_packet_that_is_too_large_is_refused_in_pieces_too() {
+        let mut inbound = Inbound::new(100);
+        assert_eq!(inbound.next_frame(&mut &[0x30][..]), Ok(None));
+        let error = DecodeError::TooLarge { len: 129, max: 100 };
+        assert_eq!(inbound.next_frame(&mut &[127][..]), Err(error));
+        assert_eq!(error.reason(), crate::ReasonCode::PacketTooLarge);
+    }
+
+    #[test]
+    fn mqtt_1_5_5_1_a_length_that_is_cut_off_is_checked_all_the_same() {
+        let mut inbound = Inbound::new(100);
+        assert_eq!(inbound.next_frame(&mut &[0x30, 0x80][..]), Ok(None));
+        assert_eq!(inbound.next_frame(&mut &[0x00][..]), Err(DecodeError::VariableInteger));
+        let mut inbound = Inbound::new(100);
+        assert_eq!(inbound.next_frame(&mut &[0x30, 0xFF, 0xFF][..]), Ok(None));
+        assert_eq!(inbound.next_frame(&mut &[0xFF, 0xFF][..]), Err(DecodeError::VariableInteger));
+    }
+
+    #[test]
+    fn a_connection_can_move_with_its_partial_frame() {
+        let bytes = publish(10);
+        let mut here = Inbound::new(100);
+        assert_eq!(here.next_frame(&mut &bytes[..4]), Ok(None));
+        let mut there = Inbound::with_partial(here.into_partial(), 100);
+        assert_eq!(there.next_frame(&mut &bytes[4..]).unwrap().unwrap().total_len, bytes.len());
+    }
+}

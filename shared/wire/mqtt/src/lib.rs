@@ -67,38 +67,3 @@ pub use session::{
 
 /// The largest value of a variable byte integer, and so of a packet's remaining length, bytes.
 pub const REMAINING_LEN_MAX: u32 = 268_435_455;
-
-#[cfg(test)]
-mod smoke {
-    use super::*;
-
-    #[test]
-    fn a_publish_crosses() {
-        let limits = ServerLimits::default();
-        let mut wire = Vec::new();
-        let client = ClientHandshake::start(0, &Connect::new(Version::V5, "c"), &mut wire).unwrap();
-        let f = frame(&wire, 1000).unwrap().unwrap();
-        let (connecting, connect) =
-            AwaitingConnect::new(0, &limits).handle(1, &f, &limits).unwrap();
-        assert_eq!(connect.client_id, "c");
-        let mut back = Vec::new();
-        let mut link = connecting.accept(1, &limits, &AcceptOptions::default(), &mut back).unwrap();
-        let f = frame(&back, 1000).unwrap().unwrap();
-        let ClientStep::Connected(mut client, _) = client.handle(&f).unwrap() else { panic!() };
-        let mut wire = Vec::new();
-        client
-            .publish_head(2, &PublishHead::new(Delivery::AtMostOnce, "a/b", 2), &mut wire)
-            .unwrap();
-        wire.extend_from_slice(b"hi");
-        let f = frame(&wire, 1000).unwrap().unwrap();
-        let Event::Publish { topic, publish } = link.handle_frame(3, &f).unwrap() else { panic!() };
-        assert_eq!((&*topic, publish.payload), ("a/b", &b"hi"[..]));
-        eprintln!(
-            "Link {} Session {} Inbound {} Packet {}",
-            size_of::<Link>(),
-            size_of::<Session<std::sync::Arc<[u8]>>>(),
-            size_of::<Inbound>(),
-            size_of::<Packet<'_>>()
-        );
-    }
-}

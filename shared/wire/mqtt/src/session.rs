@@ -536,3 +536,234 @@ impl<M> Session<M> {
         self.receive(packet_id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    const OK: ReasonCode = ReasonCode::Success;
+    const NO: ReasonCode = ReasonCode::QuotaExceeded;
+
+    fn id(value: u16) -> PacketId {
+        PacketId::new(value).unwrap()
+    }
+
+    fn session(inflight_max: u16) -> Session<u32> {
+        Session::new(SessionLimits { inflight_max, received_max: 4 })
+    }
+
+    fn resent(session: &mut Session<u32>) -> Vec<(u16, Option<u32>)> {
+        let mut all = Vec::new();
+        while let Some((packet_id, inflight)) = session.resend() {
+            let message = match inflight {
+                Inflight::AwaitPuback(message) | Inflight::AwaitPubrec(message) => Some(*message),
+                Inflight::AwaitPubcomp => None,
+            };
+            all.push((packet_id.get(), message));
+        }
+        all
+    }
+
+    #[test]
+    fn an_empty_session_is_16_bytes_and_a_message_in_flight_16_more() {
+        assert_eq!(size_of::<Session<Arc<[u8; 4]>>>(), 16);
+        assert_eq!(size_of::<Flight<Arc<[u8; 4]>>>(), 16);
+        assert_eq!(size_of::<Exchanges<Arc<[u8; 4]>>>(), 72);
+        let mut session = session(2);
+        assert!(session.exchanges.is_none());
+        session.begin(QoS::AtLeastOnce, 1).unwrap();
+        session.puback(id(1), OK);
+        session.shrink();
+        assert!(session.exchanges.is_none() && session.is_empty());
+        assert_eq!(session.begin(QoS::AtLeastOnce, 1), Ok(id(2)), "identifiers go on");
+    }
+
+    #[test]
+    fn mqtt_4_3_2_a_puback_ends_a_qos_1_exchange() {
+        let mut session = session(4);
+        assert_eq!(session.begin(QoS::AtLeastOnce, 10), Ok(id(1)));
+        assert_eq!(session.begin(QoS::AtLeastOnce, 11), Ok(id(2)));
+        assert_eq!(
+            session.puback(id(2), ReasonCode::NoMatchingSubscribers),
+            Puback::Acknowledged(11)
+        );
+        assert_eq!(session.puback(id(2), OK), Puback::Unknown);
+        assert_eq!(session.puback(id(1), NO), Puback::Refused(10));
+        assert!(session.is_empty());
+    }
+
+    #[test]
+    fn mqtt_4_3_3_a_qos_2_exchange_has_four_steps() {
+        let mut session = session(1);
+        assert_eq!(session.begin(QoS::ExactlyOnce, 7), Ok(id(1)));
+        assert_eq!(session.pubcomp(id(1)), Pubcomp::WrongState);
+        assert_eq!(session.puback(id(1), OK), Puback::WrongState);
+        assert_eq!(session.pubrec(id(1), OK), Pubrec::Release(7));
+        assert_eq!(session.pubrec(id(1), OK), Pubrec::ReleaseAgain);
+        // [MQTT-3.3.4-9]: a PUBREC of success gives no room back, PUBCOMP does.
+        assert_eq!(session.begin(QoS::AtLeastOnce, 8), Err(8));
+        assert_eq!(session.pubcomp(id(1)), Pubcomp::Completed);
+        assert_eq!(session.pubcomp(id(1)), Pubcomp::Unknown);
+        assert_eq!(session.begin(QoS::AtLeastOnce, 8), Ok(id(2)));
+        assert_eq!(session.pubrec(id(2), OK), Pubrec::WrongState);
+        assert_eq!(session.pubrec(id(9), OK), Pubrec::Unknown);
+    }
+
+    #[test]
+    fn mqtt_4_3_3_4_a_pubrec_with_an_error_ends_the_exchange_and_gives_its_room_back() {
+        let mut session = session(1);
+        session.begin(QoS::ExactlyOnce, 7).unwrap();
+        assert_eq!(session.pubrec(id(1), NO), Pubrec::Refused(7));
+        assert!(session.has_room() && session.is_empty());
+    }
+
+    #[test]
+    fn mqtt_3_3_4_9_the_window_is_the_lesser_of_both_ends() {
+        let mut session = session(3);
+        session.resume(2);
+        session.begin(QoS::AtLeastOnce, 1).unwrap();
+        session.begin(QoS::AtLeastOnce, 2).unwrap();
+        assert_eq!(session.begin(QoS::AtLeastOnce, 3), Err(3));
+        session.resume(u16::MAX);
+        while session.resend().is_some() {}
+        session.begin(QoS::AtLeastOnce, 3).unwrap();
+        assert_eq!(session.begin(QoS::AtLeastOnce, 4), Err(4));
+    }
+
+    #[test]
+    fn mqtt_4_4_0_1_everything_unanswered_is_sent_again_in_its_order() {
+        let mut session = session(8);
+        for message in 1..=5 {
+            let qos = if message % 2 == 0 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+            session.begin(qos, message).unwrap();
+        }
+        session.pubrec(id(2), OK);
+        session.puback(id(3), OK);
+        assert!(session.resend().is_none(), "and at no other time");
+        session.resume(u16::MAX);
+        assert_eq!(session.begin(QoS::AtLeastOnce, 9), Err(9), "what is old goes first");
+        let again = [(1, Some(1)), (2, None), (4, Some(4)), (5, Some(5))];
+        assert_eq!(resent(&mut session), again);
+        assert_eq!(session.begin(QoS::AtLeastOnce, 9), Ok(id(6)));
+    }
+
+    #[test]
+    fn what_is_sent_again_keeps_to_the_receive_maximum_of_the_new_connection() {
+        let mut session = session(8);
+        for message in 1..=4 {
+            session.begin(QoS::ExactlyOnce, message).unwrap();
+        }
+        session.pubrec(id(3), OK);
+        session.resume(1);
+        assert_eq!(resent(&mut session), [(1, Some(1))]);
+        assert_eq!(session.pubrec(id(1), NO), Pubrec::Refused(1));
+        assert_eq!(resent(&mut session), [(2, Some(2)), (3, None)]);
+        // An exchange that was answered before it was sent again is not sent.
+        assert_eq!(session.pubrec(id(4), OK), Pubrec::Release(4));
+        assert_eq!(session.pubrec(id(2), OK), Pubrec::Release(2));
+        assert_eq!(session.pubcomp(id(2)), Pubcomp::Completed);
+        assert_eq!(resent(&mut session), []);
+        assert_eq!(session.inflight().count(), 2);
+    }
+
+    #[test]
+    fn mqtt_2_2_1_3_an_identifier_in_use_is_not_given_again() {
+        let mut session = session(3);
+        let stuck = session.begin(QoS::AtLeastOnce, 0).unwrap();
+        let mut seen = 0u32;
+        for message in 1..=200_000 {
+            let packet_id = session.begin(QoS::AtLeastOnce, message).unwrap();
+            assert_ne!(packet_id, stuck);
+            seen += u32::from(packet_id == id(65_535));
+            assert_eq!(session.puback(packet_id, OK), Puback::Acknowledged(message));
+        }
+        assert_eq!(seen, 3, "the identifiers went round");
+        assert_eq!(session.puback(stuck, OK), Puback::Acknowledged(0));
+    }
+
+    #[test]
+    fn reserved_identifiers_are_of_the_same_numbers_and_end_with_the_connection() {
+        let mut session = session(1);
+        let subscribe = session.reserve_id().unwrap();
+        assert_eq!(session.begin(QoS::AtLeastOnce, 1), Ok(id(2)), "it takes no room");
+        assert_eq!(session.puback(subscribe, OK), Puback::Unknown);
+        assert_eq!(session.pubrec(subscribe, OK), Pubrec::Unknown);
+        assert_eq!(session.pubcomp(subscribe), Pubcomp::Unknown);
+        assert_eq!(session.cancel(subscribe), None);
+        assert!(!session.free_id(id(2)));
+        assert!(session.free_id(subscribe) && !session.free_id(subscribe));
+        for _ in 0..RESERVED_MAX {
+            session.reserve_id().unwrap();
+        }
+        assert_eq!(session.reserve_id(), None);
+        session.resume(10);
+        assert_eq!((session.inflight_len(), resent(&mut session)), (1, vec![(2, Some(1))]));
+    }
+
+    #[test]
+    fn mqtt_3_1_2_25_a_publish_that_cannot_be_sent_is_cancelled() {
+        let mut session = session(1);
+        let packet_id = session.begin(QoS::ExactlyOnce, 1).unwrap();
+        assert_eq!(session.cancel(packet_id), Some(1));
+        assert_eq!(session.cancel(packet_id), None);
+        assert!(session.has_room());
+    }
+
+    #[test]
+    fn mqtt_4_3_3_10_a_qos_2_message_is_delivered_once() {
+        let mut session = session(1);
+        assert_eq!(session.receive(id(5)), Received::First);
+        assert_eq!(session.receive(id(5)), Received::Duplicate);
+        session.resume(9);
+        assert_eq!(session.receive(id(5)), Received::Duplicate);
+        assert_eq!(session.release(id(5)), Released::Known);
+        assert_eq!(session.release(id(5)), Released::Unknown);
+        assert_eq!(session.receive(id(5)), Received::First);
+    }
+
+    #[test]
+    fn what_the_peer_can_make_a_session_hold_is_bounded() {
+        let mut session = session(1);
+        for value in [9, 1, 5, 3] {
+            assert_eq!(session.receive(id(value)), Received::First);
+        }
+        assert_eq!(session.receive(id(2)), Received::Full);
+        assert_eq!(session.receive(id(9)), Received::Duplicate);
+        let all: Vec<_> = session.received().map(PacketId::get).collect();
+        assert_eq!((all, session.received_len()), (vec![1, 3, 5, 9], 4));
+    }
+
+    #[test]
+    fn a_session_is_restored_from_its_records() {
+        let mut session = session(3);
+        session.restore_inflight(id(65_535), Inflight::AwaitPubcomp).unwrap();
+        session.restore_inflight(id(1), Inflight::AwaitPubrec(8)).unwrap();
+        let twice = Inflight::AwaitPuback(9);
+        assert_eq!(session.restore_inflight(id(1), twice), Err(twice));
+        session.restore_inflight(id(4), Inflight::AwaitPuback(9)).unwrap();
+        assert_eq!(session.restore_inflight(id(5), twice), Err(twice), "over the limit");
+        assert_eq!(session.restore_received(id(7)), Received::First);
+        assert!(!session.has_room());
+        let walked: Vec<_> = session.inflight().map(|(packet_id, _)| packet_id.get()).collect();
+        assert_eq!(walked, [65_535, 1, 4]);
+        session.resume(u16::MAX);
+        assert_eq!(resent(&mut session), [(65_535, None), (1, Some(8)), (4, Some(9))]);
+        assert_eq!(session.pubcomp(id(65_535)), Pubcomp::Completed);
+        assert_eq!(session.begin(QoS::AtLeastOnce, 1), Ok(id(5)));
+    }
+
+    #[test]
+    fn records_out_of_order_are_found_as_well() {
+        let mut session = session(100);
+        for value in [500, 3, 65_000, 499, 501] {
+            session.restore_inflight(id(value), Inflight::AwaitPuback(u32::from(value))).unwrap();
+        }
+        session.resume(u16::MAX);
+        while session.resend().is_some() {}
+        assert_eq!(session.begin(QoS::AtLeastOnce, 0), Ok(id(502)));
+        for value in [3, 501, 499, 500, 65_000] {
+            assert_eq!(session.puback(id(value), OK), Puback::Acknowledged(u32::from(value)));
+        }
+    }
+}

@@ -193,3 +193,103 @@ impl TopicLimits {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mqtt_4_7_0_1_and_4_7_3_names_are_checked() {
+        assert_eq!(check_name("a/b//c "), Ok(()));
+        assert_eq!(check_name("/"), Ok(()));
+        assert_eq!(check_name(""), Err(TopicError::Empty));
+        assert_eq!(check_name("a\0"), Err(TopicError::Null));
+        assert_eq!(check_name("a/+"), Err(TopicError::WildcardInName));
+        assert_eq!(check_name("a#"), Err(TopicError::WildcardInName));
+        assert_eq!(check_name(&"a".repeat(65_536)), Err(TopicError::TooLong));
+        assert_eq!(check_name(&"a".repeat(65_535)), Ok(()));
+    }
+
+    #[test]
+    fn mqtt_4_7_1_1_and_2_wildcards_stand_alone() {
+        for good in ["#", "+", "+/#", "/+", "+/+/a", "a/#", "sport/+/player1", "a//#", "$SYS/#"] {
+            let filter = Filter::parse(good).unwrap();
+            assert_eq!((filter.share, filter.filter), (None, good));
+        }
+        for bad in ["a#", "a/#/b", "#/", "a+", "a/b+/c", "+a", "##", "++", "a/+#"] {
+            assert_eq!(Filter::parse(bad), Err(TopicError::Wildcard), "{bad}");
+        }
+        assert_eq!(Filter::parse(""), Err(TopicError::Empty));
+        assert_eq!(Filter::parse("a\0"), Err(TopicError::Null));
+        assert_eq!(Filter::parse(&"a".repeat(65_536)), Err(TopicError::TooLong));
+    }
+
+    #[test]
+    fn mqtt_4_8_2_shared_filters_have_a_group_and_a_filter() {
+        let filter = Filter::parse("$share/g/+/#").unwrap();
+        assert_eq!((filter.share, filter.filter), (Some("g"), "+/#"));
+        assert!(filter.matches("a") && filter.has_wildcard());
+        assert_eq!(Filter::parse("$share/g//").unwrap().filter, "/");
+        for bad in
+            ["$share", "$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/g#/a"]
+        {
+            assert_eq!(Filter::parse(bad), Err(TopicError::Share), "{bad}");
+        }
+        // Another name that only begins alike.
+        assert_eq!(Filter::parse("$shared/a").unwrap().share, None);
+    }
+
+    #[test]
+    fn mqtt_4_7_1_the_examples_of_the_standard_match() {
+        let matching = [
+            ("sport/tennis/player1/#", "sport/tennis/player1"),
+            ("sport/tennis/player1/#", "sport/tennis/player1/ranking"),
+            ("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon"),
+            ("sport/#", "sport"),
+            ("#", "a/b"),
+            ("sport/tennis/+", "sport/tennis/player1"),
+            ("sport/+", "sport/"),
+            ("+/+", "/finance"),
+            ("/+", "/finance"),
+            ("$SYS/#", "$SYS/monitor/Clients"),
+            ("$SYS/monitor/+", "$SYS/monitor/Clients"),
+            ("a/b", "a/b"),
+            ("+/b/#", "a/b"),
+        ];
+        for (filter, name) in matching {
+            assert!(matches(filter, name), "{filter} {name}");
+        }
+        let different = [
+            ("sport/tennis/+", "sport/tennis/player1/ranking"),
+            ("sport/+", "sport"),
+            ("+", "/finance"),
+            ("a/b", "a/b/c"),
+            ("a/b/c", "a/b"),
+            ("a/B", "a/b"),
+            ("a", "a/"),
+            ("sport/tennis/player1/#", "sport/tennis/player12"),
+        ];
+        for (filter, name) in different {
+            assert!(!matches(filter, name), "{filter} {name}");
+        }
+    }
+
+    #[test]
+    fn mqtt_4_7_2_1_leading_wildcards_do_not_match_dollar_names() {
+        for filter in ["#", "+/monitor/Clients", "+/#"] {
+            assert!(!matches(filter, "$SYS/monitor/Clients"), "{filter}");
+        }
+        assert!(matches("a/+", "a/$b"));
+    }
+
+    #[test]
+    fn limits_count_bytes_and_levels() {
+        let limits = TopicLimits { bytes_max: 6, levels_max: 3 };
+        assert_eq!(limits.check("a/b/c"), Ok(()));
+        assert_eq!(limits.check("a/b/c/"), Err(TopicError::TooDeep));
+        assert_eq!(limits.check("///"), Err(TopicError::TooDeep));
+        assert_eq!(limits.check("//"), Ok(()));
+        assert_eq!(limits.check("abcdefg"), Err(TopicError::TooLong));
+        assert_eq!(levels("//").count(), 3);
+    }
+}
