@@ -51,6 +51,7 @@ struct Writing {
 
 enum Stage {
     Idle,
+    SyncingDir { segment: u32 },
     Opening { segment: u32 },
     Writing(Writing),
     Syncing { segment: u32, up_to: u64 },
@@ -65,6 +66,9 @@ pub(crate) struct CommitLane {
     due: Option<Time>,
     /// The caller asked that everything be durable and marked.
     pub(crate) settling: bool,
+    /// The names that this process found in the directory will be there after a crash. An earlier
+    /// process may have ended between a renaming or removal and its sync.
+    pub(crate) names_durable: bool,
     /// The log ends in a mark that covers all of it.
     pub(crate) marked: bool,
     /// Memory kept for the next commit.
@@ -80,6 +84,7 @@ impl CommitLane {
             pending_bytes: 0,
             due: None,
             settling: false,
+            names_durable: false,
             marked,
             buf: None,
             spare: None,
@@ -198,6 +203,14 @@ impl Log {
         if !self.commit.is_free() {
             return;
         }
+        if !self.commit.names_durable {
+            if !self.commit.waiting.is_empty() || self.remove.is_wanted() {
+                self.commit.stage = Stage::SyncingDir { segment: self.active().number };
+                let path = self.dir.clone();
+                self.submit(files, Lane::Commit, FileOp::SyncDir { path });
+            }
+            return;
+        }
         let forced = self.commit.settling || self.removal_waits_for_sync();
         let Some(front) = self.commit.waiting.front() else {
             if forced {
@@ -286,9 +299,13 @@ impl Log {
             }
             (Stage::Writing(writing), Ok(FileOutput::Done)) => self.batch_done(writing, files),
             (Stage::Syncing { up_to, .. }, Ok(FileOutput::Done)) => self.durable = Seq(up_to),
-            (Stage::Opening { segment } | Stage::Syncing { segment, .. }, Err(error)) => {
-                self.poison(segment, &error);
-            }
+            (Stage::SyncingDir { .. }, Ok(FileOutput::Done)) => self.commit.names_durable = true,
+            (
+                Stage::SyncingDir { segment }
+                | Stage::Opening { segment }
+                | Stage::Syncing { segment, .. },
+                Err(error),
+            ) => self.poison(segment, &error),
             (Stage::Writing(writing), Err(error)) => {
                 self.poison(writing.segment, &error);
                 // Its records can still be read.

@@ -97,7 +97,7 @@ impl Log {
             return;
         }
         self.prepare.retry_at = None;
-        if !self.starved && !self.is_half_full() {
+        if !self.is_predecessor_sealed() || (!self.starved && !self.is_half_full()) {
             return;
         }
         let Some(size) = self.next_segment_bytes() else { return };
@@ -111,6 +111,12 @@ impl Log {
     /// Whether a segment could be prepared now, as far as is known.
     pub(crate) fn can_prepare(&self) -> bool {
         self.prepare.failures == 0 && self.next_segment_bytes().is_some()
+    }
+
+    /// Whether the segment before the active one is sealed on the disk. Recovery relies on it:
+    /// behind a segment without a seal it expects one empty segment, not two.
+    fn is_predecessor_sealed(&self) -> bool {
+        self.segments.iter().rev().nth(1).is_none_or(|segment| segment.sealed)
     }
 
     fn is_half_full(&self) -> bool {

@@ -41,6 +41,11 @@ impl RemoveLane {
         self.queue.len()
     }
 
+    /// Whether a segment waits for its removal.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     pub(crate) fn retry_at(&self) -> Option<Time> {
         self.retry_at
     }
@@ -92,7 +97,8 @@ impl Log {
             return;
         }
         if self.remove.going.is_none() {
-            if self.removal_needs().is_none_or(|seq| self.durable < seq) {
+            let needs = self.removal_needs();
+            if !self.commit.names_durable || needs.is_none_or(|seq| self.durable < seq) {
                 return;
             }
             self.remove.queue.pop_front();

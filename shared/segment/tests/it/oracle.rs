@@ -1,0 +1,116 @@
+//! Random use, compared with a map at every step.
+
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use sextant_segment::{AppendError, Durability};
+
+use crate::host::HostFiles;
+use crate::memory::MemoryFiles;
+use crate::rig::{Backend, Rig, small_options};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append { kind: u8, len: u16, fill: u8 },
+    Commit,
+    Run { choice: usize },
+    Wait { ms: u8 },
+    Drain,
+    Retire { seq: prop::sample::Index },
+    Compact,
+    Verify,
+    Settle,
+    /// The process ends without a word.
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (any::<u8>(), 0u16..=1500, any::<u8>())
+            .prop_map(|(kind, len, fill)| Step::Append { kind, len, fill }),
+        6 => Just(Step::Commit),
+        8 => any::<usize>().prop_map(|choice| Step::Run { choice }),
+        1 => (1u8..20).prop_map(|ms| Step::Wait { ms }),
+        2 => Just(Step::Drain),
+        6 => any::<prop::sample::Index>().prop_map(|seq| Step::Retire { seq }),
+        2 => Just(Step::Compact),
+        1 => Just(Step::Verify),
+        1 => Just(Step::Settle),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+fn durability() -> impl Strategy<Value = Durability> {
+    prop_oneof![
+        Just(Durability::Always),
+        Just(Durability::Every(Duration::from_millis(5))),
+        Just(Durability::Os),
+    ]
+}
+
+fn play<B: Backend>(rig: &mut Rig<B>, steps: Vec<Step>) {
+    for step in steps {
+        match step {
+            Step::Append { kind, len, fill } => {
+                let payload = vec![fill; len as usize];
+                match rig.append(kind, &payload, u64::from(len)) {
+                    Ok(_) => {}
+                    Err(AppendError::Backlog) => rig.drain(),
+                    Err(AppendError::Full) => {
+                        rig.compact();
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            Step::Commit => rig.commit(),
+            Step::Run { choice } => {
+                rig.run(choice);
+            }
+            Step::Wait { ms } => {
+                rig.now = rig.now + Duration::from_millis(u64::from(ms));
+                rig.commit();
+            }
+            Step::Drain => rig.drain(),
+            Step::Retire { seq } if !rig.kept.is_empty() => {
+                let seq = *seq.get(&rig.kept.keys().copied().collect::<Vec<u64>>());
+                rig.retire(seq);
+            }
+            Step::Retire { .. } => {}
+            Step::Compact => {
+                rig.compact();
+            }
+            Step::Verify => rig.verify(),
+            Step::Settle => rig.settle(),
+            Step::Reopen => {
+                rig.reopen();
+            }
+        }
+    }
+    rig.verify();
+    rig.settle();
+    rig.reopen();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_log_holds_what_was_appended_on_the_host(
+        steps in proptest::collection::vec(step(), 1..250),
+        durability in durability(),
+    ) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("log");
+        play(&mut Rig::open(HostFiles::default(), &path, small_options(durability)), steps);
+    }
+
+    #[test]
+    fn the_log_holds_what_was_appended_in_memory(
+        steps in proptest::collection::vec(step(), 1..500),
+        durability in durability(),
+    ) {
+        let backend = MemoryFiles::default();
+        play(&mut Rig::open(backend, Path::new("/log"), small_options(durability)), steps);
+    }
+}

@@ -1,0 +1,330 @@
+//! A log, the stand-in for its driver, and what the log ought to hold: everything that was
+//! appended, in a map by its number. All that a test does to the log goes through here and is
+//! checked against the map.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fastrand::Rng;
+use sextant_ring::disk::Disk;
+use sextant_ring::driver::{FileDone, Files};
+use sextant_ring::time::Time;
+use sextant_segment::{
+    AppendError, Appended, Durability, Log, Options, Position, Progress, ReadError, Record,
+    Recovery, SegmentId, Seq,
+};
+
+/// A stand-in for a driver that works when the test says so.
+pub(crate) trait Backend: Files {
+    fn disk(&self) -> Box<dyn Disk>;
+    /// Operations that were asked for and not carried out.
+    fn waiting(&self) -> usize;
+    /// Carries one of them out.
+    fn run(&mut self, at: usize) -> FileDone;
+    /// The process ends: nothing that waits is carried out.
+    fn stop(&mut self);
+}
+
+/// What was appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) position: Position,
+    pub(crate) kind: u8,
+    pub(crate) unix_ms: u64,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) live: bool,
+}
+
+pub(crate) struct Rig<B> {
+    pub(crate) backend: B,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) log: Log,
+    pub(crate) now: Time,
+    pub(crate) kept: BTreeMap<u64, Kept>,
+    /// What was in segments that were gone at an opening. Until the directory is synced, they may
+    /// come back.
+    ghosts: BTreeMap<u64, Kept>,
+    /// What the log has said, which no crash may take back.
+    pub(crate) durable: u64,
+    pub(crate) ackable: u64,
+    /// Segments that were asked to go: they may be there or not.
+    pub(crate) going: BTreeSet<SegmentId>,
+    pub(crate) progress: Progress,
+}
+
+/// Small limits, so that every case comes up often.
+pub(crate) fn small_options(durability: Durability) -> Options {
+    Options {
+        segment_bytes_min: 4096,
+        segment_bytes_max: 16384,
+        bytes_max: 128 << 10,
+        record_bytes_max: 1500,
+        commit_bytes_max: 4096,
+        backlog_bytes_max: 12288,
+        durability,
+        ..Options::new(0x5EED_5EED_5EED_5EED, 7)
+    }
+}
+
+pub(crate) fn any_durability(rng: &mut Rng) -> Durability {
+    match rng.u8(..4) {
+        0 | 1 => Durability::Always,
+        2 => Durability::Every(Duration::from_millis(5)),
+        _ => Durability::Os,
+    }
+}
+
+impl<B: Backend> Rig<B> {
+    pub(crate) fn open(backend: B, dir: &Path, options: Options) -> Rig<B> {
+        let opened = Log::open(&*backend.disk(), dir, options.clone());
+        let (log, recovery) = opened.expect("an empty directory opens");
+        assert_eq!(recovery.records, 0);
+        Rig {
+            backend,
+            dir: dir.to_owned(),
+            options,
+            log,
+            now: Time::ZERO,
+            kept: BTreeMap::new(),
+            ghosts: BTreeMap::new(),
+            durable: 0,
+            ackable: 0,
+            going: BTreeSet::new(),
+            progress: Progress::default(),
+        }
+    }
+
+    pub(crate) fn append(
+        &mut self,
+        kind: u8,
+        payload: &[u8],
+        unix_ms: u64,
+    ) -> Result<Appended, AppendError> {
+        let (a, b) = payload.split_at(payload.len() / 3);
+        let before = self.log.last();
+        let result = self.log.append(kind, &[a, b], unix_ms);
+        self.note(result, before, kind, payload, unix_ms)
+    }
+
+    fn note(
+        &mut self,
+        result: Result<Appended, AppendError>,
+        before: Seq,
+        kind: u8,
+        payload: &[u8],
+        unix_ms: u64,
+    ) -> Result<Appended, AppendError> {
+        match &result {
+            Ok(appended) => {
+                assert_eq!(appended.seq.0, before.0 + 1, "numbers follow without a gap");
+                assert_eq!(self.log.last(), appended.seq);
+                let position = appended.position;
+                let payload = payload.to_vec();
+                let kept = Kept { position, kind, unix_ms, payload, live: true };
+                self.kept.insert(appended.seq.0, kept);
+            }
+            Err(_) => assert_eq!(self.log.last(), before, "nothing was accepted"),
+        }
+        result
+    }
+
+    pub(crate) fn commit(&mut self) {
+        self.log.commit(&mut self.backend, self.now);
+        self.listen();
+    }
+
+    /// Carries out one operation, if there is one.
+    pub(crate) fn run(&mut self, choice: usize) -> bool {
+        if self.backend.waiting() == 0 {
+            return false;
+        }
+        let at = choice % self.backend.waiting();
+        let done = self.backend.run(at);
+        self.deliver(done);
+        true
+    }
+
+    pub(crate) fn deliver(&mut self, done: FileDone) {
+        assert!(self.log.owns(done.ticket));
+        let before = self.log.ackable().0;
+        let progress = self.log.handle(done, &mut self.backend, self.now);
+        self.listen();
+        let moved = (self.ackable != before).then_some(Seq(self.ackable));
+        assert_eq!(progress.ackable, moved, "what may be acknowledged is told");
+        self.progress.room |= progress.room;
+        self.progress.poisoned |= progress.poisoned;
+        self.progress.removed = progress.removed.or(self.progress.removed);
+    }
+
+    fn listen(&mut self) {
+        let (durable, ackable) = (self.log.durable().0, self.log.ackable().0);
+        assert!(durable >= self.durable && ackable >= self.ackable, "a promise is kept");
+        assert!(durable <= self.log.last().0 && ackable <= self.log.last().0);
+        if self.options.durability == Durability::Always {
+            assert_eq!(durable, ackable);
+        }
+        (self.durable, self.ackable) = (durable, ackable);
+    }
+
+    /// Turns until nothing is left to do without more time.
+    pub(crate) fn drain(&mut self) {
+        for _ in 0..100_000 {
+            self.commit();
+            if !self.run(0) {
+                return;
+            }
+        }
+        panic!("the log does not come to rest: {:?}", self.log);
+    }
+
+    pub(crate) fn settle(&mut self) {
+        self.log.settle();
+        self.drain();
+        assert!(self.log.is_settled());
+        if self.log.read_only().is_none() {
+            assert_eq!(self.log.durable(), self.log.last());
+        }
+    }
+
+    pub(crate) fn retire(&mut self, seq: u64) {
+        if let Some(kept) = self.kept.get_mut(&seq)
+            && kept.live
+        {
+            kept.live = false;
+            let bytes = sextant_segment::stored_bytes(kept.payload.len());
+            self.log.retire(kept.position, bytes);
+        }
+    }
+
+    /// Appends what lives in the oldest segment again, and asks for its removal. Tells whether
+    /// that worked out.
+    pub(crate) fn compact(&mut self) -> bool {
+        let Some(oldest) = self.log.oldest().filter(|oldest| oldest.sealed) else { return false };
+        let mut cursor = self.log.scan(oldest.id).expect("the oldest is there");
+        let mut moved = Vec::new();
+        while let Some(record) = cursor.next(&self.log) {
+            let record = record.expect("nothing is damaged");
+            self.check(&record);
+            if !self.kept[&record.seq.0].live {
+                continue;
+            }
+            let before = self.log.last();
+            let result = self.log.relocate(record.kind, &[&record.payload], record.unix_ms);
+            let payload = record.payload.to_vec();
+            match self.note(result, before, record.kind, &payload, record.unix_ms) {
+                Ok(_) => moved.push(record.seq.0),
+                Err(_) => return false,
+            }
+        }
+        self.log.remove_when_durable(oldest.id, self.log.last()).expect("it is the oldest");
+        self.going.insert(oldest.id);
+        for seq in moved {
+            self.kept.get_mut(&seq).expect("just read").live = false;
+        }
+        true
+    }
+
+    fn check(&self, record: &Record) {
+        let kept = self.kept.get(&record.seq.0).expect("a record that was never appended");
+        assert_eq!(record.position, kept.position, "of record {}", record.seq);
+        assert_eq!((record.kind, record.unix_ms), (kept.kind, kept.unix_ms), "{}", record.seq);
+        assert_eq!(record.payload, kept.payload, "of record {}", record.seq);
+    }
+
+    /// Reads everything by position and in order, and compares.
+    pub(crate) fn verify(&self) {
+        for (seq, kept) in &self.kept {
+            match self.log.read(kept.position) {
+                Ok(record) => {
+                    assert_eq!(record.seq.0, *seq);
+                    self.check(&record);
+                }
+                Err(ReadError::Removed(_)) if self.going.contains(&kept.position.segment) => {}
+                Err(error) => panic!("record {seq}: {error}"),
+            }
+        }
+        let mut cursor = self.log.records();
+        let mut last = None;
+        while let Some(record) = cursor.next(&self.log) {
+            let record = record.expect("nothing is damaged");
+            assert!(last.is_none_or(|last| record.seq.0 == last + 1), "records are in order");
+            last = Some(record.seq.0);
+            self.check(&record);
+        }
+        let written = last.unwrap_or(self.log.last().0);
+        assert!(written >= self.durable, "{written} read, {} durable", self.durable);
+        self.verify_accounts();
+    }
+
+    fn verify_accounts(&self) {
+        let mut stored: BTreeMap<SegmentId, (u64, u64, u64)> = BTreeMap::new();
+        for kept in self.kept.values() {
+            let bytes = u64::from(sextant_segment::stored_bytes(kept.payload.len()));
+            let entry = stored.entry(kept.position.segment).or_default();
+            entry.0 += bytes;
+            entry.1 += 1;
+            entry.2 += if kept.live { bytes } else { 0 };
+        }
+        for info in self.log.segments() {
+            let (bytes, records, live) = stored.get(&info.id).copied().unwrap_or_default();
+            assert_eq!((info.stored_bytes, info.records), (bytes, records), "{info:?}");
+            assert_eq!(info.live_bytes, live, "{info:?}");
+        }
+        assert!(self.log.file_bytes() <= self.options.bytes_max);
+    }
+
+    /// Opens the log anew, whatever the old one was about. What it finds has to be everything that
+    /// was durable, and nothing that was not appended.
+    pub(crate) fn reopen(&mut self) -> Recovery {
+        self.backend.stop();
+        let opened = Log::open(&*self.backend.disk(), &self.dir, self.options.clone());
+        let (log, recovery) = opened.expect("the log opens");
+        self.log = log;
+        self.take_over(recovery)
+    }
+
+    /// Brings the map to what was found, after checking that it may be so.
+    pub(crate) fn take_over(&mut self, recovery: Recovery) -> Recovery {
+        assert_eq!(recovery.read_only, None, "a crash damages nothing");
+        assert!(
+            recovery.last.0 >= self.durable,
+            "{} was durable, {} was found",
+            self.durable,
+            recovery.last
+        );
+        let mut cursor = self.log.records();
+        let first = cursor.next(&self.log).map(|record| record.expect("whole").seq.0);
+        let first = first.unwrap_or(recovery.last.0 + 1);
+        for (seq, kept) in self.kept.range(..first) {
+            let allowed = self.going.contains(&kept.position.segment);
+            assert!(allowed, "record {seq} is gone, its segment was not to go");
+        }
+        let found = self.kept.split_off(&first);
+        self.ghosts.append(&mut std::mem::replace(&mut self.kept, found));
+        self.kept.append(&mut self.ghosts.split_off(&first));
+        self.kept.retain(|seq, _| *seq <= recovery.last.0);
+        for kept in self.kept.values_mut() {
+            kept.live = true;
+        }
+        assert_eq!(recovery.records, self.kept.len() as u64);
+        self.going.clear();
+        self.progress = Progress::default();
+        self.durable = self.log.durable().0;
+        self.ackable = self.log.ackable().0;
+        assert_eq!((self.durable, self.ackable), (recovery.last.0, recovery.last.0));
+        self.verify();
+        recovery
+    }
+}
+
+/// Bytes that depend on everything they should.
+pub(crate) fn payload_of(rng: &mut Rng, bytes_max: usize) -> Vec<u8> {
+    let len = match rng.u8(..8) {
+        0 => 0,
+        1 => rng.usize(..=bytes_max),
+        _ => rng.usize(..=bytes_max.min(120)),
+    };
+    std::iter::repeat_with(|| rng.u8(..)).take(len).collect()
+}
