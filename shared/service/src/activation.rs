@@ -144,19 +144,20 @@ fn announced(
 /// Makes sure that `fd` is a listening stream socket, and takes ownership of it.
 fn adopt(fd: RawFd, name: &str) -> Result<OwnedFd, ActivationError> {
     let wrong = |what| ActivationError::Descriptor { fd, name: name.to_owned(), what };
-    // SAFETY: the borrow ends within this function. If `fd` is not open the kernel answers EBADF
-    // to the calls below, none of which reads or writes through it; nothing of this process has it
-    // (see below), so nothing can close it meanwhile.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    check(borrowed).map_err(wrong)?;
-    // SAFETY: `fd` is open, as `check` has just found. It was open when this process started, by
-    // the protocol of `sd_listen_fds(3)` between whoever set LISTEN_PID to our id and us, and that
-    // protocol gives it to the one reader of those variables: `TAKEN` makes that this call.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    if std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_err() {
+        return Err(wrong("it is not open"));
+    }
+    // SAFETY: `fd` is open: the kernel lists it, as the line above found. It belongs to nothing
+    // else of this process that could close it: whoever set LISTEN_PID to our id gave it, by the
+    // protocol of `sd_listen_fds(3)`, to the one reader of those variables, and `TAKEN` lets only
+    // the first call of `from_env` come here, once for each number.
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    check(owned.as_fd()).map_err(wrong)?;
+    Ok(owned)
 }
 
 fn check(fd: BorrowedFd<'_>) -> Result<(), &'static str> {
-    rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(|_| "it is not open")?;
+    rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(|_| "it cannot be kept from children")?;
     match rustix::net::sockopt::socket_type(fd) {
         Ok(SocketType::STREAM) => {}
         Ok(_) => return Err("it is no stream socket"),

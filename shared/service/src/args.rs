@@ -1,5 +1,6 @@
 //! The flags that every daemon has, and what they mean for its start.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -73,12 +74,13 @@ impl CommonArgs {
         let result = config::load(daemon, &self.sources(own));
         match self.answer(&result) {
             Answer::Run => result.map_err(|_| ExitCode::from(EXIT_USAGE)),
+            // Whoever closed our output does not want to hear more.
             Answer::Print(text) => {
-                print!("{text}");
+                let _ = io::stdout().write_all(text.as_bytes());
                 Err(ExitCode::SUCCESS)
             }
             Answer::Refuse(text) => {
-                eprint!("{text}");
+                let _ = io::stderr().write_all(text.as_bytes());
                 Err(ExitCode::from(EXIT_USAGE))
             }
         }
@@ -98,4 +100,81 @@ enum Answer {
     Run,
     Print(String),
     Refuse(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use clap::Parser;
+    use serde::{Deserialize, Serialize};
+
+    use crate::config::Span;
+    use crate::telemetry;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        common: CommonArgs,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Settings {
+        data: PathBuf,
+        timeout: Span,
+        telemetry: telemetry::Settings,
+    }
+
+    impl Default for Settings {
+        fn default() -> Self {
+            let telemetry = telemetry::Settings::default();
+            Self { data: "./data/test".into(), timeout: Span::secs(1), telemetry }
+        }
+    }
+
+    impl Config for Settings {}
+
+    fn load(args: &[&str]) -> (Result<Loaded<Settings>, ConfigError>, Answer) {
+        let words = std::iter::once("test").chain(args.iter().copied());
+        let common = Command::try_parse_from(words).unwrap().common;
+        let mut sources = common.sources(vec![Flag::new("--timeout", "timeout", "9s")]);
+        sources.env.clear();
+        let result = config::load("test", &sources);
+        let answer = common.answer(&result);
+        (result, answer)
+    }
+
+    #[test]
+    fn flags_set_their_keys() {
+        let args = ["--data", "/d", "--log", "debug", "--set", "telemetry.format=json"];
+        let (result, answer) = load(&args);
+        let settings = result.unwrap().value;
+        assert_eq!(settings.data, PathBuf::from("/d"));
+        assert_eq!(settings.telemetry.level, "debug");
+        assert_eq!(settings.telemetry.format, telemetry::Format::Json);
+        assert_eq!(settings.timeout, Span::secs(9));
+        assert!(matches!(answer, Answer::Run));
+    }
+
+    #[test]
+    fn a_check_says_ok_or_what_is_wrong() {
+        let Answer::Print(text) = load(&["--check-config"]).1 else { panic!("ok") };
+        assert_eq!(text, "config ok\n");
+        let Answer::Refuse(text) = load(&["--check-config", "--set", "tmeout=1s"]).1 else {
+            panic!("refused");
+        };
+        assert_eq!(text, "flag --set: `tmeout`: unknown key; did you mean `timeout`?\n");
+    }
+
+    #[test]
+    fn a_print_shows_what_is_in_effect_and_who_set_it() {
+        let Answer::Print(text) = load(&["--print-config", "--data", "/d"]).1 else {
+            panic!("printed");
+        };
+        assert_eq!(
+            text,
+            "data = \"/d\"  # flag --data\ntimeout = \"9s\"  # flag --timeout\n\n\
+             [telemetry]\nformat = \"auto\"\nlevel = \"info\"\n"
+        );
+    }
 }

@@ -19,8 +19,8 @@ pub enum Signal {
     Reload,
 }
 
-/// Requests that wait for the daemon. Reloads beyond them are the same request again.
-const PENDING_MAX: usize = 8;
+/// Requests that wait for the daemon: a reload, and the request to stop.
+const PENDING_MAX: usize = 2;
 
 /// The signals of this process, as they come.
 #[derive(Debug)]
@@ -62,15 +62,18 @@ async fn watch(mut term: Stream, mut int: Stream, mut hup: Stream, sender: mpsc:
             _ = hup.recv() => rustix::process::Signal::HUP,
         };
         if number == rustix::process::Signal::HUP {
-            // A full queue holds a reload that has yet to begin, and will see this one's changes.
-            let _ = sender.try_send(Signal::Reload);
+            // A reload that has yet to begin will see this one's changes; and one place is kept
+            // for the request to stop.
+            if sender.capacity() > 1 {
+                let _ = sender.try_send(Signal::Reload);
+            }
         } else if stopping {
             tracing::warn!("second signal to stop: ending at once");
             crate::telemetry::flush();
             std::process::exit(128 + number.as_raw());
         } else {
             stopping = true;
-            let _ = sender.send(Signal::Shutdown).await;
+            let _ = sender.try_send(Signal::Shutdown);
         }
     }
 }

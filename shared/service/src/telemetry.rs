@@ -52,7 +52,8 @@ impl Settings {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Format {
-    /// [`Json`](Self::Json) when systemd started the process, else [`Human`](Self::Human).
+    /// [`Json`](Self::Json) when systemd started the process and standard error is no terminal,
+    /// else [`Human`](Self::Human).
     #[default]
     Auto,
     /// For people, in colour when standard error is a terminal.
@@ -62,10 +63,11 @@ pub enum Format {
 }
 
 impl Format {
-    /// What `Auto` stands for in this process.
-    fn resolve(self) -> Self {
+    /// What `Auto` stands for. A shell in a terminal that systemd started has systemd's variables
+    /// too, so a terminal comes first.
+    fn resolve(self, is_terminal: bool, under_systemd: bool) -> Self {
         match self {
-            Self::Auto if std::env::var_os("INVOCATION_ID").is_some() => Self::Json,
+            Self::Auto if under_systemd && !is_terminal => Self::Json,
             Self::Auto => Self::Human,
             chosen => chosen,
         }
@@ -140,7 +142,10 @@ pub fn init(settings: &Settings) -> Result<Log, TelemetryError> {
         .finish(io::stderr());
     let dropped = writer.error_counter();
     let (filter, handle) = reload::Layer::new(filter(&settings.level)?);
-    let lines = lines(settings.format.resolve(), io::stderr().is_terminal(), writer);
+    let is_terminal = io::stderr().is_terminal();
+    let under_systemd =
+        ["INVOCATION_ID", "JOURNAL_STREAM"].iter().any(|name| std::env::var_os(name).is_some());
+    let lines = lines(settings.format.resolve(is_terminal, under_systemd), is_terminal, writer);
     tracing_subscriber::registry().with(filter).with(lines).try_init()?;
     if let Ok(mut slot) = WRITER.lock() {
         *slot = Some(guard);
@@ -223,6 +228,14 @@ mod tests {
     fn human_lines_name_level_message_and_fields() {
         let text = logged(Format::Human);
         assert!(text.contains("INFO") && text.contains("connections=3"), "{text}");
+    }
+
+    #[test]
+    fn json_is_chosen_only_under_systemd_and_off_a_terminal() {
+        assert_eq!(Format::Auto.resolve(false, true), Format::Json);
+        assert_eq!(Format::Auto.resolve(true, true), Format::Human);
+        assert_eq!(Format::Auto.resolve(false, false), Format::Human);
+        assert_eq!(Format::Json.resolve(true, false), Format::Json);
     }
 
     #[test]

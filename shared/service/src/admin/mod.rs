@@ -9,8 +9,9 @@
 //! ```
 //!
 //! Every error that leaves here, whoever made it (a handler, an extractor, the router, a limit), is
-//! `application/problem+json` by RFC 9457. [`serve`] keeps to [`Limits`] so that no client can hold
-//! more than its share: connections, headers, bodies and requests all end.
+//! `application/problem+json` by RFC 9457; only a head that is no HTTP at all is answered by hyper
+//! itself, with a bare 400 or 431. [`serve`] keeps to [`Limits`] so that no client can hold more
+//! than its share: connections, heads, bodies and requests all end.
 
 mod problem;
 mod server;
@@ -101,8 +102,8 @@ impl Settings {
     }
 }
 
-/// A core that has not turned for this long makes the daemon unhealthy. Ten times as often as the
-/// cores are looked at.
+/// A core that has not turned for this long makes the daemon unhealthy: it missed ten looks
+/// ([`notify::TICK`](crate::notify::TICK)).
 pub const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// How the daemon is, for `/healthz` and `/readyz`. Clones are the same.

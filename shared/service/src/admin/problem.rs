@@ -92,7 +92,7 @@ pub(super) async fn from_errors(request: Request, next: Next) -> Response {
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
     let content_type = response.headers().get(header::CONTENT_TYPE);
-    if !is_error || content_type.is_some_and(|value| value.as_bytes().ends_with(b"json")) {
+    if !is_error || content_type.is_some_and(|value| value == CONTENT_TYPE) {
         return response;
     }
     let (mut head, body) = response.into_parts();

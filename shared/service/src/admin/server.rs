@@ -147,7 +147,10 @@ async fn connection(
 /// `router`, kept to the limits of a request.
 fn within(router: Router, limits: &Limits) -> Router {
     let (bytes_max, patience) = (limits.body_bytes_max, limits.request_timeout);
-    router
+    // A router adds `Allow` to a 405 outside of its own layers, and the outermost layer here wants
+    // to see it: hence a router around the router.
+    Router::new()
+        .fallback_service(router)
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn(move |request: Request, next: Next| {
             bounded(request, next, bytes_max)

@@ -207,12 +207,33 @@ impl<T: Config> Loaded<T> {
         origin_of(&self.tree, key)
     }
 
+    /// What has to be done about the keys in which `newer` differs, given the keys (or tables) that
+    /// the daemon can take over while it runs.
+    pub fn changes(&self, newer: &Self, live: &[&str]) -> Changes {
+        let is_live = |key: &String| {
+            live.iter().any(|live| {
+                key.strip_prefix(live).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            })
+        };
+        let (live, restart) = self.changed_keys(newer).into_iter().partition(is_live);
+        Changes { live, restart }
+    }
+
     /// The dotted keys in which `newer` differs, secrets among them.
     pub fn changed_keys(&self, newer: &Self) -> Vec<String> {
         let mut found = Vec::new();
         self.tree.differences(&newer.tree, &mut Vec::new(), &mut found);
         found
     }
+}
+
+/// What a reload found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Changed keys that take effect now.
+    pub live: Vec<String>,
+    /// Changed keys that take effect at the next start; the daemon says so in its log.
+    pub restart: Vec<String>,
 }
 
 /// The prefix of `daemon`'s environment variables: `SEXTANT_PUSH_` for `push`.

@@ -341,6 +341,10 @@ fn a_reload_says_which_keys_changed_and_sees_secrets() {
     };
     assert_eq!(user("x", 1).changed_keys(&user("y", 2)), ["auth.users", "cores"]);
     assert!(user("x", 1).changed_keys(&user("x", 1)).is_empty());
+    assert_eq!(
+        user("x", 1).changes(&user("y", 2), &["auth", "core"]),
+        Changes { live: vec!["auth.users".to_owned()], restart: vec!["cores".to_owned()] }
+    );
 }
 
 #[test]

@@ -20,8 +20,8 @@ pub(super) fn declare(builder: &mut Builder, daemon: &str, version: &str) {
     });
     builder.gauge_fn(
         "process_open_fds",
-        "Open file descriptors. Sockets that live in a ring's own table are not among them.",
-        || fs::read_dir("/proc/self/fd").map_or(f64::NAN, |dir| dir.count() as f64),
+        "Open file descriptors. Connections that live in a ring's own table are not among them.",
+        || fs::read_dir("/proc/self/fd").map_or(f64::NAN, |dir| dir.count() as f64 - 1.0),
     );
     builder.gauge_fn("process_max_fds", "File descriptors the process may open.", || {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
@@ -30,10 +30,7 @@ pub(super) fn declare(builder: &mut Builder, daemon: &str, version: &str) {
     builder.counter_fn(
         "process_cpu_seconds_total",
         "CPU time that all threads of the process have used.",
-        || {
-            let used = rustix::time::clock_gettime(ClockId::ProcessCPUTime);
-            used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
-        },
+        || seconds(ClockId::ProcessCPUTime),
     );
     let started = start_time().unwrap_or(f64::NAN);
     builder.gauge_fn(
@@ -48,6 +45,11 @@ pub(super) fn declare(builder: &mut Builder, daemon: &str, version: &str) {
     );
 }
 
+fn seconds(clock: ClockId) -> f64 {
+    let now = rustix::time::clock_gettime(clock);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
 /// Field `index` of `/proc/self/statm`, which counts pages.
 fn statm_bytes(index: usize) -> Option<f64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
@@ -55,17 +57,15 @@ fn statm_bytes(index: usize) -> Option<f64> {
     Some((pages * rustix::param::page_size() as u64) as f64)
 }
 
-/// `starttime` of `/proc/self/stat` counts ticks since the boot that `btime` of `/proc/stat`
-/// dates.
+/// `starttime` of `/proc/self/stat` counts ticks since the boot, which lies as far back as the boot
+/// clock shows. (`/proc/stat` would date it, but is hidden from a unit with `ProcSubset=pid`.)
 fn start_time() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // The second field is the program's name in brackets, which may hold anything.
     let (_, after_name) = stat.rsplit_once(')')?;
     let ticks: u64 = after_name.split_ascii_whitespace().nth(19)?.parse().ok()?;
-    let system = fs::read_to_string("/proc/stat").ok()?;
-    let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
-    let boot: u64 = boot.trim().parse().ok()?;
-    Some(boot as f64 + ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    let boot = seconds(ClockId::Realtime) - seconds(ClockId::Boottime);
+    Some(boot + ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 #[cfg(test)]
