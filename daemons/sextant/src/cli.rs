@@ -1,0 +1,274 @@
+//! The commands and their flags, with the help that teaches them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  sextant up                                        run the daemons, data in ./data
+  sextant status                                    how they are
+  sextant push watch 'd/#'                          see every device's messages as they come
+  sextant push send --device lamp --payload hello --wait
+                                                    send one, and see it arrive";
+
+/// Runs the Sextant daemons, and speaks to them.
+#[derive(Debug, Parser)]
+#[command(name = "sextant", version, after_help = EXAMPLES, propagate_version = true)]
+pub(crate) struct Cli {
+    /// Where the daemons' data is; the admin token is found in it
+    #[arg(long, global = true, env = "SEXTANT_DATA", default_value = "./data", value_name = "DIR")]
+    pub(crate) data: PathBuf,
+
+    /// Ask the daemon at this address, such as http://127.0.0.1:7701
+    #[arg(long, global = true, env = "SEXTANT_URL", value_name = "URL")]
+    pub(crate) url: Option<String>,
+
+    /// The admin token; without it DATA/push/admin.token is read
+    #[arg(long, global = true, env = "SEXTANT_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemons until Ctrl-C, and start again what dies
+    #[command(after_help = UP_EXAMPLES)]
+    Up(UpArgs),
+    /// Say how each daemon is
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Send messages to devices, follow them, watch topics
+    Push {
+        #[command(subcommand)]
+        command: PushCommand,
+    },
+    /// Become a daemon that dies with its parent
+    #[command(name = "__exec", hide = true)]
+    Exec(ExecArgs),
+}
+
+const UP_EXAMPLES: &str = "\
+Settings of a daemon come from DATA/NAME.toml if that file is there, then from its environment
+(SEXTANT_PUSH_...), then from --set.
+
+Examples:
+  sextant up                                        every daemon, data in ./data
+  sextant up push --data /tmp/try                   one of them, data elsewhere
+  sextant up --set push.mqtt.listen=127.0.0.1:1884  when port 1883 is taken";
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// The daemons to run; all, if none is named
+    #[arg(value_name = "DAEMON")]
+    pub(crate) daemons: Vec<String>,
+
+    /// Set one key of one daemon, such as push.mqtt.connections_max=100 (repeatable)
+    #[arg(long = "set", value_name = "DAEMON.KEY=VALUE")]
+    pub(crate) sets: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// The process that must be this one's parent
+    #[arg(long)]
+    pub(crate) parent: i32,
+
+    /// The program and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) program: Vec<std::ffi::OsString>,
+}
+
+const STATUS_EXAMPLES: &str = "\
+The exit code is 0 if every daemon answered and serves, else 1.
+
+Examples:
+  sextant status
+  sextant status --json | jq '.daemons[0].status.connections'";
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Print JSON, with all that the daemons say
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PushCommand {
+    /// Send a message to a device or a topic, and print its id
+    #[command(after_help = SEND_EXAMPLES)]
+    Send(SendArgs),
+    /// Show what became of a message
+    #[command(after_help = "Example:\n  sextant push show 0198a4f2-5b1e-7c3a-9d2e-3f1a2b3c4d5e")]
+    Show(ShowArgs),
+    /// Subscribe to topics, and print what comes
+    #[command(after_help = WATCH_EXAMPLES)]
+    Watch(WatchArgs),
+    /// Make a token with which a device can log in, and print it
+    #[command(after_help = TOKEN_EXAMPLES)]
+    Token(TokenArgs),
+    /// Hash a password for a user of the configuration file
+    #[command(after_help = PASSWD_EXAMPLES)]
+    Passwd(PasswdArgs),
+}
+
+const SEND_EXAMPLES: &str = "\
+A message to a device goes to the topic d/DEVICE/push, and waits until the device is there.
+
+Examples:
+  sextant push send --device lamp --payload on
+  sextant push send --device lamp --payload on --ttl 10m --wait
+  sextant push send --topic weather/berlin --file report.json --retain
+  date | sextant push send --topic clock --file -";
+
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    /// Send to this device
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        conflicts_with = "topic",
+        required_unless_present = "topic"
+    )]
+    pub(crate) device: Option<String>,
+
+    /// Send to everybody who is subscribed to this topic
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) topic: Option<String>,
+
+    /// What to send, as text
+    #[arg(long, value_name = "TEXT", conflicts_with = "file", allow_hyphen_values = true)]
+    pub(crate) payload: Option<String>,
+
+    /// Send what is in this file; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// 0: at most once, 1: at least once, 2: exactly once [the daemon's default is 1]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub(crate) qos: Option<u8>,
+
+    /// How long it is worth delivering, such as 10m; a bare number is seconds [the daemon's
+    /// default is 24h]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) ttl: Option<String>,
+
+    /// Keep it for those who subscribe afterwards
+    #[arg(long)]
+    pub(crate) retain: bool,
+
+    /// Follow it until it is acknowledged or has expired; the exit code says which
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The id that `sextant push send` printed
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+
+    /// Print what the daemon says as it is
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const WATCH_EXAMPLES: &str = "\
+A line is: time, topic, QoS, what is retained, and the payload; as text if it is text, else in
+hexadecimal digits or base64. A lost connection is said, and made again.
+
+Examples:
+  sextant push watch '#'
+  sextant push watch d/lamp/push d/door/push --qos 2
+  sextant push watch 'd/+/state' --user dashboard --mqtt broker.internal:1883
+  sextant push watch 'd/lamp/#' --user lamp --client-id lamp   as a device, with its token";
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Topics or filters: + is any one level, # at the end is all levels below
+    #[arg(value_name = "TOPIC", required = true)]
+    pub(crate) topics: Vec<String>,
+
+    /// The highest QoS to get messages with
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub(crate) qos: u8,
+
+    /// Log in as this user
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+
+    /// The user's password, or the device's token; asked for on a terminal if it is not given
+    #[arg(long, requires = "user", env = "SEXTANT_MQTT_PASSWORD", hide_env_values = true)]
+    pub(crate) password: Option<String>,
+
+    /// The broker's address [default: what `sextant up` uses, else 127.0.0.1:1883]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) mqtt: Option<String>,
+
+    /// The client identifier [default: one of its own]
+    #[arg(long, value_name = "ID")]
+    pub(crate) client_id: Option<String>,
+
+    /// Stop after this many messages
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+}
+
+const TOKEN_EXAMPLES: &str = "\
+The device logs in with its id as client identifier and as user name, and the token as password.
+
+Example:
+  mosquitto_sub -i lamp -u lamp -P \"$(sextant push token lamp --ttl 30d)\" -t 'd/lamp/#'";
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// The device's id
+    #[arg(value_name = "DEVICE")]
+    pub(crate) device: String,
+
+    /// How long the token is good for, such as 30d; a bare number is seconds
+    #[arg(long, value_name = "TIME")]
+    pub(crate) ttl: Option<String>,
+}
+
+const PASSWD_EXAMPLES: &str = "\
+The password is asked for on a terminal, or read from standard input's first line.
+
+Example:
+  sextant push passwd dashboard >> data/push.toml";
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswdArgs {
+    /// The user's name
+    #[arg(value_name = "NAME", default_value = "user")]
+    pub(crate) name: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn check(command: &clap::Command) {
+            for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+                if sub.has_subcommands() {
+                    check(sub);
+                } else if sub.get_name() != "help" {
+                    let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+                    assert!(help.contains("Example"), "{} has none", sub.get_name());
+                }
+            }
+        }
+        check(&Cli::command());
+    }
+}

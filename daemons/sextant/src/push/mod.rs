@@ -1,0 +1,21 @@
+//! `sextant push`: the push daemon's HTTP API by hand, and an MQTT client to look at topics with.
+
+mod passwd;
+mod receipt;
+mod send;
+mod token;
+mod watch;
+
+use crate::cli::PushCommand;
+use crate::error::Error;
+use crate::place::Place;
+
+pub(crate) fn run(place: &Place, command: &PushCommand) -> Result<(), Error> {
+    match command {
+        PushCommand::Send(args) => send::run(place, args),
+        PushCommand::Show(args) => receipt::run(place, args),
+        PushCommand::Watch(args) => watch::run(place, args),
+        PushCommand::Token(args) => token::run(place, args),
+        PushCommand::Passwd(args) => passwd::run(args),
+    }
+}
