@@ -222,11 +222,20 @@ impl<M> Exchanges<M> {
         self.flights.push_back(flight);
     }
 
+    /// Takes the flights that need not be sent again, having been answered, off the front of the
+    /// unsent ones.
+    fn skip_sent(&mut self) {
+        while self.unsent > 0 && self.flights[self.flights.len() - self.unsent].sent {
+            self.unsent -= 1;
+        }
+    }
+
     fn remove(&mut self, index: usize) -> Option<M> {
         if index >= self.flights.len() - self.unsent {
             self.unsent -= 1;
         }
         let flight = self.flights.remove(index)?;
+        self.skip_sent();
         self.counted -= u16::from(flight.counted);
         self.reserved -= u16::from(flight.state == State::Reserved);
         if self.flights.is_empty() {
@@ -384,10 +393,13 @@ impl<M> Session<M> {
             State::AwaitPubrec => {
                 flight.state = State::AwaitPubcomp;
                 flight.sent = true;
-                flight.message.take().map_or(Pubrec::Unknown, Pubrec::Release)
+                let message = flight.message.take();
+                all.skip_sent();
+                message.map_or(Pubrec::Unknown, Pubrec::Release)
             }
             State::AwaitPubcomp => {
                 flight.sent = true;
+                all.skip_sent();
                 Pubrec::ReleaseAgain
             }
             State::AwaitPuback => Pubrec::WrongState,
@@ -442,25 +454,21 @@ impl<M> Session<M> {
     /// `None`, and again after each acknowledgement: the peer's Receive Maximum holds here too.
     pub fn resend(&mut self) -> Option<(PacketId, Inflight<&M>)> {
         let all = self.exchanges.as_deref_mut()?;
-        while all.unsent > 0 {
-            let index = all.flights.len() - all.unsent;
-            let flight = &all.flights[index];
-            let publish = matches!(flight.state, State::AwaitPuback | State::AwaitPubrec);
-            if publish && all.counted >= self.peer_receive_max {
-                return None;
-            }
-            all.unsent -= 1;
-            if flight.sent {
-                continue;
-            }
-            let flight = &mut all.flights[index];
-            flight.sent = true;
-            flight.counted = publish;
-            all.counted += u16::from(publish);
-            let packet_id = flight.packet_id;
-            return all.flights[index].inflight().map(|inflight| (packet_id, inflight));
+        if all.unsent == 0 {
+            return None;
         }
-        None
+        let index = all.flights.len() - all.unsent;
+        let flight = &mut all.flights[index];
+        let publish = matches!(flight.state, State::AwaitPuback | State::AwaitPubrec);
+        if publish && all.counted >= self.peer_receive_max {
+            return None;
+        }
+        flight.sent = true;
+        flight.counted = publish;
+        all.counted += u16::from(publish);
+        all.skip_sent();
+        let flight = &all.flights[index];
+        flight.inflight().map(|inflight| (flight.packet_id, inflight))
     }
 
     /// Everything in flight to the peer, in order; for a checkpoint.

@@ -1,0 +1,9 @@
+//! The crate from outside: what it writes and reads against itself and against two codecs of
+//! other people, its session against a model, and both ends of a connection against each other.
+
+mod allocations;
+mod differential;
+mod oracle;
+mod packets;
+mod pairing;
+mod round_trip;
