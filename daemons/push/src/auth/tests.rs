@@ -1,0 +1,198 @@
+use super::*;
+
+use sextant_service::config::Secret;
+
+/// Of the password `right`, as cheap as argon2 gets.
+fn cheap_hash() -> String {
+    use argon2::password_hash::{PasswordHasher, SaltString};
+    let salt = SaltString::encode_b64(&[9; 16]).unwrap();
+    let params = argon2::Params::new(8, 1, 1, None).unwrap();
+    let (algorithm, version) = (argon2::Algorithm::Argon2id, argon2::Version::V0x13);
+    let hasher = argon2::Argon2::new(algorithm, version, params);
+    hasher.hash_password(b"right", &salt).unwrap().to_string()
+}
+
+fn user(name: &str, allow: &[&str]) -> config::User {
+    let allow = allow.iter().map(|&rule| rule.to_owned()).collect();
+    config::User { name: name.to_owned(), password: Secret::new(cheap_hash()), allow }
+}
+
+fn key() -> TokenKey {
+    TokenKey::from_bytes([1; 32])
+}
+
+fn with_users() -> Authenticator {
+    let auth = config::Auth {
+        anonymous: None,
+        device_allow: vec!["subscribe news/#".to_owned()],
+        users: vec![
+            user("dashboard", &["publish d/+/cmd", "subscribe d/+/#", "all u/{user}/{client}/#"]),
+            user("d7", &[]),
+        ],
+    };
+    Authenticator::new(&auth, key())
+}
+
+fn open() -> Authenticator {
+    Authenticator::new(&config::Auth::default(), key())
+}
+
+fn decide(
+    authenticator: &Authenticator,
+    client_id: &str,
+    user_name: Option<&str>,
+    password: Option<&str>,
+) -> Decision {
+    let password = password.map(str::as_bytes);
+    authenticator.decide(&Credentials { client_id, user_name, password }, 5_000_000)
+}
+
+fn refused(decision: Decision) -> Refusal {
+    match decision {
+        Decision::Refused(refusal) => refusal,
+        Decision::Verify(verification) => match verification.run() {
+            Verified::Refused(refusal) => refusal,
+            Verified::Admitted(principal) => panic!("{principal:?} was let in"),
+        },
+        Decision::Admitted(principal) => panic!("{principal:?} was let in"),
+    }
+}
+
+fn admitted(decision: Decision) -> Principal {
+    match decision {
+        Decision::Admitted(principal) => principal,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_user_is_let_in_with_its_password_and_has_its_rules() {
+    let Decision::Verify(check) = decide(&with_users(), "c1", Some("dashboard"), Some("right"))
+    else {
+        panic!("a password takes a check");
+    };
+    assert!(!format!("{check:?}").contains("right"));
+    let Verified::Admitted(user) = check.run() else { panic!("the password is right") };
+    assert_eq!((user.name(), user.is_device()), ("dashboard", None));
+    assert!(user.may_publish("d/x/cmd") && !user.may_publish("d/x/up"));
+    assert!(user.may_subscribe("d/+/up") && !user.may_subscribe("#"));
+    assert!(user.may_publish("u/dashboard/c1/a") && !user.may_publish("u/dashboard/c2/a"));
+}
+
+#[test]
+fn wrong_and_missing_credentials_are_refused() {
+    let auth = with_users();
+    for (user, password, refusal) in [
+        (None, None, Refusal::NotAuthorized),
+        (None, Some("right"), Refusal::BadCredentials),
+        (Some("dashboard"), Some("wrong"), Refusal::BadCredentials),
+        (Some("dashboard"), Some(""), Refusal::BadCredentials),
+        (Some("dashboard"), None, Refusal::BadCredentials),
+        (Some("nobody"), Some("right"), Refusal::BadCredentials),
+        (Some("nobody"), None, Refusal::BadCredentials),
+        (Some(""), Some("right"), Refusal::BadCredentials),
+    ] {
+        assert_eq!(refused(decide(&auth, "c1", user, password)), refusal, "{user:?} {password:?}");
+    }
+}
+
+#[test]
+fn a_user_that_does_not_exist_takes_the_same_way_as_a_wrong_password() {
+    let auth = with_users();
+    let forged = TokenKey::from_bytes([2; 32]).issue("nobody", 10_000).unwrap();
+    for password in ["right", "sxd1.", &forged, &"x".repeat(PASSWORD_BYTES_MAX)] {
+        for name in ["dashboard", "nobody"] {
+            let decision = decide(&auth, "c1", Some(name), Some(password));
+            let Decision::Verify(check) = decision else { panic!("{name} {password}") };
+            assert!(check.hash.starts_with("$argon2id$v=19$m=8,t=1,p=1$"), "{}", check.hash);
+        }
+    }
+    let long = "x".repeat(PASSWORD_BYTES_MAX + 1);
+    for name in ["dashboard", "nobody"] {
+        let decision = decide(&auth, "c1", Some(name), Some(&long));
+        assert!(matches!(decision, Decision::Refused(Refusal::BadCredentials)), "{decision:?}");
+    }
+}
+
+#[test]
+fn a_device_is_let_in_at_once_with_its_token_and_owns_its_topics() {
+    let token = key().issue("d1", 10_000).unwrap();
+    for auth in [with_users(), open()] {
+        let device = admitted(decide(&auth, "d1", Some("d1"), Some(&token)));
+        assert_eq!((device.name(), device.is_device()), ("d1", Some("d1")));
+        assert!(device.may_publish("d/d1/up") && device.may_subscribe("d/d1/#"));
+        assert!(!device.may_publish("d/d2/up") && !device.may_subscribe("d/+/up"));
+        assert!(!device.may_publish("news/a"));
+    }
+    let device = admitted(decide(&with_users(), "d1", Some("d1"), Some(&token)));
+    assert!(device.may_subscribe("news/+"));
+}
+
+#[test]
+fn a_token_of_another_device_time_or_client_id_is_refused() {
+    for auth in [with_users(), open()] {
+        let token = key().issue("d1", 10_000).unwrap();
+        let expired = key().issue("d1", 5_000).unwrap();
+        let decision = decide(&auth, "d1", Some("d1"), Some(&expired));
+        assert!(matches!(decision, Decision::Refused(Refusal::BadCredentials)), "{decision:?}");
+        for client_id in ["d2", "", "d1 "] {
+            let refusal = refused(decide(&auth, client_id, Some("d1"), Some(&token)));
+            assert_eq!(refusal, Refusal::ClientIdNotValid);
+        }
+        for name in ["d2", "dashboard", "+", ""] {
+            let refusal = refused(decide(&auth, name, Some(name), Some(&token)));
+            assert_eq!(refusal, Refusal::BadCredentials, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_configured_users_name_is_never_a_devices() {
+    let token = key().issue("d7", 10_000).unwrap();
+    let decision = decide(&with_users(), "d7", Some("d7"), Some(&token));
+    assert_eq!(refused(decision), Refusal::BadCredentials);
+}
+
+#[test]
+fn without_users_anybody_may_do_anything() {
+    for (user, password) in [(None, None), (Some("x"), None), (Some("x"), Some("y"))] {
+        let somebody = admitted(decide(&open(), "c1", user, password));
+        assert_eq!((somebody.name(), somebody.is_device()), ("anonymous", None));
+        assert!(somebody.may_publish("a/b") && somebody.may_subscribe("#"));
+        assert!(somebody.may_subscribe("$SYS/#"));
+    }
+}
+
+#[test]
+fn anonymous_clients_beside_users_are_let_in_if_configured() {
+    let auth = config::Auth {
+        anonymous: Some(true),
+        users: vec![user("dashboard", &[])],
+        ..config::Auth::default()
+    };
+    let auth = Authenticator::new(&auth, key());
+    assert_eq!(admitted(decide(&auth, "c", None, None)).name(), "anonymous");
+    let refusal = refused(decide(&auth, "c", Some("dashboard"), Some("wrong")));
+    assert_eq!(refusal, Refusal::BadCredentials);
+    let closed = config::Auth { anonymous: Some(false), ..config::Auth::default() };
+    let closed = Authenticator::new(&closed, key());
+    assert_eq!(refused(decide(&closed, "c", None, None)), Refusal::NotAuthorized);
+}
+
+#[test]
+fn refusals_are_said_in_the_words_of_mqtt() {
+    let code = |refusal| ReasonCode::from(refusal) as u8;
+    assert_eq!(code(Refusal::BadCredentials), 0x86);
+    assert_eq!(code(Refusal::NotAuthorized), 0x87);
+    assert_eq!(code(Refusal::ClientIdNotValid), 0x85);
+    assert_eq!(code(Refusal::Busy), 0x89);
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let credentials =
+        Credentials { client_id: "c", user_name: Some("u"), password: Some(b"hunter2") };
+    let shown = format!("{credentials:?} {:?}", with_users());
+    assert!(!shown.contains("hunter2") && !shown.contains("104"), "{shown}");
+    assert!(!shown.contains("argon2id"), "{shown}");
+}
