@@ -461,7 +461,9 @@ impl<M> Cx<M> {
             && c.phase == Phase::Open
         {
             c.phase = Phase::Moving;
-            c.held = Some(unread.to_vec());
+            let mut kept = unread.to_vec();
+            kept.extend(c.held.take().unwrap_or_default());
+            c.held = Some(kept);
             self.moves.insert(conn, (core, note));
             self.resting.push(conn);
             self.cancel_recv(conn);
@@ -927,6 +929,8 @@ impl<D: Driver, A: App> Core<D, A> {
                 self.driver.release(buf);
                 None
             }
+            // The end is behind what is held: it is met again by the next receive.
+            Ok(None) if self.cx.conns.get(conn.0).is_some_and(Conn::is_held_up) => None,
             Ok(None) => Some(CloseReason::PeerClosed),
             Err(error) if is_starved(&error) => {
                 self.cx.stats.starved += 1;
@@ -1147,6 +1151,11 @@ impl<D: Driver, A: App> Core<D, A> {
 }
 
 impl Conn {
+    /// Whether its app has not been given everything that was received.
+    fn is_held_up(&self) -> bool {
+        self.phase == Phase::Open && (self.paused || self.held.is_some())
+    }
+
     /// Counts a receive, and changes the pool when enough in a row speak for the other one.
     /// The caller then ends the receive, so that the next one draws from the new pool.
     fn prefers_other_pool(&mut self, len: usize) -> bool {
