@@ -262,8 +262,8 @@ pub(super) fn leftovers(world: &World, core: usize) -> Vec<String> {
     if !core.ops.is_empty() {
         found.push(format!("{} operations under way", core.ops.len()));
     }
-    if core.open_sockets() > 0 {
-        found.push(format!("{} sockets open", core.open_sockets()));
+    if core.open_connections() > 0 {
+        found.push(format!("{} connections open", core.open_connections()));
     }
     let unseen = |ready: &&Ready| {
         matches!(ready.of, Some(Of { direction: Direction::In, .. })) && ready.loan.is_some()

@@ -263,7 +263,8 @@ impl World {
         self.lock().store.fail(access, spared, errno);
     }
 
-    /// Panics if a driver holds anything: a buffer on loan, an operation under way, a socket.
+    /// Panics if a driver holds anything: a buffer on loan, an operation under way, a connection.
+    /// (Datagram sockets are its own until it is dropped.)
     pub fn assert_quiet(&self, driver: &SimDriver) {
         assert!(driver.is_in(self), "the driver lives in another world");
         let found = driver::leftovers(self, driver.core());

@@ -196,8 +196,9 @@ impl CoreState {
         self.free_sockets.push(index as u32);
     }
 
-    pub(super) fn open_sockets(&self) -> usize {
-        self.sockets.len() - self.free_sockets.len()
+    pub(super) fn open_connections(&self) -> usize {
+        let entries = self.sockets.iter().filter_map(|slot| slot.entry.as_ref());
+        entries.filter(|entry| matches!(entry.kind, SocketKind::Stream(_))).count()
     }
 
     pub(super) fn pool(&mut self, group: Group) -> &mut Pool {

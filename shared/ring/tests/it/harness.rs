@@ -1,0 +1,425 @@
+//! Cores that play scripted roles. A scenario gives each core a closure that hears every event;
+//! what it finds out goes into state that the scenario shares with its closures. A play is over
+//! when every core has stopped.
+//!
+//! In the simulation all cores are turned on the test's thread; on io_uring each has a thread of
+//! its own, as in a daemon, and a play that takes too long is a failure.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, mpsc};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use sextant_ring::core::{App, CloseReason, ConnId, Core, Cx, Envelope, Limits, UdpId};
+use sextant_ring::disk::{Disk, HostDisk};
+use sextant_ring::driver::{Driver, FileDone, Listener};
+use sextant_ring::mesh::{Port, Remote, mesh};
+use sextant_ring::sim::{Turn, World, seeds};
+use sextant_ring::time::Clock;
+use sextant_ring::uring::{Options, Uring};
+
+/// How long a play may take, in real or in virtual time.
+const PLAY_MAX: Duration = Duration::from_secs(60);
+
+/// Messages that fit in a queue of the mesh.
+const QUEUE: usize = 64;
+
+/// What cores tell each other in these tests.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Msg {
+    /// Stop, within so long.
+    Stop(Duration),
+    Number(u64),
+    Addr(SocketAddr),
+}
+
+/// What an app can hear.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Start,
+    Accepted(ConnId),
+    Connected(u64, io::Result<ConnId>),
+    Handed(ConnId, Msg, Vec<u8>),
+    Data(ConnId, Vec<u8>),
+    Peer(io::Result<SocketAddr>),
+    Drained(ConnId),
+    Closed(ConnId, CloseReason),
+    Datagram(UdpId, SocketAddr, Vec<u8>),
+    Timer(u64),
+    Message(Msg),
+    File(FileDone),
+    Stopping,
+}
+
+type Script = Box<dyn FnMut(&mut Cx<Msg>, Event) + Send>;
+
+/// A core's part in a play.
+pub(crate) struct Role {
+    pub(crate) script: Script,
+    pub(crate) listeners: Vec<Arc<Listener>>,
+    pub(crate) limits: Limits,
+    /// Where to put the datagram socket that the core shall have.
+    pub(crate) udp: Option<Shared<Option<(UdpId, SocketAddr)>>>,
+}
+
+impl Role {
+    pub(crate) fn new(script: impl FnMut(&mut Cx<Msg>, Event) + Send + 'static) -> Role {
+        Role {
+            script: Box::new(script),
+            listeners: Vec::new(),
+            limits: Limits::default(),
+            udp: None,
+        }
+    }
+
+    pub(crate) fn listening(mut self, listener: &Arc<Listener>) -> Role {
+        self.listeners.push(Arc::clone(listener));
+        self
+    }
+
+    pub(crate) fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Role {
+        change(&mut self.limits);
+        self
+    }
+
+    pub(crate) fn udp(mut self, at: &Shared<Option<(UdpId, SocketAddr)>>) -> Role {
+        self.udp = Some(at.clone());
+        self
+    }
+}
+
+/// Ends the play: this core stops, and tells the others to. What is left then has a second.
+pub(crate) fn stop_all(cx: &mut Cx<Msg>) {
+    let grace = Duration::from_secs(1);
+    for core in 0..cx.cores() {
+        if core != cx.core() {
+            cx.tell(core, Msg::Stop(grace));
+        }
+    }
+    cx.stop(cx.now() + grace);
+}
+
+/// State that a scenario shares with its scripts.
+pub(crate) struct Shared<T>(Arc<Mutex<T>>);
+
+impl<T> Shared<T> {
+    pub(crate) fn new(value: T) -> Shared<T> {
+        Shared(Arc::new(Mutex::new(value)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Shared<T> {
+        Shared(Arc::clone(&self.0))
+    }
+}
+
+struct Actor(Script);
+
+impl App for Actor {
+    type Message = Msg;
+
+    fn on_start(&mut self, cx: &mut Cx<Msg>) {
+        (self.0)(cx, Event::Start);
+    }
+
+    fn on_accept(&mut self, cx: &mut Cx<Msg>, conn: ConnId, _listener: usize) {
+        (self.0)(cx, Event::Accepted(conn));
+    }
+
+    fn on_connect(&mut self, cx: &mut Cx<Msg>, key: u64, result: io::Result<ConnId>) {
+        (self.0)(cx, Event::Connected(key, result));
+    }
+
+    fn on_handed(&mut self, cx: &mut Cx<Msg>, conn: ConnId, note: Msg, data: &[u8]) {
+        (self.0)(cx, Event::Handed(conn, note, data.to_vec()));
+    }
+
+    fn on_hand_over_failed(&mut self, _cx: &mut Cx<Msg>, conn: ConnId, error: io::Error) {
+        panic!("{conn:?} could not be handed over: {error}");
+    }
+
+    fn on_data(&mut self, cx: &mut Cx<Msg>, conn: ConnId, data: &[u8]) {
+        (self.0)(cx, Event::Data(conn, data.to_vec()));
+    }
+
+    fn on_peer(&mut self, cx: &mut Cx<Msg>, _conn: ConnId, addr: io::Result<SocketAddr>) {
+        (self.0)(cx, Event::Peer(addr));
+    }
+
+    fn on_drained(&mut self, cx: &mut Cx<Msg>, conn: ConnId) {
+        (self.0)(cx, Event::Drained(conn));
+    }
+
+    fn on_close(&mut self, cx: &mut Cx<Msg>, conn: ConnId, reason: CloseReason) {
+        (self.0)(cx, Event::Closed(conn, reason));
+    }
+
+    fn on_datagram(&mut self, cx: &mut Cx<Msg>, socket: UdpId, from: SocketAddr, data: &[u8]) {
+        (self.0)(cx, Event::Datagram(socket, from, data.to_vec()));
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<Msg>, key: u64) {
+        (self.0)(cx, Event::Timer(key));
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<Msg>, message: Msg) {
+        if let Msg::Stop(grace) = message {
+            cx.stop(cx.now() + grace);
+            return;
+        }
+        (self.0)(cx, Event::Message(message));
+    }
+
+    fn on_file(&mut self, cx: &mut Cx<Msg>, done: FileDone) {
+        (self.0)(cx, Event::File(done));
+    }
+
+    fn on_stop(&mut self, cx: &mut Cx<Msg>) {
+        (self.0)(cx, Event::Stopping);
+    }
+}
+
+/// A driver's buffers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Buffers {
+    pub(crate) small: (u16, u32),
+    pub(crate) bulk: (u16, u32),
+}
+
+/// Where a play takes place.
+pub(crate) enum Stage {
+    Sim(World),
+    Kernel { dir: tempfile::TempDir, options: Options, rng: Rng },
+}
+
+impl Stage {
+    pub(crate) fn is_sim(&self) -> bool {
+        matches!(self, Stage::Sim(_))
+    }
+
+    /// Random numbers, from the seed in the simulation.
+    pub(crate) fn random(&mut self) -> Rng {
+        match self {
+            Stage::Sim(world) => world.random(),
+            Stage::Kernel { rng, .. } => rng.fork(),
+        }
+    }
+
+    /// Lays out the receive buffers of drivers made from now on.
+    pub(crate) fn buffers(&mut self, buffers: Buffers) {
+        match self {
+            Stage::Sim(world) => world.plan(|plan| {
+                plan.small = buffers.small;
+                plan.bulk = buffers.bulk;
+            }),
+            Stage::Kernel { options, .. } => {
+                options.small = buffers.small;
+                options.bulk = buffers.bulk;
+            }
+        }
+    }
+
+    /// A new listener.
+    pub(crate) fn listener(&self) -> Arc<Listener> {
+        let addr = self.free_addr();
+        Arc::new(match self {
+            Stage::Sim(_) => Listener::sim(addr),
+            Stage::Kernel { .. } => {
+                Listener::new(std::net::TcpListener::bind("127.0.0.1:0").unwrap()).unwrap()
+            }
+        })
+    }
+
+    /// An address on which nobody listens.
+    pub(crate) fn free_addr(&self) -> SocketAddr {
+        match self {
+            Stage::Sim(_) => {
+                static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(1);
+                // Each world has a network of its own: any port will do, as long as two differ.
+                let port = 1 + NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 30_000;
+                SocketAddr::from(([127, 0, 0, 1], port))
+            }
+            Stage::Kernel { .. } => {
+                let bound = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                bound.local_addr().unwrap()
+            }
+        }
+    }
+
+    /// An empty directory.
+    pub(crate) fn dir(&self) -> PathBuf {
+        match self {
+            Stage::Sim(_) => "data".into(),
+            Stage::Kernel { dir, .. } => dir.path().join("data"),
+        }
+    }
+
+    /// The disk that the cores' files are on.
+    pub(crate) fn disk(&self) -> Box<dyn Disk> {
+        match self {
+            Stage::Sim(world) => Box::new(world.disk()),
+            Stage::Kernel { .. } => Box::new(HostDisk),
+        }
+    }
+
+    /// Lets the roles play until every core has stopped.
+    pub(crate) fn play(&mut self, roles: Vec<Role>) {
+        match self {
+            Stage::Sim(world) => play_simulated(world, roles),
+            Stage::Kernel { options, .. } => play_on_kernel(options, roles),
+        }
+    }
+}
+
+fn core_of<D: Driver>(
+    driver: D,
+    role: Role,
+    port: Port<Envelope<Msg>>,
+    clock: Clock,
+) -> Core<D, Actor> {
+    let Role { script, listeners, limits, udp } = role;
+    let mut core = Core::new(driver, Actor(script), port, listeners, limits, clock);
+    if let Some(at) = udp {
+        *at.lock() = Some(core.bind_udp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap());
+    }
+    core
+}
+
+fn play_simulated(world: &World, roles: Vec<Role>) {
+    let remotes: Vec<Remote> = roles.iter().map(|_| Remote::sim()).collect();
+    let ports = mesh(&remotes, 0, QUEUE);
+    let mut cores: Vec<_> = roles
+        .into_iter()
+        .zip(ports)
+        .zip(&remotes)
+        .map(|((role, port), remote)| {
+            core_of(world.driver(remote.clone()), role, port, world.clock())
+        })
+        .collect();
+    let mut turns: Vec<&mut dyn Turn> = cores.iter_mut().map(|core| core as _).collect();
+    assert!(world.run_to_end(&mut turns, PLAY_MAX), "the play does not end: {world:?}");
+    // What nobody waits for, such as the close of a connection that was refused.
+    world.run_for(&mut [], Duration::from_secs(1));
+    for core in &cores {
+        world.assert_quiet(core.driver());
+    }
+}
+
+/// Says when a core's thread ends, and how.
+struct Ending {
+    core: usize,
+    to: mpsc::Sender<(usize, bool)>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.to.send((self.core, !std::thread::panicking()));
+    }
+}
+
+fn play_on_kernel(options: &Options, roles: Vec<Role>) {
+    let remotes: Vec<Remote> = roles.iter().map(|_| Remote::host().unwrap()).collect();
+    let ports = mesh(&remotes, 0, QUEUE);
+    // Nothing can be handed to a core whose ring is not there yet.
+    let ready = Arc::new(Barrier::new(roles.len()));
+    let (to, endings) = mpsc::channel();
+    let mut playing: Vec<usize> = (0..roles.len()).collect();
+    let cast = roles.into_iter().zip(ports).zip(remotes).enumerate();
+    for (number, ((role, port), remote)) in cast {
+        let ending = Ending { core: number, to: to.clone() };
+        let (options, ready) = (options.clone(), Arc::clone(&ready));
+        let run = move || {
+            let ending = ending;
+            let driver = Uring::new(&options, remote).unwrap();
+            let core = core_of(driver, role, port, Clock::read());
+            ready.wait();
+            run_to_the_last_completion(core, ending.core);
+        };
+        // It is not joined: one that never ends would take the test with it.
+        std::thread::Builder::new().name(format!("core {number}")).spawn(run).unwrap();
+    }
+    let deadline = Instant::now() + PLAY_MAX;
+    while !playing.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (core, well) = endings
+            .recv_timeout(left)
+            .unwrap_or_else(|_| panic!("the play does not end, on cores {playing:?}"));
+        assert!(well, "core {core} failed");
+        playing.retain(|&other| other != core);
+    }
+}
+
+fn run_to_the_last_completion(mut core: Core<Uring, Actor>, number: usize) {
+    while !core.is_finished() {
+        core.turn(Clock::read()).unwrap();
+    }
+    // What nobody waits for, such as the close of a connection that was refused.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while core.driver().in_flight() > 0 {
+        core.turn(Clock::read()).unwrap();
+        let left = core.driver().in_flight();
+        assert!(Instant::now() < deadline, "core {number}: {left} operations never end");
+    }
+}
+
+/// Runs a scenario in the simulation: plainly with every other seed, and with a driver that wakes
+/// early, ends lasting operations all the time and is short of buffers with the rest.
+pub(crate) fn simulate(count: u64, scenario: impl Fn(&mut Stage)) {
+    for seed in seeds(count) {
+        let world = World::new(seed);
+        if seed % 2 == 1 {
+            world.plan(|plan| {
+                plan.wake_early = 0.1;
+                plan.lasting_ends = 0.2;
+                plan.starve = 0.1;
+                plan.cut = 0.5;
+                plan.submissions_max = 8;
+            });
+        }
+        world.disk().create_dir_all("data".as_ref()).unwrap();
+        scenario(&mut Stage::Sim(world));
+    }
+}
+
+/// Runs a scenario on io_uring, where the host allows it.
+pub(crate) fn on_kernel(scenario: impl Fn(&mut Stage)) {
+    let options = Options { sockets_max: 1024, ..Options::default() };
+    if let Err(error) = Uring::new(&options, Remote::host().unwrap()) {
+        let forbidden = [Some(libc::EPERM), Some(libc::ENOSYS)];
+        assert!(forbidden.contains(&error.raw_os_error()), "no ring: {error}");
+        eprintln!("skipped: this host has no io_uring ({error})");
+        return;
+    }
+    for seed in seeds(2) {
+        let dir = tempfile::tempdir().unwrap();
+        HostDisk.create_dir_all(&dir.path().join("data")).unwrap();
+        let options = options.clone();
+        scenario(&mut Stage::Kernel { dir, options, rng: Rng::with_seed(seed) });
+    }
+}
+
+/// Two tests of one scenario: one for each driver.
+macro_rules! on_both_drivers {
+    ($($(#[$meta:meta])* $name:ident: $seeds:literal seeds;)+) => {
+        mod sim {
+            $(#[test] fn $name() { crate::harness::simulate($seeds, super::$name); })+
+        }
+        mod uring {
+            $(#[test] fn $name() { crate::harness::on_kernel(super::$name); })+
+        }
+    };
+}
+pub(crate) use on_both_drivers;
+
+/// Bytes of which each position can be told from its neighbours.
+pub(crate) fn payload(rng: &mut Rng, len: usize) -> Vec<u8> {
+    let salt = rng.u8(..);
+    (0..len).map(|n| (n % 251) as u8 ^ salt).collect()
+}

@@ -1,0 +1,16 @@
+//! What a core promises its app, whatever driver stands behind it: each scenario runs in the
+//! simulation, for many seeds, and on the kernel's io_uring over loopback, both ends in this
+//! process.
+//!
+//! - [`harness`]: cores that play scripted roles, on either driver.
+//! - [`streams`], [`endings`], [`cores`], [`datagrams`], [`files`], [`timers`]: the scenarios.
+
+#![allow(clippy::unwrap_used)]
+
+mod cores;
+mod datagrams;
+mod endings;
+mod files;
+mod harness;
+mod streams;
+mod timers;

@@ -1,0 +1,350 @@
+//! Bytes on connections: all of them, in order, however they are cut and held up.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sextant_ring::core::{CloseReason, ConnId, Cx, SendError};
+
+use crate::harness::{
+    Buffers, Event, Msg, Role, Shared, Stage, on_both_drivers, payload, stop_all,
+};
+
+on_both_drivers! {
+    every_byte_comes_back_on_one_connection: 40 seeds;
+    every_byte_comes_back_on_a_hundred_connections: 6 seeds;
+    a_slow_reader_fills_the_senders_queue_and_gets_everything: 20 seeds;
+    what_was_sent_before_finish_arrives_before_the_end: 40 seeds;
+    many_connections_share_few_receive_buffers: 20 seeds;
+    what_a_peer_sent_before_it_closed_is_read_after_a_pause: 60 seeds;
+    large_payloads_of_many_sizes_leave_in_order: 20 seeds;
+}
+
+/// Sends back what arrives. Sends wait here while the connection's queue is full.
+struct Echo {
+    waiting: HashMap<ConnId, Vec<u8>>,
+}
+
+impl Echo {
+    fn new() -> Echo {
+        Echo { waiting: HashMap::new() }
+    }
+
+    fn hear(&mut self, cx: &mut Cx<Msg>, event: Event) {
+        match event {
+            Event::Start | Event::Accepted(_) | Event::Stopping => {}
+            Event::Data(conn, data) => match cx.send_copy(conn, &data) {
+                Ok(()) => {}
+                Err(SendError::Full) => {
+                    self.waiting.insert(conn, data);
+                    cx.pause(conn);
+                }
+                Err(error) => panic!("{error} while its data arrives"),
+            },
+            Event::Drained(conn) => {
+                let data = self.waiting.remove(&conn).expect("a send was refused");
+                cx.send_copy(conn, &data).expect("half of the queue is free");
+                cx.resume(conn);
+            }
+            Event::Closed(conn, CloseReason::PeerClosed) => {
+                self.waiting.remove(&conn);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+struct Caller {
+    sent: Vec<u8>,
+    got: Vec<u8>,
+}
+
+/// Calls `count` times, sends something on each connection, and ends each when it came back.
+fn echo_client(
+    count: usize,
+    to: std::net::SocketAddr,
+    mut rng: fastrand::Rng,
+    max: usize,
+) -> impl FnMut(&mut Cx<Msg>, Event) + Send {
+    let mut calls: HashMap<ConnId, Caller> = HashMap::new();
+    let mut done = 0;
+    move |cx, event| match event {
+        Event::Start => (0..count).for_each(|key| cx.connect(to, key as u64)),
+        Event::Connected(_, result) => {
+            let conn = result.unwrap();
+            let len = rng.usize(1..max);
+            let sent = payload(&mut rng, len);
+            let half = sent.len() / 2;
+            cx.send_copy(conn, &sent[..half]).unwrap();
+            cx.send(conn, Bytes::copy_from_slice(&sent[half..])).unwrap();
+            calls.insert(conn, Caller { sent, got: Vec::new() });
+        }
+        Event::Data(conn, data) => {
+            let call = calls.get_mut(&conn).expect("it is connected");
+            call.got.extend(data);
+            assert!(call.sent.starts_with(&call.got), "other bytes came back");
+            if call.sent.len() == call.got.len() {
+                cx.finish(conn);
+                done += 1;
+                if done == count {
+                    stop_all(cx);
+                }
+            }
+        }
+        Event::Stopping => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+fn echo(stage: &mut Stage, count: usize, max: usize) {
+    let listener = stage.listener();
+    let client = echo_client(count, listener.addr(), stage.random(), max);
+    let mut server = Echo::new();
+    stage.play(vec![
+        Role::new(move |cx, event| server.hear(cx, event)).listening(&listener),
+        Role::new(client),
+    ]);
+}
+
+fn every_byte_comes_back_on_one_connection(stage: &mut Stage) {
+    echo(stage, 1, 400_000);
+}
+
+fn every_byte_comes_back_on_a_hundred_connections(stage: &mut Stage) {
+    echo(stage, 100, 20_000);
+}
+
+fn many_connections_share_few_receive_buffers(stage: &mut Stage) {
+    stage.buffers(Buffers { small: (4, 512), bulk: (2, 4096) });
+    let listener = stage.listener();
+    let client = echo_client(30, listener.addr(), stage.random(), 60_000);
+    let mut server = Echo::new();
+    let starved = Shared::new(0);
+    let seen = starved.clone();
+    let serve = move |cx: &mut Cx<Msg>, event: Event| {
+        *seen.lock() = cx.stats().starved;
+        server.hear(cx, event);
+    };
+    stage.play(vec![Role::new(serve).listening(&listener), Role::new(client)]);
+    assert!(*starved.lock() > 0, "the pools were never empty");
+}
+
+/// Offers bytes to a connection until its queue is full or all are taken.
+struct Source {
+    bytes: Bytes,
+    at: usize,
+    refusals: u32,
+}
+
+impl Source {
+    fn new(bytes: Vec<u8>) -> Source {
+        Source { bytes: bytes.into(), at: 0, refusals: 0 }
+    }
+
+    /// Whether everything was taken.
+    fn pour(&mut self, cx: &mut Cx<Msg>, conn: ConnId) -> bool {
+        while self.at < self.bytes.len() {
+            let piece = self.bytes.slice(self.at..(self.at + 10_000).min(self.bytes.len()));
+            let len = piece.len();
+            match cx.send(conn, piece) {
+                Ok(()) => self.at += len,
+                Err(SendError::Full) => {
+                    self.refusals += 1;
+                    return false;
+                }
+                Err(SendError::Closed) => panic!("closed before everything was sent"),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        true
+    }
+}
+
+const SEND_MAX: usize = 64 * 1024;
+
+fn a_slow_reader_fills_the_senders_queue_and_gets_everything(stage: &mut Stage) {
+    let listener = stage.listener();
+    let to = listener.addr();
+    // More than both kernels' buffers and the queue hold together.
+    let len = if stage.is_sim() { 400_000 } else { 24_000_000 };
+    let sent = payload(&mut stage.random(), len);
+    let refusals = Shared::new(0);
+
+    let mut source = Source::new(sent.clone());
+    let told = refusals.clone();
+    let sender = move |cx: &mut Cx<Msg>, event: Event| match event {
+        Event::Start => cx.connect(to, 0),
+        Event::Connected(_, result) => {
+            let conn = result.unwrap();
+            assert!(!source.pour(cx, conn), "the queue has a limit");
+            assert!(cx.unsent(conn) <= SEND_MAX);
+        }
+        Event::Drained(conn) => {
+            if source.pour(cx, conn) {
+                cx.finish(conn);
+            }
+            *told.lock() = source.refusals;
+            assert!(cx.unsent(conn) <= SEND_MAX);
+        }
+        Event::Stopping => {}
+        other => panic!("{other:?}"),
+    };
+
+    let mut got = Vec::new();
+    let mut reading = None;
+    let mut last_seen = 0;
+    let reader = move |cx: &mut Cx<Msg>, event: Event| match event {
+        Event::Accepted(conn) => {
+            cx.pause(conn);
+            reading = Some(conn);
+            cx.arm(cx.now() + Duration::from_millis(20), 0).unwrap();
+        }
+        Event::Timer(_) => {
+            cx.resume(reading.expect("it was accepted"));
+        }
+        Event::Data(conn, data) => {
+            got.extend(data);
+            // It stops to think every now and then, a hundred times at most.
+            if got.len() - last_seen > len / 100 {
+                last_seen = got.len();
+                cx.pause(conn);
+                cx.arm(cx.now() + Duration::from_millis(1), 0).unwrap();
+            }
+        }
+        Event::Closed(_, CloseReason::PeerClosed) => {
+            assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
+            stop_all(cx);
+        }
+        Event::Start | Event::Stopping => {}
+        other => panic!("{other:?}"),
+    };
+    stage.play(vec![
+        Role::new(reader).listening(&listener),
+        Role::new(sender).limits(|limits| limits.send_bytes_max = SEND_MAX),
+    ]);
+    assert!(*refusals.lock() > 1, "the sender was held up again and again");
+}
+
+fn what_was_sent_before_finish_arrives_before_the_end(stage: &mut Stage) {
+    let listener = stage.listener();
+    let to = listener.addr();
+    let mut rng = stage.random();
+    let len = rng.usize(0..1_000_000);
+    let sent = payload(&mut rng, len);
+    let answer = sent.clone();
+    // The server answers a connection at once, and ends it in the same breath.
+    let server = move |cx: &mut Cx<Msg>, event: Event| match event {
+        Event::Accepted(conn) => {
+            cx.send_copy(conn, &answer).unwrap();
+            cx.finish(conn);
+            assert_eq!(cx.send_copy(conn, b"late"), Err(SendError::Closed));
+        }
+        Event::Start | Event::Stopping => {}
+        other => panic!("{other:?}"),
+    };
+    let mut got = Vec::new();
+    let client = move |cx: &mut Cx<Msg>, event: Event| match event {
+        Event::Start => cx.connect(to, 0),
+        Event::Connected(_, result) => {
+            // It speaks too, which must not cost it the answer.
+            cx.send_copy(result.unwrap(), b"hello").unwrap();
+        }
+        Event::Data(_, data) => got.extend(data),
+        Event::Closed(_, CloseReason::PeerClosed) => {
+            assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
+            stop_all(cx);
+        }
+        Event::Stopping => {}
+        other => panic!("{other:?}"),
+    };
+    stage.play(vec![Role::new(server).listening(&listener), Role::new(client)]);
+}
+
+fn what_a_peer_sent_before_it_closed_is_read_after_a_pause(stage: &mut Stage) {
+    let listener = stage.listener();
+    let to = listener.addr();
+    let mut rng = stage.random();
+    let len = rng.usize(1..30_000);
+    let sent = payload(&mut rng, len);
+    let expected = sent.clone();
+    let client = move |cx: &mut Cx<Msg>, event: Event| match event {
+        Event::Start => cx.connect(to, 0),
+        Event::Connected(_, result) => {
+            let conn = result.unwrap();
+            cx.send_copy(conn, &sent).unwrap();
+            cx.finish(conn);
+        }
+        Event::Stopping => {}
+        other => panic!("{other:?}"),
+    };
+    let mut got = Vec::new();
+    let mut reading = None;
+    let pause = Duration::from_micros(rng.u64(0..5_000));
+    let server = move |cx: &mut Cx<Msg>, event: Event| match event {
+        Event::Accepted(conn) => reading = Some(conn),
+        Event::Data(conn, data) => {
+            // One bite, then a pause, in which the rest and the end arrive.
+            got.extend(data);
+            cx.pause(conn);
+            cx.arm(cx.now() + pause, 0).unwrap();
+        }
+        Event::Timer(_) => cx.resume(reading.expect("it was accepted")),
+        Event::Closed(_, CloseReason::PeerClosed) => {
+            assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+            stop_all(cx);
+        }
+        Event::Start | Event::Stopping => {}
+        other => panic!("{other:?}"),
+    };
+    stage.play(vec![Role::new(server).listening(&listener), Role::new(client)]);
+}
+
+fn large_payloads_of_many_sizes_leave_in_order(stage: &mut Stage) {
+    let listener = stage.listener();
+    let to = listener.addr();
+    let mut rng = stage.random();
+    let mut pieces = Vec::new();
+    for _ in 0..rng.usize(1..300) {
+        // Around the sizes at which an outbox copies, closes a run, or sends in several steps.
+        let len = match rng.u8(..4) {
+            0 => rng.usize(0..20),
+            1 => rng.usize(1000..1050),
+            2 => rng.usize(0..10_000),
+            _ => rng.usize(65_000..66_000),
+        };
+        pieces.push((payload(&mut rng, len), rng.bool()));
+    }
+    let expected: Vec<u8> = pieces.iter().flat_map(|(piece, _)| piece).copied().collect();
+    let client = move |cx: &mut Cx<Msg>, event: Event| match event {
+        Event::Start => cx.connect(to, 0),
+        Event::Connected(_, result) => {
+            let conn = result.unwrap();
+            for (piece, copy) in pieces.drain(..) {
+                if copy {
+                    cx.send_copy(conn, &piece).unwrap();
+                } else {
+                    cx.send(conn, piece.into()).unwrap();
+                }
+            }
+            cx.finish(conn);
+        }
+        Event::Stopping => {}
+        other => panic!("{other:?}"),
+    };
+    let mut got = Vec::new();
+    let server = move |cx: &mut Cx<Msg>, event: Event| match event {
+        Event::Data(_, data) => got.extend(data),
+        Event::Closed(_, CloseReason::PeerClosed) => {
+            assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+            stop_all(cx);
+        }
+        Event::Start | Event::Accepted(_) | Event::Stopping => {}
+        other => panic!("{other:?}"),
+    };
+    let client = Role::new(client).limits(|limits| {
+        limits.send_bytes_max = 64 << 20;
+        // The whole transfer happens after the finish.
+        limits.linger = Duration::from_secs(30);
+    });
+    stage.play(vec![Role::new(server).listening(&listener), client]);
+}
