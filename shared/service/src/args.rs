@@ -1,5 +1,6 @@
 //! The flags that every daemon has, and what they mean for its start.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +15,9 @@ pub const EXIT_USAGE: u8 = 2;
 /// `--data`, `--log` and `--log-format` set the keys `data`, `telemetry.level` and
 /// `telemetry.format`: a daemon's settings have a `data: PathBuf` and a
 /// `telemetry: `[`telemetry::Settings`](crate::telemetry::Settings).
-#[derive(Clone, Debug, Default, clap::Args)]
+///
+/// `Debug` does not show what `--set` sets, which may be a secret.
+#[derive(Clone, Default, clap::Args)]
 pub struct CommonArgs {
     /// Read settings from this TOML file
     #[arg(long, value_name = "FILE")]
@@ -44,6 +47,15 @@ pub struct CommonArgs {
     /// Log as human, json, or auto: json under systemd
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
+}
+
+impl fmt::Debug for CommonArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommonArgs")
+            .field("config", &self.config)
+            .field("data", &self.data)
+            .finish_non_exhaustive()
+    }
 }
 
 impl CommonArgs {

@@ -44,6 +44,8 @@ pub use tree::Origin;
 
 /// A configuration file larger than this is not one.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// No key of ours is nested deeper; without a bound a variable's name could exhaust the stack.
+const KEY_LEVELS_MAX: usize = 16;
 /// Faults past this many are not worth reading; it also bounds the passes over the tree.
 const FAULTS_MAX: usize = 64;
 
@@ -59,8 +61,8 @@ pub trait Config: Default + Serialize + DeserializeOwned {
     }
 }
 
-/// Where [`load`] looks, besides the defaults.
-#[derive(Clone, Debug, Default)]
+/// Where [`load`] looks, besides the defaults. `Debug` shows no values, which may be secrets.
+#[derive(Clone, Default)]
 pub struct Sources {
     /// The TOML file, if any. It must exist.
     pub file: Option<PathBuf>,
@@ -72,6 +74,12 @@ pub struct Sources {
     pub flags: Vec<Flag>,
 }
 
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
 impl Sources {
     /// The environment of this process, and no file or flags.
     pub fn from_env() -> Self {
@@ -79,8 +87,8 @@ impl Sources {
     }
 }
 
-/// A flag that sets one key.
-#[derive(Clone, Debug)]
+/// A flag that sets one key. `Debug` does not show the value, which may be a secret.
+#[derive(Clone)]
 pub struct Flag {
     /// As the operator wrote it, such as `--mqtt`.
     pub name: &'static str,
@@ -88,6 +96,12 @@ pub struct Flag {
     pub key: &'static str,
     /// The value it sets.
     pub value: toml::Value,
+}
+
+impl fmt::Debug for Flag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Flag({} sets {})", self.name, self.key)
+    }
 }
 
 impl Flag {
@@ -417,6 +431,11 @@ fn lay_environment(
             continue;
         };
         let keys: Vec<&str> = key.split('.').collect();
+        if keys.len() > KEY_LEVELS_MAX {
+            let what = format!("more than {KEY_LEVELS_MAX} levels");
+            faults.push(Fault { key, origin, what, nearest: None });
+            continue;
+        }
         tree.set(&keys, Node { value: Value::Text(value.to_owned()), origin });
     }
 }
@@ -434,6 +453,9 @@ fn lay_set(tree: &mut Node, set: &str, faults: &mut Vec<Fault>) {
     let keys: Vec<&str> = key.split('.').collect();
     if keys.iter().any(|key| key.is_empty()) {
         return fault(key, "expected a dotted key such as mqtt.listen".to_owned());
+    }
+    if keys.len() > KEY_LEVELS_MAX {
+        return fault(key, format!("more than {KEY_LEVELS_MAX} levels"));
     }
     let node = if value.starts_with(['"', '\'']) {
         match inline(value, &origin) {

@@ -65,7 +65,7 @@ pub(super) fn dotted(path: &[Step]) -> String {
     name
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) enum Value {
     Bool(bool),
     Int(i64),
@@ -80,10 +80,17 @@ pub(super) enum Value {
     Skipped,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Node {
     pub(super) value: Value,
     pub(super) origin: Origin,
+}
+
+/// Without values: before they have a type, nobody can tell which of them are secrets.
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({})", self.origin)
+    }
 }
 
 /// Equal values are equal configurations, wherever they were written.

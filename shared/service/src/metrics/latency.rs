@@ -7,7 +7,7 @@
 //!
 //! The layout is that of an HDR histogram with a lowest discernible value of 1,024 ns and two
 //! significant digits: a value is known to 1 µs or to 1 %, whichever is more. So buckets of many
-//! cores add up, and [`histogram`] makes the `hdrhistogram` crate's type from them without loss.
+//! cores add up, and the `hdrhistogram` crate's type is made from them without loss.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
