@@ -20,13 +20,14 @@ use sextant_segment::{Options, stored_bytes};
 use sextant_service::config::{Bytes, Faults, QuantityError, Secret, Span};
 use sextant_service::{admin, telemetry};
 
+use crate::api::ANSWER_MAX;
 use crate::auth::hasher::check_hash;
 use crate::auth::rules::Rule;
 
 /// The admin port where none is configured.
 pub const ADMIN_PORT: u16 = 7701;
 /// More cores than this are not asked for by a machine, but by a typing error.
-pub const CORES_MAX: u16 = 256;
+pub const CORES_MAX: u16 = 128;
 /// The longest user name, in bytes.
 pub const USER_NAME_BYTES_MAX: usize = 256;
 
@@ -464,6 +465,11 @@ impl sextant_service::config::Config for Config {
         faults.require("data", !self.data.as_os_str().is_empty(), "must not be empty");
         self.telemetry.check(faults);
         self.admin.check(faults);
+        faults.require(
+            "admin.request_timeout",
+            self.admin.request_timeout.get() > ANSWER_MAX,
+            format_args!("must be more than {} s, which a core may take", ANSWER_MAX.as_secs()),
+        );
         self.check_mqtt(faults);
         self.check_log(faults);
         self.check_auth(faults);

@@ -7,7 +7,7 @@ use sextant_mqtt::{QoS, ReasonCode};
 use sextant_ring::time::Time;
 use tokio::sync::oneshot;
 
-use crate::auth::Verified;
+use crate::auth::{Authenticator, Verified};
 
 /// A message that a sender pushes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,6 +182,8 @@ pub enum Command {
         /// How the check ended.
         result: Verified,
     },
+    /// Decides by these users and rules from now on; who is connected stays.
+    Authenticate(std::sync::Arc<Authenticator>),
     /// Stops: clients are told, then the log is settled.
     Stop {
         /// When connections that are left are cut.

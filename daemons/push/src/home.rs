@@ -56,6 +56,16 @@ mod tests {
     }
 
     #[test]
+    fn a_name_never_moves() {
+        let homes = |name| [1, 2, 3, 8, 64].map(|cores| home(name, cores));
+        assert_eq!(homes(""), [0, 1, 2, 7, 59]);
+        assert_eq!(homes("d1"), [0, 0, 0, 2, 17]);
+        assert_eq!(homes("device-000001"), [0, 0, 1, 3, 28]);
+        assert_eq!(homes("a/b"), [0, 1, 2, 7, 60]);
+        assert_eq!(homes("é"), [0, 1, 1, 4, 39]);
+    }
+
+    #[test]
     fn similar_names_are_spread_evenly() {
         for cores in [1, 2, 3, 8, 64] {
             let mut counts = vec![0_usize; cores];

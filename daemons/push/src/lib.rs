@@ -1,7 +1,17 @@
 //! The push daemon: MQTT 3.1.1 and 5 to devices, HTTP/JSON to senders, every message that is
 //! acknowledged on disk first.
+//!
+//! - [`broker`]: what one core does; [`daemon`] puts the cores and the control plane together.
+//! - [`control`]: what the control plane asks of the cores; [`api`] asks it over HTTP.
+//! - [`auth`]: who may connect, and what they may do.
+//! - [`home`]: which core a name lives on.
+//! - [`config`], [`meters`]: settings, and what is counted.
 
+pub mod api;
 pub mod auth;
+pub mod broker;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod home;
+pub mod meters;

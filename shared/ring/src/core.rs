@@ -382,6 +382,14 @@ impl<M> Cx<M> {
         self.conns.get(conn.0).map_or(0, |c| c.outbox.len() + c.sending as usize)
     }
 
+    /// Asks for [`App::on_drained`] once less than half of what may wait on a connection does.
+    /// For an app with a limit of its own.
+    pub fn tell_drained(&mut self, conn: ConnId) {
+        if let Some(c) = self.conns.get_mut(conn.0) {
+            c.refused = true;
+        }
+    }
+
     fn admit(&mut self, conn: ConnId, len: usize) -> Result<&mut Conn, SendError> {
         let max = self.limits.send_bytes_max;
         let c = self
@@ -734,6 +742,7 @@ impl<D: Driver, A: App> Core<D, A> {
         self.fire_timers();
         self.deliver_held();
         self.tell_stop();
+        self.end_overdue();
         self.app.on_turn_end(&mut self.cx);
         self.rearm_starved();
         self.start_moves();
@@ -800,7 +809,8 @@ impl<D: Driver, A: App> Core<D, A> {
             let Some(key) = self.cx.wheel.fire(self.cx.clock.now) else { return };
             match key {
                 ACCEPT_TIMER => self.cx.arm_accepts(),
-                STOP_TIMER => self.end_all(),
+                // It only wakes the core: see `end_overdue`.
+                STOP_TIMER => {}
                 _ if key & CORE_TIMER != 0 => {
                     let conn = ConnId::from_bits(key & !CORE_TIMER);
                     let over = |c: &Conn| matches!(c.phase, Phase::Flushing | Phase::Lingering);
@@ -1142,7 +1152,12 @@ impl<D: Driver, A: App> Core<D, A> {
         self.app.on_stop(&mut self.cx);
     }
 
-    fn end_all(&mut self) {
+    /// Ends what is left past the deadline of a stop, connections included that only arrive then,
+    /// from another core or of a connect.
+    fn end_overdue(&mut self) {
+        if self.cx.stop.is_none_or(|deadline| self.cx.clock.now < deadline) {
+            return;
+        }
         let all: Vec<ConnId> = self.cx.conns.iter().map(|(id, _)| ConnId(id)).collect();
         for conn in all {
             self.end(conn, CloseReason::Stopped);

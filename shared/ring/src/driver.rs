@@ -420,6 +420,8 @@ impl Listener {
     /// When the socket does not tell its own address.
     pub fn new(listener: std::net::TcpListener) -> io::Result<Listener> {
         let addr = listener.local_addr()?;
+        // An io_uring operation on a non-blocking descriptor does not wait either.
+        listener.set_nonblocking(false)?;
         Ok(Listener { kind: ListenerKind::Os(listener), addr })
     }
 

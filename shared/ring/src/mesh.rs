@@ -195,6 +195,13 @@ impl<M> Port<M> {
         }
     }
 
+    /// Whether a message to a core would find its queue full.
+    pub fn is_full(&self, to: usize) -> bool {
+        self.outlets[to]
+            .as_ref()
+            .is_some_and(|outlet| !outlet.waiting.is_empty() || outlet.queue.is_full())
+    }
+
     /// Messages that found their queue full and wait here.
     pub fn backlog(&self) -> usize {
         self.outlets.iter().flatten().map(|outlet| outlet.waiting.len()).sum()

@@ -63,62 +63,62 @@ impl fmt::Debug for Credentials<'_> {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Anonymous,
-    User,
-    Device,
-}
-
 /// Somebody who was let in. Clones are the same.
 #[derive(Clone)]
 pub struct Principal(Arc<Admitted>);
 
-struct Admitted {
-    kind: Kind,
-    client: Box<str>,
-    user: Box<str>,
-    rules: Arc<Rules>,
+enum Admitted {
+    Anonymous,
+    User { name: Arc<str>, client: Box<str>, rules: Arc<Rules> },
+    Device { id: Box<str>, rules: Arc<Rules> },
 }
 
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Principal({:?} {:?})", self.0.kind, self.name())
+        match &*self.0 {
+            Admitted::Anonymous => f.write_str("Principal(anonymous)"),
+            Admitted::User { name, .. } => write!(f, "Principal(user {name:?})"),
+            Admitted::Device { id, .. } => write!(f, "Principal(device {id:?})"),
+        }
     }
 }
 
 impl Principal {
-    fn new(kind: Kind, client: &str, user: &str, rules: &Arc<Rules>) -> Principal {
-        let (client, user, rules) = (client.into(), user.into(), Arc::clone(rules));
-        Principal(Arc::new(Admitted { kind, client, user, rules }))
-    }
-
     /// The user's name, the device's id, or `anonymous`.
     pub fn name(&self) -> &str {
-        match self.0.kind {
-            Kind::Anonymous => "anonymous",
-            Kind::User | Kind::Device => &self.0.user,
+        match &*self.0 {
+            Admitted::Anonymous => "anonymous",
+            Admitted::User { name, .. } => name,
+            Admitted::Device { id, .. } => id,
         }
     }
 
     /// Whether it may publish to `topic`, which is well formed.
     pub fn may_publish(&self, topic: &str) -> bool {
-        self.0.kind == Kind::Anonymous || self.0.rules.may_publish(topic, self.names())
+        self.rules().is_none_or(|(rules, names)| rules.may_publish(topic, names))
     }
 
     /// Whether it may subscribe to `filter`: each topic that the filter can match must be allowed.
     /// For `$share/group/filter` it is the filter that counts.
     pub fn may_subscribe(&self, filter: &str) -> bool {
-        self.0.kind == Kind::Anonymous || self.0.rules.may_subscribe(filter, self.names())
+        self.rules().is_none_or(|(rules, names)| rules.may_subscribe(filter, names))
     }
 
     /// The device's id, if it was let in as a device.
     pub fn is_device(&self) -> Option<&str> {
-        (self.0.kind == Kind::Device).then_some(&*self.0.user)
+        match &*self.0 {
+            Admitted::Device { id, .. } => Some(id),
+            Admitted::Anonymous | Admitted::User { .. } => None,
+        }
     }
 
-    fn names(&self) -> Names<'_> {
-        Names { client: &self.0.client, user: &self.0.user }
+    /// What it is kept to, and what placeholders stand for; none for whoever may do anything.
+    fn rules(&self) -> Option<(&Rules, Names<'_>)> {
+        match &*self.0 {
+            Admitted::Anonymous => None,
+            Admitted::User { name, client, rules } => Some((rules, Names { client, user: name })),
+            Admitted::Device { id, rules } => Some((rules, Names { client: id, user: id })),
+        }
     }
 }
 
@@ -200,15 +200,16 @@ pub enum Verified {
 }
 
 struct User {
+    name: Arc<str>,
     hash: Arc<str>,
     rules: Arc<Rules>,
 }
 
 /// Decides who is let in. Immutable: a changed configuration makes a new one.
 pub struct Authenticator {
-    users: HashMap<Box<str>, User>,
-    anonymous: bool,
-    no_rules: Arc<Rules>,
+    users: HashMap<Arc<str>, User>,
+    /// Who a client without a name is, if such are let in.
+    anonymous: Option<Principal>,
     device_rules: Arc<Rules>,
     decoy: Arc<str>,
     token_key: TokenKey,
@@ -218,7 +219,7 @@ impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authenticator")
             .field("users", &self.users.len())
-            .field("anonymous", &self.anonymous)
+            .field("anonymous", &self.anonymous.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -230,19 +231,17 @@ impl Authenticator {
     /// If the configuration was not checked.
     pub fn new(auth: &config::Auth, token_key: TokenKey) -> Authenticator {
         let user = |user: &config::User| {
-            let entry = User {
-                hash: user.password.expose().into(),
-                rules: Arc::new(checked_rules(&user.allow)),
-            };
-            (user.name.as_str().into(), entry)
+            let name: Arc<str> = user.name.as_str().into();
+            let hash = user.password.expose().into();
+            let rules = Arc::new(checked_rules(&user.allow));
+            (Arc::clone(&name), User { name, hash, rules })
         };
         let mut device_allow = vec![DEVICE_RULE.to_owned()];
         device_allow.extend_from_slice(&auth.device_allow);
         let model = auth.users.first().map(|user| user.password.expose());
         Authenticator {
             users: auth.users.iter().map(user).collect(),
-            anonymous: auth.allows_anonymous(),
-            no_rules: Arc::default(),
+            anonymous: auth.allows_anonymous().then(|| Principal(Arc::new(Admitted::Anonymous))),
             device_rules: Arc::new(checked_rules(&device_allow)),
             decoy: decoy_hash(model).into(),
             token_key,
@@ -255,23 +254,25 @@ impl Authenticator {
         let Credentials { client_id, user_name, password } = *credentials;
         let Some(name) = user_name else {
             return match password {
-                None => self.unnamed(client_id, Refusal::NotAuthorized),
-                Some(_) => self.unnamed(client_id, Refusal::BadCredentials),
+                None => self.unnamed(Refusal::NotAuthorized),
+                Some(_) => self.unnamed(Refusal::BadCredentials),
             };
         };
         let password = password.unwrap_or_default();
         let user = self.users.get(name);
         let is_token = password.starts_with(token::PREFIX.as_bytes());
-        if user.is_none() && self.anonymous && !is_token {
-            return self.unnamed(client_id, Refusal::BadCredentials);
+        if user.is_none() && self.anonymous.is_some() && !is_token {
+            return self.unnamed(Refusal::BadCredentials);
         }
         if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
             return Decision::Refused(Refusal::BadCredentials);
         }
         match user {
             Some(user) => {
-                let principal = Principal::new(Kind::User, client_id, name, &user.rules);
-                verify(Some(principal), password, &user.hash)
+                let User { name, hash, rules } = user;
+                let (name, rules) = (Arc::clone(name), Arc::clone(rules));
+                let admitted = Admitted::User { name, client: client_id.into(), rules };
+                verify(Some(Principal(Arc::new(admitted))), password, hash)
             }
             None if is_token => self.device(client_id, name, password, unix_ms / 1000),
             None => verify(None, password, &self.decoy),
@@ -279,20 +280,19 @@ impl Authenticator {
     }
 
     /// A client without a name, or in whose name nobody is interested.
-    fn unnamed(&self, client_id: &str, otherwise: Refusal) -> Decision {
-        match self.anonymous {
-            true => {
-                let rules = &self.no_rules;
-                Decision::Admitted(Principal::new(Kind::Anonymous, client_id, "", rules))
-            }
-            false => Decision::Refused(otherwise),
+    fn unnamed(&self, otherwise: Refusal) -> Decision {
+        match &self.anonymous {
+            Some(anonymous) => Decision::Admitted(anonymous.clone()),
+            None => Decision::Refused(otherwise),
         }
     }
 
     fn device(&self, client_id: &str, name: &str, token: &[u8], now: u64) -> Decision {
         match self.token_key.verify(token, name, now) {
             Ok(()) if client_id == name => {
-                Decision::Admitted(Principal::new(Kind::Device, name, name, &self.device_rules))
+                let rules = Arc::clone(&self.device_rules);
+                let admitted = Admitted::Device { id: name.into(), rules };
+                Decision::Admitted(Principal(Arc::new(admitted)))
             }
             Ok(()) => Decision::Refused(Refusal::ClientIdNotValid),
             Err(TokenError::Expired) => Decision::Refused(Refusal::BadCredentials),

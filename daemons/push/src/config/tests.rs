@@ -120,9 +120,10 @@ fn every_fault_is_found_at_once() {
     let error = fault(
         "cores = 1000\nmqtt.connections_max = 0\nmqtt.receive_max = 0\nmqtt.inflight_max = 0\n\
          mqtt.keep_alive_max = \"1500ms\"\nmqtt.connect_timeout = \"0\"\n\
-         mqtt.queue_messages_max = 0\nmqtt.mesh_capacity = 1\nadmin.connections_max = 0\n",
+         mqtt.queue_messages_max = 0\nmqtt.mesh_capacity = 1\nadmin.connections_max = 0\n\
+         admin.request_timeout = \"10s\"\n",
     );
-    assert_eq!(error.lines().count(), 9, "{error}");
+    assert_eq!(error.lines().count(), 10, "{error}");
 }
 
 #[test]

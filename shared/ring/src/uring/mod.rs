@@ -459,6 +459,8 @@ impl Driver for Uring {
 impl Drop for Uring {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
+        // From here on nothing is handed to this ring, nor to whatever gets its descriptor next.
+        self.remote.set_ring(-1);
         let reaped = self.reap();
         // SAFETY: each of the four is dropped at most once, here, and `self` is not used after.
         // The ring goes first; the memory that it knew follows only if nothing was under way.

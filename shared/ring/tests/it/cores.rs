@@ -13,6 +13,7 @@ on_both_drivers! {
     a_connection_moves_with_every_byte_in_both_directions: 60 seeds;
     a_paused_connection_moves_with_what_it_held: 60 seeds;
     a_connection_that_ends_while_it_moves_is_heard_of_on_the_other_core: 60 seeds;
+    cores_stop_in_time_while_connections_move: 100 seeds;
     all_cores_accept_on_one_listener: 10 seeds;
     a_connection_knows_its_peer: 20 seeds;
 }
@@ -74,7 +75,10 @@ fn talker(
         }
         Event::Timer(key) => {
             let conn = ConnId::from_bits(key);
-            let call = open.get_mut(&conn).expect("it is open");
+            let call = open.get_mut(&conn).expect("it was connected");
+            if call.at == call.sent.len() {
+                return;
+            }
             let next = rng.usize(call.at..=call.sent.len());
             cx.send_copy(conn, &call.sent[call.at..next]).unwrap();
             call.at = next;
@@ -217,6 +221,66 @@ fn a_connection_that_ends_while_it_moves_is_heard_of_on_the_other_core(stage: &m
         }
     };
     stage.play(vec![Role::new(giver).listening(&listener), Role::new(taker), Role::new(client)]);
+}
+
+fn cores_stop_in_time_while_connections_move(stage: &mut Stage) {
+    const CALLS: u64 = 20;
+    const GRACE: Duration = Duration::from_millis(2);
+    let listener = stage.listener();
+    let to = listener.addr();
+    let mut rng = stage.random();
+    // Two cores pass the connections to and fro, keep them open, and stop at about the same time.
+    let mut ball = |listens: bool| {
+        let delay = Duration::from_micros(rng.u64(0..8_000));
+        let mut accepted = 0;
+        let mut connections = HashSet::new();
+        let role = Role::new(move |cx: &mut Cx<Msg>, event: Event| match event {
+            Event::Accepted(conn) => {
+                connections.insert(conn);
+                accepted += 1;
+                if accepted == CALLS {
+                    cx.tell(0, Msg::Number(0));
+                    cx.tell(1, Msg::Number(0));
+                }
+            }
+            Event::Message(_) => drop(cx.arm(cx.now() + delay, 0).unwrap()),
+            Event::Timer(_) => cx.stop(cx.now() + GRACE),
+            Event::Data(conn, data) if !cx.is_stopping() => {
+                connections.remove(&conn);
+                cx.hand_over(conn, 1 - cx.core(), Msg::Number(42), &data);
+            }
+            Event::Handed(conn, _, data) => {
+                connections.insert(conn);
+                cx.send_copy(conn, &data).unwrap();
+            }
+            Event::Data(conn, data) => cx.send_copy(conn, &data).unwrap(),
+            // The other core has stopped already.
+            Event::HandOverFailed(conn) => cx.abort(conn),
+            Event::Closed(conn, _) => assert!(connections.remove(&conn), "it ended twice"),
+            Event::Start | Event::Stopping => {}
+            other => panic!("{other:?}"),
+        });
+        if listens { role.listening(&listener) } else { role }
+    };
+    // It would play for ever: that its connections end is the cores' doing.
+    let mut open = 0;
+    let client = move |cx: &mut Cx<Msg>, event: Event| match event {
+        Event::Start => (0..CALLS).for_each(|key| cx.connect(to, key)),
+        Event::Connected(_, result) => {
+            cx.send_copy(result.unwrap(), b"ball").unwrap();
+            open += 1;
+        }
+        Event::Data(conn, data) => cx.send_copy(conn, &data).unwrap(),
+        Event::Closed(..) => {
+            open -= 1;
+            if open == 0 {
+                cx.stop(cx.now());
+            }
+        }
+        Event::Stopping => {}
+        other => panic!("{other:?}"),
+    };
+    stage.play_until_each_stops(vec![ball(true), ball(false), Role::new(client)]);
 }
 
 fn all_cores_accept_on_one_listener(stage: &mut Stage) {

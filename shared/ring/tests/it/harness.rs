@@ -16,7 +16,7 @@ use sextant_ring::core::{App, CloseReason, ConnId, Core, Cx, Envelope, Limits, U
 use sextant_ring::disk::{Disk, HostDisk};
 use sextant_ring::driver::{Driver, FileDone, Listener};
 use sextant_ring::mesh::{Port, Remote, mesh};
-use sextant_ring::sim::{Turn, World, seeds};
+use sextant_ring::sim::{SimDriver, Turn, World, seeds};
 use sextant_ring::time::Clock;
 use sextant_ring::uring::{Options, Uring};
 
@@ -42,6 +42,7 @@ pub(crate) enum Event {
     Accepted(ConnId),
     Connected(u64, io::Result<ConnId>),
     Handed(ConnId, Msg, Vec<u8>),
+    HandOverFailed(ConnId),
     Data(ConnId, Vec<u8>),
     Peer(io::Result<SocketAddr>),
     Drained(ConnId),
@@ -141,8 +142,8 @@ impl App for Actor {
         (self.0)(cx, Event::Handed(conn, note, data.to_vec()));
     }
 
-    fn on_hand_over_failed(&mut self, _cx: &mut Cx<Msg>, conn: ConnId, error: io::Error) {
-        panic!("{conn:?} could not be handed over: {error}");
+    fn on_hand_over_failed(&mut self, cx: &mut Cx<Msg>, conn: ConnId, _error: io::Error) {
+        (self.0)(cx, Event::HandOverFailed(conn));
     }
 
     fn on_data(&mut self, cx: &mut Cx<Msg>, conn: ConnId, data: &[u8]) {
@@ -269,10 +270,26 @@ impl Stage {
         }
     }
 
-    /// Lets the roles play until every core has stopped.
+    /// Lets the roles play until every core has stopped, with nothing left behind.
     pub(crate) fn play(&mut self, roles: Vec<Role>) {
         match self {
-            Stage::Sim(world) => play_simulated(world, roles),
+            Stage::Sim(world) => {
+                let cores = play_simulated(world, roles, false);
+                // What nobody waits for, such as the close of a connection that was refused.
+                world.run_for(&mut [], Duration::from_secs(1));
+                for core in &cores {
+                    world.assert_quiet(core.driver());
+                }
+            }
+            Stage::Kernel { options, .. } => play_on_kernel(options, roles),
+        }
+    }
+
+    /// As [`Stage::play`], for cores that stop at different times: each takes down with it what
+    /// others send it afterwards.
+    pub(crate) fn play_until_each_stops(&mut self, roles: Vec<Role>) {
+        match self {
+            Stage::Sim(world) => drop(play_simulated(world, roles, true)),
             Stage::Kernel { options, .. } => play_on_kernel(options, roles),
         }
     }
@@ -292,10 +309,11 @@ fn core_of<D: Driver>(
     core
 }
 
-fn play_simulated(world: &World, roles: Vec<Role>) {
+/// Returns the finished cores, unless each shall be dropped as it finishes.
+fn play_simulated(world: &World, roles: Vec<Role>, drop_each: bool) -> Vec<Core<SimDriver, Actor>> {
     let remotes: Vec<Remote> = roles.iter().map(|_| Remote::sim()).collect();
     let ports = mesh(&remotes, 0, QUEUE);
-    let mut cores: Vec<_> = roles
+    let mut playing: Vec<_> = roles
         .into_iter()
         .zip(ports)
         .zip(&remotes)
@@ -303,13 +321,23 @@ fn play_simulated(world: &World, roles: Vec<Role>) {
             core_of(world.driver(remote.clone()), role, port, world.clock())
         })
         .collect();
-    let mut turns: Vec<&mut dyn Turn> = cores.iter_mut().map(|core| core as _).collect();
-    assert!(world.run_to_end(&mut turns, PLAY_MAX), "the play does not end: {world:?}");
-    // What nobody waits for, such as the close of a connection that was refused.
-    world.run_for(&mut [], Duration::from_secs(1));
-    for core in &cores {
-        world.assert_quiet(core.driver());
+    let mut finished = Vec::new();
+    let limit = world.now() + PLAY_MAX;
+    while !playing.is_empty() {
+        let remotes: Vec<Remote> = playing.iter().map(Turn::remote).collect();
+        let Some(next) = world.step(&remotes, limit) else {
+            let stuck: Vec<_> = playing.iter().map(Core::driver).collect();
+            panic!("the play does not end, on cores {stuck:?} of {world:?}");
+        };
+        world.turn(&mut playing[next]);
+        if playing[next].is_finished() {
+            let core = playing.remove(next);
+            if !drop_each {
+                finished.push(core);
+            }
+        }
     }
+    finished
 }
 
 /// Says when a core's thread ends, and how.

@@ -478,6 +478,11 @@ impl CoreMetrics {
         self.bump(latency.word + 1 + latency::bucket_of(ns) as u32, 1);
     }
 
+    /// This writer's share of a counter.
+    pub fn read(&self, counter: Counter) -> u64 {
+        self.words.word(counter.0).load(Ordering::Relaxed)
+    }
+
     #[inline]
     fn bump(&self, word: u32, by: u64) {
         let word = self.words.word(word);

@@ -1,0 +1,426 @@
+use super::*;
+
+use std::sync::Mutex;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+const NOW: u64 = 1_790_000_000_123;
+const NOW_TOLD: &str = "2026-09-21T14:13:20.123Z";
+const PACKET_BYTES_MAX: u64 = 2000;
+
+/// What cores do about a command.
+type Behaviour = Box<dyn Fn(usize, Command) -> Result<(), Unavailable> + Send + Sync>;
+
+struct Fake {
+    cores: usize,
+    behaviour: Behaviour,
+}
+
+impl Cores for Fake {
+    fn cores(&self) -> usize {
+        self.cores
+    }
+
+    fn send(&self, core: usize, command: Command) -> Result<(), Unavailable> {
+        assert!(core < self.cores, "there is no core {core}");
+        (self.behaviour)(core, command)
+    }
+}
+
+fn key() -> TokenKey {
+    TokenKey::from_bytes([3; 32])
+}
+
+fn api(
+    cores: usize,
+    behaviour: impl Fn(usize, Command) -> Result<(), Unavailable> + Send + Sync + 'static,
+) -> Router {
+    let settings = Settings {
+        packet_bytes_max: PACKET_BYTES_MAX,
+        durability: "50ms".parse().unwrap(),
+        clock: || NOW,
+    };
+    router(Arc::new(Fake { cores, behaviour: Box::new(behaviour) }), key(), settings)
+}
+
+type Pushes = Arc<Mutex<Vec<(usize, Push)>>>;
+
+/// Cores that accept every push, and what they accepted.
+fn accepting(cores: usize) -> (Router, Pushes) {
+    let pushes = Pushes::default();
+    let seen = Arc::clone(&pushes);
+    let api = api(cores, move |core, command| {
+        let Command::Push { push, reply } = command else { panic!("{command:?}") };
+        seen.lock().unwrap().push((core, push));
+        reply.send(Ok(1)).unwrap();
+        Ok(())
+    });
+    (api, pushes)
+}
+
+async fn call(api: &Router, method: Method, path: &str, body: &str) -> (Response, Value) {
+    let request =
+        Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
+    let (head, body) = api.clone().oneshot(request).await.unwrap().into_parts();
+    let body = to_bytes(body, 1 << 20).await.unwrap();
+    let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    (Response::from_parts(head, Body::empty()), json)
+}
+
+async fn post_json(api: &Router, path: &str, body: &str) -> (u16, Value) {
+    let (response, json) = call(api, Method::POST, path, body).await;
+    (response.status().as_u16(), json)
+}
+
+async fn get_json(api: &Router, path: &str) -> (u16, Value) {
+    let (response, json) = call(api, Method::GET, path, "").await;
+    (response.status().as_u16(), json)
+}
+
+/// The status and detail of a push that is not taken, after checking that it was not.
+async fn refused(body: &str) -> (u16, String) {
+    let (api, pushes) = accepting(1);
+    let (status, problem) = post_json(&api, "/v1/messages", body).await;
+    assert!(pushes.lock().unwrap().is_empty(), "{body} was taken");
+    assert_eq!(problem["status"], status, "{problem}");
+    (status, problem["detail"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn a_message_for_a_device_goes_to_the_devices_home() {
+    for cores in [1, 3, 8] {
+        let (api, pushes) = accepting(cores);
+        for device in ["d1", "d2", "device-000003"] {
+            let body = format!(r#"{{"device":"{device}","payload":"hello"}}"#);
+            let (response, json) = call(&api, Method::POST, "/v1/messages", &body).await;
+            assert_eq!(response.status(), StatusCode::ACCEPTED);
+            let (core, push) = pushes.lock().unwrap().pop().unwrap();
+            assert_eq!(core, home(device, cores));
+            let id = Uuid::from_u128(push.id);
+            assert_eq!(id.get_version_num(), 7);
+            assert_eq!(
+                json,
+                json!({
+                    "id": id.hyphenated().to_string(),
+                    "topic": format!("d/{device}/push"),
+                    "accepted_at": NOW_TOLD,
+                })
+            );
+            assert_eq!(response.headers()["location"], format!("/v1/messages/{id}"));
+            let expected = Push {
+                id: push.id,
+                target: Target::Device(device.to_owned()),
+                payload: Bytes::from("hello"),
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                accepted_at: NOW,
+                expires_at: NOW + 86_400_000,
+            };
+            assert_eq!(push, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_for_a_topic_goes_to_the_topics_home_with_all_it_asks_for() {
+    let (api, pushes) = accepting(8);
+    let body = r#"{"topic":"a/b","payload_base64":"AP8=","qos":2,"ttl":"1h30m","retain":true}"#;
+    let (status, json) = post_json(&api, "/v1/messages", body).await;
+    assert_eq!((status, &json["topic"]), (202, &json!("a/b")));
+    let (core, push) = pushes.lock().unwrap().pop().unwrap();
+    assert_eq!(core, home("a/b", 8));
+    assert_eq!(push.target, Target::Topic("a/b".to_owned()));
+    assert_eq!(
+        (push.payload.as_ref(), push.qos, push.retain),
+        (&[0, 255][..], QoS::ExactlyOnce, true)
+    );
+    assert_eq!(push.expires_at, NOW + 5_400_000);
+}
+
+#[tokio::test]
+async fn times_to_live_are_text_or_seconds_within_bounds() {
+    let (api, pushes) = accepting(1);
+    for (ttl, seconds) in
+        [("1", 1), ("\"1s\"", 1), ("3600", 3600), ("\"30d\"", 2_592_000), ("2592000", 2_592_000)]
+    {
+        let body = format!(r#"{{"topic":"a","payload":"","ttl":{ttl}}}"#);
+        assert_eq!(post_json(&api, "/v1/messages", &body).await.0, 202, "{ttl}");
+        let (_, push) = pushes.lock().unwrap().pop().unwrap();
+        assert_eq!(push.expires_at, NOW + seconds * 1000, "{ttl}");
+    }
+    for ttl in ["0", "-1", "1.5", "2592001", "\"31d\"", "\"999ms\"", "\"1\"", "\"\"", "null", "[1]"]
+    {
+        let (status, detail) =
+            refused(&format!(r#"{{"topic":"a","payload":"","ttl":{ttl}}}"#)).await;
+        assert!(status == 422 && detail.contains("`ttl`"), "{ttl} {status} {detail}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_push_must_not_say_is_named() {
+    for (body, named) in [
+        (r#"{"device":"d","payloda":"x"}"#, "unknown key `payloda`; did you mean `payload`?"),
+        (r#"{"device":"d","payload":"","QOS":1}"#, "unknown key `QOS`; did you mean `qos`?"),
+        (r#"{"device":"d","payload":"","zzzzzz":1}"#, "unknown key `zzzzzz`; there are `device`"),
+        (r#"{"payload":"x"}"#, "give `device` or `topic`"),
+        (r#"{"device":"d","topic":"t","payload":"x"}"#, "exclude each other"),
+        (r#"{"device":"d"}"#, "give `payload` or `payload_base64`"),
+        (r#"{"device":"d","payload":"","payload_base64":""}"#, "exclude each other"),
+        (r#"{"device":"d","payload_base64":"x!"}"#, "`payload_base64`: not base64"),
+        (r#"{"device":"d/e","payload":""}"#, "`device`: "),
+        (r#"{"device":"","payload":""}"#, "`device`: "),
+        (r#"{"device":7,"payload":""}"#, "`device`: expected a string, found 7"),
+        (r#"{"device":null,"payload":""}"#, "`device`: expected a string, found null"),
+        (r#"{"device":"d","device":"e","payload":""}"#, "the key `device` is given twice"),
+        (r#"{"topic":"a/+","payload":""}"#, "`topic`: a topic name holds a wildcard"),
+        (r#"{"topic":"","payload":""}"#, "`topic`: it is empty"),
+        (r#"{"topic":"a\u0000","payload":""}"#, "`topic`: it holds the null character"),
+        (r#"{"topic":"$SYS/a","payload":""}"#, "`topic`: names that begin with `$`"),
+        (r#"{"device":"d","payload":{}}"#, "`payload`: expected a string, found an object"),
+        (r#"{"device":"d","payload":"","qos":3}"#, "`qos`: expected a whole number from 0 to 2"),
+        (r#"{"device":"d","payload":"","qos":"1"}"#, "`qos`: "),
+        (r#"{"device":"d","payload":"","retain":1}"#, "`retain`: expected true or false"),
+        ("[]", "expected an object"),
+        ("null", "expected an object"),
+    ] {
+        let (status, detail) = refused(body).await;
+        assert!(status == 422 && detail.contains(named), "{body}: {status} {detail}");
+    }
+    for body in ["", "{", "hello", r#"{"device":"d"} x"#, "{\"device\":\"\u{1}\"}"] {
+        assert_eq!(refused(body).await.0, 400, "{body}");
+    }
+    let deep = format!(r#"{{"topic":"{}","payload":""}}"#, "a/".repeat(200));
+    assert!(refused(&deep).await.1.contains("too many levels"));
+    let long_key = format!(r#"{{"{}":1}}"#, "k".repeat(100_000));
+    let (status, detail) = refused(&long_key).await;
+    assert!(status == 422 && detail.len() < 300, "{detail}");
+    let keys: Vec<String> = (0..40).map(|key| format!("\"k{key}\":1")).collect();
+    assert!(refused(&format!("{{{}}}", keys.join(","))).await.1.contains("more than 32 keys"));
+}
+
+#[tokio::test]
+async fn a_payload_must_fit_in_a_packet() {
+    let room = PACKET_BYTES_MAX - PUBLISH_OVERHEAD_BYTES - "d/d1/push".len() as u64;
+    let body = |len: u64| format!(r#"{{"device":"d1","payload":"{}"}}"#, "x".repeat(len as usize));
+    let (api, pushes) = accepting(1);
+    assert_eq!(post_json(&api, "/v1/messages", &body(room)).await.0, 202);
+    assert_eq!(pushes.lock().unwrap().len(), 1);
+    let (status, detail) = refused(&body(room + 1)).await;
+    assert!(status == 413 && detail.contains(&format!("at most {room}")), "{status} {detail}");
+    let topic = format!(r#"{{"topic":"{}","payload":"x"}}"#, "t".repeat(3000));
+    assert_eq!(refused(&topic).await.0, 413);
+}
+
+#[tokio::test]
+async fn what_a_core_does_not_take_is_told_by_its_status() {
+    for (error, status, kind) in [
+        (PushError::NoRoom, 507, "urn:sextant:problem:no-room"),
+        (PushError::TooLarge, 413, "about:blank"),
+        (PushError::Unavailable, 503, "about:blank"),
+        (
+            PushError::Partly(sextant_mqtt::ReasonCode::QuotaExceeded),
+            503,
+            "urn:sextant:problem:partly-kept",
+        ),
+    ] {
+        let api = api(2, move |_, command| {
+            let Command::Push { reply, .. } = command else { panic!("{command:?}") };
+            reply.send(Err(error)).unwrap();
+            Ok(())
+        });
+        let (told, problem) =
+            post_json(&api, "/v1/messages", r#"{"device":"d","payload":""}"#).await;
+        assert_eq!((told, problem["type"].as_str()), (status, Some(kind)), "{problem}");
+    }
+    let stopped = api(1, |_, _| Err(Unavailable));
+    for (method, path) in [
+        (Method::POST, "/v1/messages"),
+        (Method::GET, "/v1/messages/0192d3a4-0000-7000-8000-000000000000"),
+        (Method::GET, "/v1/status"),
+    ] {
+        let (response, problem) =
+            call(&stopped, method, path, r#"{"device":"d","payload":""}"#).await;
+        assert_eq!(response.status(), 503, "{path} {problem}");
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_core_that_never_answers_costs_ten_seconds_and_says_which_message_is_in_doubt() {
+    let kept = Mutex::new(Vec::new());
+    let api = api(2, move |_, command| {
+        kept.lock().unwrap().push(command);
+        Ok(())
+    });
+    let begun = Instant::now();
+    let (status, problem) = post_json(&api, "/v1/messages", r#"{"device":"d","payload":""}"#).await;
+    assert_eq!((status, begun.elapsed().as_secs()), (504, 10));
+    let detail = problem["detail"].as_str().unwrap();
+    let id = detail.split("message ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(Uuid::try_parse(id).is_ok(), "{detail}");
+    assert!(detail.contains("may have been accepted"), "{detail}");
+    assert_eq!(get_json(&api, &format!("/v1/messages/{id}")).await.0, 504);
+    assert_eq!(get_json(&api, "/v1/status").await.0, 504);
+}
+
+#[tokio::test]
+async fn a_core_that_stops_before_it_answers_leaves_the_message_in_doubt() {
+    let api = api(2, |_, command| {
+        drop(command);
+        Ok(())
+    });
+    let (status, problem) = post_json(&api, "/v1/messages", r#"{"device":"d","payload":""}"#).await;
+    assert_eq!(status, 503);
+    assert!(problem["detail"].as_str().unwrap().contains("may have been accepted"), "{problem}");
+    let id = "0192d3a4-0000-7000-8000-000000000000";
+    assert_eq!(get_json(&api, &format!("/v1/messages/{id}")).await.0, 503);
+    assert_eq!(get_json(&api, "/v1/status").await.0, 503);
+}
+
+const ID: &str = "0192d3a4-5b6c-7d8e-9fa0-b1c2d3e4f506";
+
+fn delivered() -> Receipt {
+    Receipt {
+        id: Uuid::try_parse(ID).unwrap().as_u128(),
+        topic: "d/d1/push".to_owned(),
+        device: Some("d1".to_owned()),
+        qos: 1,
+        recipients: 1,
+        sent: 1,
+        acknowledged: 1,
+        accepted_at: NOW,
+        sent_at: Some(NOW + 1),
+        acknowledged_at: Some(NOW + 2),
+        expires_at: NOW + 86_400_000,
+        ..Receipt::default()
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_is_found_on_whichever_core_has_it() {
+    for place in 0..3 {
+        let api = api(3, move |core, command| {
+            let Command::Lookup { id, reply } = command else { panic!("{command:?}") };
+            assert_eq!(Uuid::from_u128(id).to_string(), ID);
+            reply.send((core == place).then(delivered)).unwrap();
+            Ok(())
+        });
+        let (status, json) = get_json(&api, &format!("/v1/messages/{ID}")).await;
+        assert_eq!(status, 200);
+        assert_eq!(
+            json,
+            json!({
+                "id": ID, "topic": "d/d1/push", "device": "d1", "qos": 1, "state": "acknowledged",
+                "recipients": 1, "sent": 1, "acknowledged": 1, "expired": 0, "dropped": 0,
+                "accepted_at": NOW_TOLD,
+                "sent_at": "2026-09-21T14:13:20.124Z",
+                "acknowledged_at": "2026-09-21T14:13:20.125Z",
+                "expires_at": "2026-09-22T14:13:20.123Z",
+            })
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_is_told_though_another_core_is_silent() {
+    let kept = Mutex::new(Vec::new());
+    let api = api(3, move |core, command| {
+        match (core, command) {
+            (0, command) => kept.lock().unwrap().push(command),
+            (1, _) => return Err(Unavailable),
+            (_, Command::Lookup { reply, .. }) => reply.send(Some(delivered())).unwrap(),
+            (_, command) => panic!("{command:?}"),
+        }
+        Ok(())
+    });
+    assert_eq!(get_json(&api, &format!("/v1/messages/{ID}")).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_message_that_no_core_knows_is_not_found() {
+    let api = api(2, |_, command| {
+        let Command::Lookup { reply, .. } = command else { panic!("{command:?}") };
+        reply.send(None).unwrap();
+        Ok(())
+    });
+    assert_eq!(get_json(&api, &format!("/v1/messages/{ID}")).await.0, 404);
+    for id in ["x", "1", &ID.replace('-', ""), &format!("{{{ID}}}"), &format!("urn:uuid:{ID}")] {
+        let id = id.replace('{', "%7B").replace('}', "%7D");
+        assert_eq!(get_json(&api, &format!("/v1/messages/{id}")).await.0, 400, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_lets_its_device_in_until_the_time_told() {
+    let api = api(1, |_, command| panic!("{command:?}"));
+    let (response, json) =
+        call(&api, Method::POST, "/v1/tokens", r#"{"device":"d1","ttl":"1h"}"#).await;
+    assert_eq!((response.status().as_u16(), &json["device"]), (200, &json!("d1")));
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    assert_eq!(json["expires_at"], "2026-09-21T15:13:21.000Z");
+    let token = json["token"].as_str().unwrap().as_bytes();
+    let expires_at = NOW.div_ceil(1000) + 3600;
+    assert_eq!(key().verify(token, "d1", expires_at - 1), Ok(()));
+    assert!(key().verify(token, "d1", expires_at).is_err());
+    let (_, json) = post_json(&api, "/v1/tokens", r#"{"device":"d1"}"#).await;
+    assert_eq!(json["expires_at"], "2026-10-21T14:13:21.000Z");
+}
+
+#[tokio::test]
+async fn a_token_for_what_is_no_device_is_refused() {
+    let api = api(1, |_, command| panic!("{command:?}"));
+    for (body, named) in [
+        ("{}", "give `device`"),
+        (r#"{"device":"a/b"}"#, "`device`: "),
+        (r#"{"device":"d","ttl":"3651d"}"#, "`ttl`: must be 1s to 3650d"),
+        (r#"{"device":"d","ttl":0}"#, "`ttl`: "),
+        (r#"{"devices":"d"}"#, "did you mean `device`?"),
+    ] {
+        let (status, problem) = post_json(&api, "/v1/tokens", body).await;
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(status == 422 && detail.contains(named), "{body}: {status} {detail}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_is_the_sum_of_all_cores() {
+    let api = api(3, |core, command| {
+        let Command::Status { reply } = command else { panic!("{command:?}") };
+        let status = CoreStatus {
+            connections: 1,
+            sessions: 2,
+            subscriptions: 3,
+            retained: 4,
+            held: 5,
+            messages_in: 6,
+            messages_out: 7,
+            log_bytes: 100,
+            log_segments: 8,
+            log_read_only: core == 1,
+        };
+        reply.send(status).unwrap();
+        Ok(())
+    });
+    tokio::time::advance(Duration::from_millis(90_500)).await;
+    let (status, json) = get_json(&api, "/v1/status").await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        json,
+        json!({
+            "version": env!("CARGO_PKG_VERSION"), "uptime_s": 90, "cores": 3,
+            "connections": 3, "sessions": 6, "subscriptions": 9, "retained": 12, "held": 15,
+            "messages_in": 18, "messages_out": 21,
+            "log": { "bytes": 300, "segments": 24, "durability": "50ms", "read_only": true },
+        })
+    );
+}
+
+#[test]
+fn times_are_told_with_milliseconds_whatever_they_are() {
+    assert_eq!(Time(0).to_string(), "1970-01-01T00:00:00.000Z");
+    assert_eq!(Time(NOW).to_string(), NOW_TOLD);
+    assert!(Time(u64::MAX).to_string().starts_with("9999-12-30T"));
+}

@@ -1,0 +1,667 @@
+//! From a connection's first bytes to its session, and from its end to that of its session.
+
+use std::sync::atomic::Ordering;
+
+use sextant_mqtt::{
+    AcceptOptions, AwaitingConnect, Connect, Connecting, Event, Fault, Frame, Inbound, Link,
+    ReasonCode, frame,
+};
+use sextant_ring::core::ConnId;
+use sextant_ring::slot::SlotId;
+use tracing::{debug, warn};
+
+use super::message::Message;
+use super::records::{self, Fact};
+use super::session::{Answers, Conn, Session, Stage, Will};
+use super::{Broker, Context, timer};
+use crate::auth::{Credentials, Decision, Principal, Refusal, Verified};
+use crate::home::home;
+use crate::meters::{Closed, ConnectRefused};
+
+/// What an online connection may go on with after a packet.
+pub(super) enum Flow {
+    Continue,
+    /// The connection is no more this core's to read.
+    Ended,
+}
+
+impl Broker {
+    pub(super) fn accepted(&mut self, cx: &mut Context, conn: ConnId) {
+        let awaiting = AwaitingConnect::new(cx.now().as_millis(), &self.settings.server);
+        let deadline = awaiting.deadline();
+        let held = Conn {
+            id: conn,
+            stage: Stage::Awaiting { awaiting, bytes: Vec::new() },
+            inbound: Inbound::new(self.settings.server.packet_bytes_max.get()),
+            answers: Answers::default(),
+            timer: None,
+            blocked: None,
+            paused: false,
+        };
+        if self.conns.len() <= conn.index() {
+            self.conns.resize_with(conn.index() + 1, || None);
+        }
+        self.conns[conn.index()] = Some(Box::new(held));
+        self.arm_conn(cx, conn, deadline);
+    }
+
+    fn arm_conn(&mut self, cx: &mut Context, conn: ConnId, deadline_ms: u64) {
+        let deadline = sextant_ring::time::Time::from_nanos(deadline_ms.saturating_mul(1_000_000));
+        let timer = cx.arm(deadline, timer::key(timer::CONN, conn.to_bits()));
+        if timer.is_none() {
+            warn!("no timer left: a connection goes without its timeout");
+        }
+        if let Some(held) = self.conn(conn) {
+            held.timer = timer;
+        }
+    }
+
+    /// A connection's deadline may have come: a packet moves it without touching the timer.
+    pub(super) fn conn_timer(&mut self, cx: &mut Context, conn: ConnId) {
+        let now = cx.now().as_millis();
+        let Some(held) = self.conn(conn) else { return };
+        held.timer = None;
+        let (over, next) = match &held.stage {
+            Stage::Awaiting { awaiting, .. } => {
+                (awaiting.handle_timeout(now).is_err(), Some(awaiting.deadline()))
+            }
+            Stage::Verifying { .. } => (true, None),
+            Stage::Online { link, .. } => (link.handle_timeout(now).is_err(), link.deadline()),
+        };
+        let online = matches!(held.stage, Stage::Online { .. });
+        match (over, next) {
+            (true, _) if online => {
+                self.disconnect(cx, conn, ReasonCode::KeepAliveTimeout, Closed::KeepAlive);
+            }
+            (true, _) => {
+                self.meters.closed(Closed::ConnectTimeout);
+                self.forget_conn(cx, conn);
+                cx.finish(conn);
+            }
+            (false, Some(deadline)) => self.arm_conn(cx, conn, deadline),
+            (false, None) => {}
+        }
+    }
+
+    pub(super) fn received(&mut self, cx: &mut Context, conn: ConnId, data: &[u8]) {
+        let Some(held) = self.conn(conn) else { return };
+        match &mut held.stage {
+            Stage::Awaiting { bytes, .. } if bytes.is_empty() => {
+                self.read_connect(cx, conn, data, None);
+            }
+            Stage::Awaiting { bytes, .. } => {
+                bytes.extend_from_slice(data);
+                let bytes = std::mem::take(bytes);
+                self.read_connect(cx, conn, &bytes, None);
+            }
+            Stage::Verifying { bytes } => bytes.extend_from_slice(data),
+            Stage::Online { .. } => self.read_packets(cx, conn, data),
+        }
+    }
+
+    /// Looks at all that a connection has sent so far, which begins with its CONNECT.
+    fn read_connect(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        bytes: &[u8],
+        verified: Option<Principal>,
+    ) {
+        let limits = self.settings.server;
+        let now = cx.now().as_millis();
+        let first = match frame(bytes, limits.packet_bytes_max.get()) {
+            Ok(Some(first)) => first,
+            Ok(None) => {
+                if let Some(Stage::Awaiting { bytes: kept, .. }) =
+                    self.conn(conn).map(|held| &mut held.stage)
+                {
+                    *kept = bytes.to_vec();
+                }
+                return;
+            }
+            Err(error) => {
+                debug!(%error, "a first packet that is none");
+                self.meters.closed(Closed::Malformed);
+                self.drop_conn(cx, conn, &[]);
+                return;
+            }
+        };
+        let awaiting = AwaitingConnect::new(now, &limits);
+        let (connecting, connect) = match awaiting.handle(now, &first, &limits) {
+            Ok(connect) => connect,
+            Err(refused) => {
+                debug!(%refused, "CONNECT refused");
+                self.meters.connect_refused(ConnectRefused::Invalid);
+                let mut answer = Vec::new();
+                refused.answer(&mut answer);
+                self.drop_conn(cx, conn, &answer);
+                return;
+            }
+        };
+        let assigned;
+        let client_id = if connect.client_id.is_empty() {
+            assigned = self.assign_client_id(cx);
+            assigned.as_str()
+        } else {
+            connect.client_id
+        };
+        let at_home = home(client_id, cx.cores());
+        if at_home != cx.core() {
+            self.forget_conn(cx, conn);
+            cx.hand_over(conn, at_home, Message::Arrived, bytes);
+            return;
+        }
+        let principal = match verified {
+            Some(principal) => principal,
+            None => match self.authenticate(cx, conn, client_id, &connect, bytes) {
+                Ok(Some(principal)) => principal,
+                Ok(None) => return,
+                Err(refusal) => return self.refuse(cx, conn, connecting, refusal),
+            },
+        };
+        let rest = &bytes[first.total_len..];
+        if self.open(cx, conn, connecting, &connect, client_id, principal) && !rest.is_empty() {
+            self.read_packets(cx, conn, rest);
+        }
+    }
+
+    /// A client identifier that nobody has, at home on this core.
+    fn assign_client_id(&self, cx: &Context) -> String {
+        loop {
+            let mut random = [0u8; 10];
+            // Without randomness from the system there is no daemon: it started with some.
+            getrandom::fill(&mut random).expect("the system has randomness");
+            let id = random.iter().fold("auto-".to_owned(), |id, byte| format!("{id}{byte:02x}"));
+            if home(&id, cx.cores()) == cx.core() && !self.by_client.contains_key(id.as_str()) {
+                return id;
+            }
+        }
+    }
+
+    /// Who the client is; `None` while a password is being checked.
+    fn authenticate(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        client_id: &str,
+        connect: &Connect<'_>,
+        bytes: &[u8],
+    ) -> Result<Option<Principal>, Refusal> {
+        let credentials = Credentials {
+            client_id,
+            user_name: connect.user_name,
+            password: connect.password.map(|password| password.expose()),
+        };
+        match self.auth.decide(&credentials, cx.clock().unix_ms) {
+            Decision::Admitted(principal) => Ok(Some(principal)),
+            Decision::Refused(refusal) => Err(refusal),
+            Decision::Verify(verification) => {
+                self.hasher.try_submit(cx.core(), conn.to_bits(), verification)?;
+                cx.pause(conn);
+                if let Some(held) = self.conn(conn) {
+                    held.stage = Stage::Verifying { bytes: bytes.to_vec() };
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) fn verified(&mut self, cx: &mut Context, conn: ConnId, result: Verified) {
+        let limits = self.settings.server;
+        let now = cx.now().as_millis();
+        let Some(held) = self.conn(conn) else { return };
+        let Stage::Verifying { bytes } = &mut held.stage else { return };
+        let bytes = std::mem::take(bytes);
+        let awaiting = AwaitingConnect::new(now, &limits);
+        held.stage = Stage::Awaiting { awaiting, bytes: Vec::new() };
+        cx.resume(conn);
+        match result {
+            Verified::Admitted(principal) => self.read_connect(cx, conn, &bytes, Some(principal)),
+            Verified::Refused(refusal) => {
+                let first = frame(&bytes, limits.packet_bytes_max.get()).ok().flatten();
+                let awaiting = AwaitingConnect::new(now, &limits);
+                let read = first.map(|first| awaiting.handle(now, &first, &limits));
+                let Some(Ok((connecting, _))) = read else {
+                    unreachable!("it was read before it was verified")
+                };
+                self.refuse(cx, conn, connecting, refusal);
+            }
+        }
+    }
+
+    fn refuse(&mut self, cx: &mut Context, conn: ConnId, connecting: Connecting, why: Refusal) {
+        self.meters.connect_refused(match why {
+            Refusal::BadCredentials => ConnectRefused::Credentials,
+            Refusal::NotAuthorized => ConnectRefused::NotAuthorized,
+            Refusal::ClientIdNotValid => ConnectRefused::Invalid,
+            Refusal::Busy => ConnectRefused::Busy,
+        });
+        self.refuse_with(cx, conn, connecting, why.into());
+    }
+
+    fn refuse_with(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        connecting: Connecting,
+        reason: ReasonCode,
+    ) {
+        let mut answer = Vec::new();
+        // One that the client does not take is not sent; it is closed all the same.
+        let _ = connecting.refuse(reason, None, &mut answer);
+        self.drop_conn(cx, conn, &answer);
+    }
+
+    /// Makes or resumes the session, and accepts; whether the connection is online then.
+    fn open(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        connecting: Connecting,
+        connect: &Connect<'_>,
+        client_id: &str,
+        principal: Principal,
+    ) -> bool {
+        if self.store.log.read_only().is_some() {
+            self.meters.connect_refused(ConnectRefused::Unavailable);
+            self.refuse_with(cx, conn, connecting, ReasonCode::ServerUnavailable);
+            return false;
+        }
+        let online = self.shared.online.load(Ordering::Relaxed);
+        if online >= self.settings.connections_max || cx.is_stopping() {
+            self.meters.connect_refused(ConnectRefused::Busy);
+            self.refuse_with(cx, conn, connecting, ReasonCode::ServerBusy);
+            return false;
+        }
+        let will = connect.will.as_ref().map(|will| Box::new(Will::new(will)));
+        if will.as_ref().is_some_and(|will| !principal.may_publish(&will.topic)) {
+            self.refuse(cx, conn, connecting, Refusal::NotAuthorized);
+            return false;
+        }
+        let found = self.by_client.get(client_id).copied();
+        let owner = found.and_then(|slot| self.sessions.get(slot)).map(|session| &*session.user);
+        if owner.is_some_and(|owner| owner != principal.name()) {
+            // Another user's session, and what is queued for it, is not to be had by its name.
+            self.refuse(cx, conn, connecting, Refusal::NotAuthorized);
+            return false;
+        }
+        self.take_over(cx, client_id);
+        // Without its connection it may have ended.
+        let found = self.by_client.get(client_id).copied();
+        let session_present = match found {
+            Some(session) if connect.clean_start => {
+                self.end_session(cx, session);
+                false
+            }
+            found => found.is_some(),
+        };
+        let options = AcceptOptions {
+            session_present,
+            assigned_client_id: connect.client_id.is_empty().then_some(client_id),
+            ..AcceptOptions::default()
+        };
+        let expiry_s = connecting.session_expiry_s();
+        let mut answer = std::mem::take(&mut self.scratch);
+        answer.clear();
+        let accepted = connecting.accept(
+            cx.now().as_millis(),
+            &self.settings.server,
+            &options,
+            &mut answer,
+        );
+        let sent = accepted.ok().filter(|_| cx.send_copy(conn, &answer).is_ok());
+        self.scratch = answer;
+        let Some(link) = sent else {
+            self.drop_conn(cx, conn, &[]);
+            return false;
+        };
+        let session = match found.filter(|_| session_present) {
+            Some(session) => session,
+            None => self.new_session(client_id, principal.name()),
+        };
+        self.attach(cx, conn, session, link, expiry_s, principal, will);
+        true
+    }
+
+    fn new_session(&mut self, client_id: &str, user: &str) -> SlotId {
+        let number = self.next_number;
+        self.next_number += 1;
+        let limits = self.settings.session;
+        let session = Session::new(client_id.into(), user.into(), number, limits);
+        let Ok(slot) = self.sessions.insert(session) else {
+            panic!("sessions are bounded by the log's quota")
+        };
+        self.by_client.insert(client_id.into(), slot);
+        self.by_number.insert(number, slot);
+        slot
+    }
+
+    /// Joins a connection and its session.
+    fn attach(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        slot: SlotId,
+        link: Link,
+        expiry_s: u32,
+        principal: Principal,
+        will: Option<Box<Will>>,
+    ) {
+        let deadline = link.deadline();
+        let peer_receive_max = link.peer_receive_max();
+        if let Some(held) = self.conn(conn) {
+            if let Some(timer) = held.timer.take() {
+                cx.disarm(timer);
+            }
+            held.stage = Stage::Online { link, session: slot };
+            self.shared.online.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(deadline) = deadline {
+            self.arm_conn(cx, conn, deadline);
+        }
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        if let Some(timer) = session.timer.take() {
+            cx.disarm(timer);
+        }
+        session.conn = Some(conn);
+        session.principal = Some(principal);
+        session.will = will;
+        session.expiry_s = expiry_s;
+        session.left_at = 0;
+        session.flight.resume(peer_receive_max);
+        self.note_presence(cx, slot);
+        self.drop_forbidden(cx, slot);
+        self.resend(cx, slot);
+    }
+
+    /// Says on disk that a session has, or has lost, its connection; a session that begins to
+    /// outlive its connection gets its record, one that no longer does loses it.
+    fn note_presence(&mut self, cx: &mut Context, slot: SlotId) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        match session.record {
+            Some(_) => {
+                let left_at = if session.conn.is_some() { 0 } else { session.left_at.max(1) };
+                let presence = Fact::Presence(session.number, session.expiry_s, left_at);
+                self.store.fact(&presence);
+            }
+            None if session.expiry_s > 0 => {
+                let mut content = Vec::new();
+                session.to_record().put(&mut content);
+                let unix_ms = cx.clock().unix_ms;
+                match self.store.replace(records::SESSION, &content, None, unix_ms) {
+                    Ok(record) => session.record = Some(record),
+                    // It lives as long as its connection, then; nothing was promised yet.
+                    Err(error) => warn!(%error, "a session is not kept"),
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// An older connection of the same client gives way `[MQTT-3.1.4-3]`.
+    fn take_over(&mut self, cx: &mut Context, client_id: &str) {
+        let session = self.by_client.get(client_id).and_then(|slot| self.sessions.get(*slot));
+        if let Some(older) = session.and_then(|session| session.conn) {
+            self.disconnect(cx, older, ReasonCode::SessionTakenOver, Closed::Server);
+        }
+    }
+
+    fn read_packets(&mut self, cx: &mut Context, conn: ConnId, mut data: &[u8]) {
+        let max = self.settings.server.packet_bytes_max.get();
+        let Some(held) = self.conn(conn) else { return };
+        // Its own memory, so that a packet borrows nothing of this broker.
+        let mut inbound = std::mem::replace(&mut held.inbound, Inbound::new(max));
+        loop {
+            match inbound.next_frame(&mut data) {
+                Ok(Some(packet)) => {
+                    if let Flow::Ended = self.read_packet(cx, conn, &packet) {
+                        return;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => return self.fault(cx, conn, error.into()),
+            }
+        }
+        let overloaded = self.is_overloaded(cx);
+        let Some(held) = self.conn(conn) else { return };
+        held.inbound = inbound;
+        if overloaded || held.owes_too_much() {
+            self.hold_back(cx, conn);
+        }
+    }
+
+    fn read_packet(&mut self, cx: &mut Context, conn: ConnId, packet: &Frame<'_>) -> Flow {
+        let now = cx.now().as_millis();
+        let Some(held) = self.conn(conn) else { return Flow::Ended };
+        let Stage::Online { link, session } = &mut held.stage else { return Flow::Ended };
+        let session = *session;
+        let event = match link.handle_frame(now, packet) {
+            Ok(event) => event,
+            Err(fault) => {
+                self.fault(cx, conn, fault);
+                return Flow::Ended;
+            }
+        };
+        match event {
+            Event::Publish { topic, publish } => {
+                return self.published(cx, conn, session, &topic, &publish);
+            }
+            Event::PubAck(ack) => self.puback(cx, conn, session, &ack),
+            Event::PubRec(ack) => self.pubrec(cx, conn, session, &ack),
+            Event::PubRel(ack) => self.pubrel(cx, conn, session, &ack),
+            Event::PubComp(ack) => self.pubcomp(cx, conn, session, &ack),
+            Event::Subscribe(subscribe) => self.subscribe(cx, conn, session, &subscribe),
+            Event::Unsubscribe(unsubscribe) => self.unsubscribe(cx, conn, session, &unsubscribe),
+            Event::PingReq => self.write(cx, conn, |link, out| link.pingresp(out)),
+            Event::Disconnect(disconnect) => {
+                self.client_left(cx, conn, session, &disconnect);
+                return Flow::Ended;
+            }
+            // No method is offered, so none was agreed on, and the link lets no AUTH through.
+            Event::Auth(_) => {
+                self.disconnect(cx, conn, ReasonCode::BadAuthenticationMethod, Closed::Protocol);
+                return Flow::Ended;
+            }
+        }
+        if self.conn(conn).is_some() { Flow::Continue } else { Flow::Ended }
+    }
+
+    fn client_left(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        slot: SlotId,
+        disconnect: &sextant_mqtt::Disconnect<'_>,
+    ) {
+        self.meters.closed(Closed::Disconnected);
+        let max = self.settings.server.session_expiry_max_s;
+        if let Some(session) = self.sessions.get_mut(slot) {
+            if let Some(expiry_s) = disconnect.properties.session_expiry_s {
+                session.expiry_s = expiry_s.min(max);
+            }
+        }
+        let in_order = disconnect.reason != ReasonCode::DisconnectWithWill;
+        self.detach(cx, conn, in_order);
+        cx.finish(conn);
+    }
+
+    /// The client broke a rule.
+    pub(super) fn fault(&mut self, cx: &mut Context, conn: ConnId, fault: Fault) {
+        debug!(%fault, "a client broke a rule");
+        let why = match fault.reason() {
+            ReasonCode::MalformedPacket => Closed::Malformed,
+            ReasonCode::PacketTooLarge => Closed::TooLarge,
+            _ => Closed::Protocol,
+        };
+        self.disconnect(cx, conn, fault.reason(), why);
+    }
+
+    /// Ends a connection, with the reason where the client's version has one.
+    pub(super) fn disconnect(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        reason: ReasonCode,
+        why: Closed,
+    ) {
+        if self.conn(conn).is_none() {
+            return;
+        }
+        self.meters.closed(why);
+        self.write(cx, conn, |link, out| link.disconnect(reason, None, out));
+        self.detach(cx, conn, false);
+        cx.finish(conn);
+    }
+
+    /// Ends a connection that has no session, with these last bytes.
+    fn drop_conn(&mut self, cx: &mut Context, conn: ConnId, last: &[u8]) {
+        self.forget_conn(cx, conn);
+        // It may be gone; then there is nobody to tell.
+        let _ = cx.send_copy(conn, last);
+        cx.finish(conn);
+    }
+
+    /// Forgets a connection; gives the session that it had.
+    pub(super) fn forget_conn(&mut self, cx: &mut Context, conn: ConnId) -> Option<SlotId> {
+        self.conn(conn)?;
+        let held = self.conns[conn.index()].take()?;
+        if let Some(timer) = held.timer {
+            cx.disarm(timer);
+        }
+        match held.stage {
+            Stage::Online { session, .. } => {
+                self.shared.online.fetch_sub(1, Ordering::Relaxed);
+                Some(session)
+            }
+            Stage::Awaiting { .. } | Stage::Verifying { .. } => None,
+        }
+    }
+
+    /// Parts a session from its connection. Its will is published unless its client left
+    /// `in_order`.
+    pub(super) fn detach(&mut self, cx: &mut Context, conn: ConnId, in_order: bool) {
+        let Some(slot) = self.forget_conn(cx, conn) else { return };
+        let clock = cx.clock();
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        session.conn = None;
+        session.left_at = clock.unix_ms;
+        let ends = session.expiry_s == 0;
+        let mut will = session.will.take().filter(|_| !in_order && !cx.is_stopping());
+        let delay_s = will.as_ref().map_or(0, |will| will.delay_s.min(session.expiry_s));
+        if delay_s > 0 {
+            session.will = will.take();
+        }
+        if let Some(will) = will {
+            self.publish_will(cx, &will);
+        }
+        if ends {
+            self.end_session(cx, slot);
+            return;
+        }
+        if let Some(session) = self.sessions.get_mut(slot) {
+            session.flight.shrink();
+        }
+        self.note_presence(cx, slot);
+        self.arm_session(cx, slot);
+    }
+
+    /// Arms the timer of a session without connection: for its will, then for its end.
+    pub(super) fn arm_session(&mut self, cx: &mut Context, slot: SlotId) {
+        let unix_ms = cx.clock().unix_ms;
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let due = session.due_at();
+        let Some(due) = due else { return };
+        let wait = std::time::Duration::from_millis(due.saturating_sub(unix_ms));
+        let key = timer::key(timer::SESSION, slot.index() as u64);
+        session.timer = cx.arm(cx.now() + wait, key);
+    }
+
+    pub(super) fn session_timer(&mut self, cx: &mut Context, index: u64) {
+        let unix_ms = cx.clock().unix_ms;
+        let Some(slot) = self.sessions.id_at(index as usize) else { return };
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        session.timer = None;
+        if session.conn.is_some() {
+            return;
+        }
+        if session.will_due_at().is_some_and(|due| due <= unix_ms)
+            && let Some(will) = session.will.take()
+        {
+            self.publish_will(cx, &will);
+        }
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        if session.ends_at().is_some_and(|end| end <= unix_ms) {
+            self.end_session(cx, slot);
+        } else {
+            self.arm_session(cx, slot);
+        }
+    }
+
+    /// Appends a packet to what a connection sends. One that its client does not take is left
+    /// out: the standard asks for no more.
+    pub(super) fn write(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        encode: impl FnOnce(&mut Link, &mut Vec<u8>) -> Result<(), sextant_mqtt::EncodeError>,
+    ) {
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        let encoded = match self.conn(conn).map(|held| &mut held.stage) {
+            Some(Stage::Online { link, .. }) => encode(link, &mut out).is_ok(),
+            _ => false,
+        };
+        let full = encoded
+            && !out.is_empty()
+            && cx.send_copy(conn, &out) == Err(sextant_ring::core::SendError::Full);
+        self.scratch = out;
+        if full {
+            // Its answers alone are more than it may have waiting: it does not read.
+            self.meters.closed(Closed::Slow);
+            self.detach(cx, conn, false);
+            cx.abort(conn);
+        }
+    }
+}
+
+impl Session {
+    fn will_due_at(&self) -> Option<u64> {
+        let delay_s = self.will.as_ref()?.delay_s.min(self.expiry_s);
+        Some(self.left_at + u64::from(delay_s) * 1000)
+    }
+
+    /// When a session without connection ends; `None` is never.
+    pub(super) fn ends_at(&self) -> Option<u64> {
+        (self.expiry_s != u32::MAX).then(|| self.left_at + u64::from(self.expiry_s) * 1000)
+    }
+
+    fn due_at(&self) -> Option<u64> {
+        [self.will_due_at(), self.ends_at()].into_iter().flatten().min()
+    }
+}
+
+impl Will {
+    fn new(will: &sextant_mqtt::Will<'_>) -> Will {
+        let mut forward = Vec::new();
+        will.properties.publish().write_forward(&mut forward);
+        Will {
+            topic: will.topic.into(),
+            payload: bytes::Bytes::copy_from_slice(will.payload),
+            forward: forward.into(),
+            qos: will.qos,
+            retain: will.retain,
+            expiry_s: will.properties.message_expiry_s.unwrap_or(0),
+            delay_s: will.properties.will_delay_s.unwrap_or(0),
+        }
+    }
+}
+
+impl Conn {
+    /// Whether it is owed so many answers that no more packets should be read: a client that
+    /// knows no receive maximum may ask without end. What it is owed waits for the disk or other
+    /// cores, never for the client.
+    pub(super) fn owes_too_much(&self) -> bool {
+        const ANSWERS_MAX: usize = 256;
+        self.answers.len() >= ANSWERS_MAX
+    }
+}

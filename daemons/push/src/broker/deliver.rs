@@ -1,0 +1,537 @@
+//! From a session's queue to its connection, and the acknowledgements back.
+//!
+//! A session gets its QoS 1 and 2 messages in order: what is in flight from before first, then
+//! the queue, as far as the client's window and its connection have room. QoS 0 goes to whoever
+//! is connected and keeps up.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sextant_mqtt::{
+    Ack, Delivery as Wire, ForwardProperties, Inflight, PacketId, Puback, Pubcomp, PublishHead,
+    Pubrec, QoS, ReasonCode, Released, SubscriptionId, SubscriptionIds,
+    Version,
+};
+use sextant_ring::core::ConnId;
+use sextant_ring::slot::SlotId;
+use tracing::error;
+
+use super::message::{Delivery, Held, Incoming, Message};
+use super::publish::Wanted;
+use super::records::{Fact, Progress};
+use super::session::{Answer, Stage};
+use super::store::Gated;
+use super::{Broker, Context, Then, timer};
+use crate::meters::{Closed, Dropped};
+
+/// Up to here a payload is copied behind its head rather than sent as a run of its own.
+const COPY_MAX: usize = 2048;
+
+/// A QoS 0 message on its way to many: its encodings, each made once.
+pub(super) struct Shared<'a> {
+    incoming: &'a Incoming<'a>,
+    /// By version and RETAIN flag.
+    encoded: [Option<Bytes>; 4],
+    payload: Option<Bytes>,
+}
+
+impl<'a> Shared<'a> {
+    pub(super) fn new(incoming: &'a Incoming<'a>) -> Shared<'a> {
+        Shared { incoming, encoded: [None, None, None, None], payload: None }
+    }
+
+    fn head(&self, retain: bool, unix_ms: u64) -> PublishHead<'a> {
+        PublishHead {
+            retain,
+            message_expiry_s: seconds_left(self.incoming.expires_at, unix_ms),
+            forward: ForwardProperties::trusted(self.incoming.forward),
+            ..PublishHead::new(Wire::AtMostOnce, self.incoming.topic, self.incoming.payload.len())
+        }
+    }
+
+    /// The whole packet for all clients of a version that want it plain.
+    fn packet(&mut self, version: Version, retain: bool, unix_ms: u64) -> Option<Bytes> {
+        let at = usize::from(version == Version::V5) * 2 + usize::from(retain);
+        if self.encoded[at].is_none() {
+            let mut packet = Vec::new();
+            self.head(retain, unix_ms).encode(version, &mut packet).ok()?;
+            packet.extend_from_slice(self.incoming.payload);
+            self.encoded[at] = Some(packet.into());
+        }
+        self.encoded[at].clone()
+    }
+
+    fn payload(&mut self) -> Bytes {
+        let payload = self.incoming.payload;
+        self.payload.get_or_insert_with(|| Bytes::copy_from_slice(payload)).clone()
+    }
+}
+
+/// What is left of a message's life, for MQTT 5 `[MQTT-3.3.2-6]`.
+fn seconds_left(expires_at: u64, unix_ms: u64) -> Option<u32> {
+    if expires_at == 0 {
+        return None;
+    }
+    let left = expires_at.saturating_sub(unix_ms).div_ceil(1000);
+    Some(u32::try_from(left).unwrap_or(u32::MAX))
+}
+
+impl Broker {
+    /// Sends a QoS 0 message, if the client is connected and keeps up.
+    pub(super) fn send_once(
+        &mut self,
+        cx: &mut Context,
+        slot: SlotId,
+        shared: &mut Shared<'_>,
+        wanted: &Wanted<'_>,
+        tracked: bool,
+    ) {
+        let Some(conn) = self.sessions.get(slot).and_then(|session| session.conn) else { return };
+        let unix_ms = cx.clock().unix_ms;
+        if cx.unsent(conn) >= self.settings.send_queue_bytes_max {
+            self.note_blocked(cx, conn);
+            self.meters.dropped(Dropped::SlowClient);
+            return self.count(cx, shared.incoming.receipt.filter(|_| tracked), Progress::Dropped);
+        }
+        let Some(held) = self.conns.get_mut(conn.index()).and_then(|held| held.as_deref_mut())
+        else {
+            return;
+        };
+        let Stage::Online { link, .. } = &mut held.stage else { return };
+        let sent = if wanted.is_plain() {
+            match shared.packet(link.version(), wanted.retain, unix_ms) {
+                Some(packet) if packet.len() <= link.peer_packet_bytes_max() as usize => {
+                    cx.send(conn, packet).is_ok()
+                }
+                _ => false,
+            }
+        } else {
+            let ids = subscription_ids(&wanted.subscription_ids());
+            let head = PublishHead {
+                subscription_ids: SubscriptionIds::new(&ids),
+                ..shared.head(wanted.retain, unix_ms)
+            };
+            self.scratch.clear();
+            link.publish_head(&head, &mut self.scratch).is_ok()
+                && cx.send_copy(conn, &self.scratch).is_ok()
+                && cx.send(conn, shared.payload()).is_ok()
+        };
+        let receipt = shared.incoming.receipt.filter(|_| tracked);
+        if sent {
+            self.meters.core.inc(self.meters.names.delivered[0]);
+            self.count(cx, receipt, Progress::Sent);
+        } else {
+            self.meters.dropped(Dropped::TooLarge);
+            self.count(cx, receipt, Progress::Dropped);
+        }
+    }
+
+    /// Gives a session a QoS 1 or 2 message: in flight if there is room, else in its queue.
+    /// `hot` is the message itself, while it is at hand.
+    pub(super) fn offer(
+        &mut self,
+        cx: &mut Context,
+        slot: SlotId,
+        delivery: Delivery,
+        hot: Option<&Incoming<'_>>,
+    ) {
+        let (messages_max, bytes_max) =
+            (self.settings.queue_messages_max, self.settings.queue_bytes_max);
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return self.finish(cx, slot, delivery, Some(Dropped::SessionEnded));
+        };
+        if session.queue.is_empty() && session.flight.has_room() && self.takes_more(cx, slot) {
+            return self.start(cx, slot, delivery, hot);
+        }
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let full = session.queue.len() >= messages_max
+            || session.queue_bytes + delivery.held.bytes as usize > bytes_max;
+        if full {
+            return self.finish(cx, slot, delivery, Some(Dropped::QueueFull));
+        }
+        session.push(delivery);
+    }
+
+    /// Whether a session has a connection that keeps up.
+    fn takes_more(&mut self, cx: &mut Context, slot: SlotId) -> bool {
+        let Some(conn) = self.sessions.get(slot).and_then(|session| session.conn) else {
+            return false;
+        };
+        let full = cx.unsent(conn) >= self.settings.send_queue_bytes_max;
+        if full {
+            self.note_blocked(cx, conn);
+        }
+        !full
+    }
+
+    fn note_blocked(&mut self, cx: &mut Context, conn: ConnId) {
+        let now = cx.now();
+        let Some(held) = self.conn(conn) else { return };
+        if held.blocked.is_none() {
+            held.blocked = Some(now);
+            self.blocked.push(conn);
+            cx.tell_drained(conn);
+        }
+    }
+
+    /// A connection that took nothing has taken something.
+    pub(super) fn drained(&mut self, cx: &mut Context, conn: ConnId) {
+        let Some(held) = self.conn(conn) else { return };
+        held.blocked = None;
+        if let Stage::Online { session, .. } = held.stage {
+            self.pump(cx, session);
+        }
+    }
+
+    /// Sends again what was in flight when the last connection ended, then goes on.
+    pub(super) fn resend(&mut self, cx: &mut Context, slot: SlotId) {
+        loop {
+            let Some(session) = self.sessions.get_mut(slot) else { return };
+            if session.conn.is_none() {
+                return;
+            }
+            let next = session.flight.resend().map(|(packet_id, inflight)| match inflight {
+                Inflight::AwaitPuback(delivery) | Inflight::AwaitPubrec(delivery) => {
+                    let held = Rc::clone(&delivery.held);
+                    let ids = delivery.subscription_ids.clone();
+                    (packet_id, Some((held, delivery.qos, delivery.retain, ids)))
+                }
+                Inflight::AwaitPubcomp => (packet_id, None),
+            });
+            match next {
+                None => break,
+                Some((packet_id, None)) => self.send_pubrel(cx, slot, packet_id),
+                Some((packet_id, Some((held, qos, retain, ids)))) => {
+                    self.send_held(cx, slot, packet_id, &held, (qos, retain, true), &ids);
+                    self.store.release(held);
+                }
+            }
+        }
+        self.pump(cx, slot);
+    }
+
+    /// Moves a session's queue on, as far as there is room.
+    pub(super) fn pump(&mut self, cx: &mut Context, slot: SlotId) {
+        let unix_ms = cx.clock().unix_ms;
+        loop {
+            let Some(session) = self.sessions.get_mut(slot) else { return };
+            let Some(front) = session.queue.front() else { return };
+            let expired = front.held.is_expired(unix_ms);
+            if !expired && (!session.flight.has_room() || !self.takes_more(cx, slot)) {
+                return;
+            }
+            let popped = self.sessions.get_mut(slot).and_then(super::session::Session::pop);
+            let Some(delivery) = popped else { return };
+            if expired {
+                self.finish(cx, slot, delivery, Some(Dropped::Expired));
+            } else {
+                self.start(cx, slot, delivery, None);
+            }
+        }
+    }
+
+    /// Puts a message in flight.
+    fn start(
+        &mut self,
+        cx: &mut Context,
+        slot: SlotId,
+        delivery: Delivery,
+        hot: Option<&Incoming<'_>>,
+    ) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let (qos, retain, held) = (delivery.qos, delivery.retain, Rc::clone(&delivery.held));
+        let ids = delivery.subscription_ids.clone();
+        let receipt = delivery.receipt();
+        let (number, persistent) = (session.number, session.is_persistent());
+        let packet_id = match session.flight.begin(qos, delivery) {
+            Ok(packet_id) => packet_id,
+            Err(delivery) => {
+                session.push_front(delivery);
+                return self.store.release(held);
+            }
+        };
+        if qos == QoS::ExactlyOnce && persistent {
+            // Sent under another identifier after a crash, it would come twice.
+            self.store.fact(&Fact::Started(number, packet_id.get(), held.id));
+            self.store.gate(Gated::Publish(slot, packet_id));
+        } else if let Some(hot) = hot {
+            let flags = (qos, retain, false);
+            self.send_publish(cx, slot, packet_id, hot, flags, &ids, None);
+        } else {
+            self.send_held(cx, slot, packet_id, &held, (qos, retain, false), &ids);
+        }
+        self.count(cx, receipt, Progress::Sent);
+        self.store.release(held);
+    }
+
+    /// A QoS 2 message whose packet identifier is on disk is sent, if it is still in flight.
+    pub(super) fn send_started(&mut self, cx: &mut Context, slot: SlotId, packet_id: PacketId) {
+        let Some(session) = self.sessions.get(slot) else { return };
+        let found = session.flight.inflight().find_map(|(id, inflight)| match inflight {
+            Inflight::AwaitPubrec(delivery) if id == packet_id => Some((
+                Rc::clone(&delivery.held),
+                delivery.qos,
+                delivery.retain,
+                delivery.subscription_ids.clone(),
+            )),
+            _ => None,
+        });
+        if let Some((held, qos, retain, ids)) = found {
+            self.send_held(cx, slot, packet_id, &held, (qos, retain, false), &ids);
+            self.store.release(held);
+        }
+    }
+
+    /// Reads a message back and sends it.
+    fn send_held(
+        &mut self,
+        cx: &mut Context,
+        slot: SlotId,
+        packet_id: PacketId,
+        held: &Rc<Held>,
+        flags: (QoS, bool, bool),
+        ids: &[u32],
+    ) {
+        match self.store.load(held) {
+            Ok(record) => {
+                let incoming = Incoming {
+                    topic: &record.topic,
+                    payload: &record.payload,
+                    forward: &record.forward,
+                    expires_at: record.expires_at,
+                    qos: flags.0,
+                    retain: flags.1,
+                    from: None,
+                    publisher: None,
+                    origin: None,
+                    receipt: None,
+                    device: None,
+                };
+                let payload = record.payload.clone();
+                self.send_publish(cx, slot, packet_id, &incoming, flags, ids, Some(payload));
+            }
+            Err(error) => error!(%error, message = held.id, "a message cannot be read back"),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn send_publish(
+        &mut self,
+        cx: &mut Context,
+        slot: SlotId,
+        packet_id: PacketId,
+        incoming: &Incoming<'_>,
+        (qos, retain, dup): (QoS, bool, bool),
+        ids: &[u32],
+        payload: Option<Bytes>,
+    ) {
+        let unix_ms = cx.clock().unix_ms;
+        let Some(conn) = self.sessions.get(slot).and_then(|session| session.conn) else { return };
+        let Some(held) = self.conns.get_mut(conn.index()).and_then(|held| held.as_deref_mut())
+        else {
+            return;
+        };
+        let Stage::Online { link, .. } = &mut held.stage else { return };
+        let wire = Wire::new(qos, Some(packet_id), dup).expect("QoS 1 and 2 have an identifier");
+        let ids = subscription_ids(ids);
+        let head = PublishHead {
+            retain,
+            message_expiry_s: seconds_left(incoming.expires_at, unix_ms),
+            subscription_ids: SubscriptionIds::new(&ids),
+            forward: ForwardProperties::trusted(incoming.forward),
+            ..PublishHead::new(wire, incoming.topic, incoming.payload.len())
+        };
+        self.scratch.clear();
+        if link.publish_head(&head, &mut self.scratch).is_err() {
+            return self.cancel(cx, slot, packet_id);
+        }
+        let sent = if incoming.payload.len() <= COPY_MAX {
+            self.scratch.extend_from_slice(incoming.payload);
+            cx.send_copy(conn, &self.scratch)
+        } else {
+            let payload = payload.unwrap_or_else(|| Bytes::copy_from_slice(incoming.payload));
+            cx.send_copy(conn, &self.scratch).and_then(|()| cx.send(conn, payload))
+        };
+        if sent.is_err() {
+            // The room for one packet is always left: it is closing, and will be sent again.
+            return;
+        }
+        self.meters.core.inc(self.meters.names.delivered[qos as usize]);
+    }
+
+    /// A message that is larger than the client takes counts as delivered `[MQTT-3.1.2-25]`.
+    fn cancel(&mut self, cx: &mut Context, slot: SlotId, packet_id: PacketId) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let Some(delivery) = session.flight.cancel(packet_id) else { return };
+        let number = session.number;
+        if delivery.qos == QoS::ExactlyOnce && session.is_persistent() {
+            self.store.fact(&Fact::Completed(number, packet_id.get()));
+        }
+        self.finish(cx, slot, delivery, Some(Dropped::TooLarge));
+    }
+
+    /// A message leaves a session for good: acknowledged, or dropped for a reason.
+    pub(super) fn finish(
+        &mut self,
+        cx: &mut Context,
+        slot: SlotId,
+        delivery: Delivery,
+        dropped: Option<Dropped>,
+    ) {
+        let receipt = delivery.receipt();
+        match dropped {
+            None => self.count(cx, receipt, Progress::Acknowledged),
+            // The timer of an expired message has counted those that waited for it.
+            Some(Dropped::Expired) => {
+                self.meters.dropped(Dropped::Expired);
+                if !delivery.held.expired.get() {
+                    self.count(cx, receipt, Progress::Expired(1));
+                }
+            }
+            Some(why) => {
+                self.meters.dropped(why);
+                self.count(cx, receipt, Progress::Dropped);
+            }
+        }
+        if let Some(session) = self.sessions.get(slot)
+            && session.is_persistent()
+        {
+            self.store.fact(&Fact::Done(session.number, delivery.held.id));
+        }
+        self.store.release(delivery.held);
+    }
+
+    /// Tells a receipt, wherever it is kept.
+    pub(super) fn count(
+        &mut self,
+        cx: &mut Context,
+        receipt: Option<(u16, u128)>,
+        progress: Progress,
+    ) {
+        let Some((core, id)) = receipt else { return };
+        let at = cx.clock().unix_ms;
+        if usize::from(core) == cx.core() {
+            self.receipts.advance(id, progress, at, &mut self.store);
+        } else {
+            cx.tell(usize::from(core), Message::Progress { id, progress, at });
+        }
+    }
+
+    pub(super) fn puback(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId, ack: &Ack<'_>) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        match session.flight.puback(ack.packet_id, ack.reason) {
+            Puback::Acknowledged(delivery) => self.finish(cx, slot, delivery, None),
+            Puback::Refused(delivery) => self.finish(cx, slot, delivery, Some(Dropped::Refused)),
+            Puback::Unknown => {}
+            Puback::WrongState => {
+                return self.disconnect(cx, conn, ReasonCode::ProtocolError, Closed::Protocol);
+            }
+        }
+        self.resend(cx, slot);
+    }
+
+    pub(super) fn pubrec(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId, ack: &Ack<'_>) {
+        let packet_id = ack.packet_id;
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let (number, persistent) = (session.number, session.is_persistent());
+        match session.flight.pubrec(packet_id, ack.reason) {
+            Pubrec::Release(delivery) => {
+                if persistent {
+                    // Sent again after its PUBREL, the message would come twice.
+                    self.store.fact(&Fact::Released(number, packet_id.get()));
+                }
+                self.finish(cx, slot, delivery, None);
+                if persistent {
+                    self.store.gate(Gated::Release(slot, packet_id));
+                } else {
+                    self.send_pubrel(cx, slot, packet_id);
+                }
+            }
+            Pubrec::ReleaseAgain => self.store.gate(Gated::Release(slot, packet_id)),
+            Pubrec::Refused(delivery) => {
+                if persistent {
+                    self.store.fact(&Fact::Completed(number, packet_id.get()));
+                }
+                self.finish(cx, slot, delivery, Some(Dropped::Refused));
+            }
+            Pubrec::Unknown => self.write(cx, conn, |link, out| {
+                link.pubrel(packet_id, ReasonCode::PacketIdentifierNotFound, out)
+            }),
+            Pubrec::WrongState => {
+                return self.disconnect(cx, conn, ReasonCode::ProtocolError, Closed::Protocol);
+            }
+        }
+        self.resend(cx, slot);
+    }
+
+    pub(super) fn send_pubrel(&mut self, cx: &mut Context, slot: SlotId, packet_id: PacketId) {
+        if let Some(conn) = self.sessions.get(slot).and_then(|session| session.conn) {
+            self.write(cx, conn, |link, out| link.pubrel(packet_id, ReasonCode::Success, out));
+        }
+    }
+
+    pub(super) fn pubcomp(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId, ack: &Ack<'_>) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let (number, persistent) = (session.number, session.is_persistent());
+        match session.flight.pubcomp(ack.packet_id) {
+            Pubcomp::Completed if persistent => {
+                self.store.fact(&Fact::Completed(number, ack.packet_id.get()));
+            }
+            Pubcomp::Completed | Pubcomp::Unknown => {}
+            Pubcomp::WrongState => {
+                return self.disconnect(cx, conn, ReasonCode::ProtocolError, Closed::Protocol);
+            }
+        }
+        self.resend(cx, slot);
+    }
+
+    /// The client released a QoS 2 packet identifier. It may use it again once it is told so:
+    /// that it may has to be on disk first, or a new message would look like the old one.
+    pub(super) fn pubrel(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId, ack: &Ack<'_>) {
+        let packet_id = ack.packet_id;
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let reason = match session.flight.release(packet_id) {
+            Released::Known => ReasonCode::Success,
+            Released::Unknown => ReasonCode::PacketIdentifierNotFound,
+        };
+        if session.is_persistent() && reason == ReasonCode::Success {
+            self.store.fact(&Fact::Forgotten(session.number, packet_id.get()));
+        }
+        let Some(held) = self.conn(conn) else { return };
+        let number = held.answers.push(Answer::Pubcomp(packet_id, reason));
+        let ticket = self.open_ticket(cx, Then::Answer(conn, number));
+        self.store.gate(Gated::Part(ticket));
+    }
+
+    /// Arms the timer of a message that expires.
+    pub(super) fn arm_held(&mut self, cx: &mut Context, held: &Held) {
+        let unix_ms = cx.clock().unix_ms;
+        if held.expires_at == 0 || held.id >> timer::SHIFT != 0 {
+            return;
+        }
+        let wait = Duration::from_millis(held.expires_at.saturating_sub(unix_ms));
+        // Without a timer left it expires when its turn comes.
+        let _ = cx.arm(cx.now() + wait, timer::key(timer::HELD, held.id));
+    }
+
+    /// A message's time has come: it is told, and leaves the queues when its turn comes.
+    pub(super) fn held_timer(&mut self, cx: &mut Context, id: u64) {
+        let unix_ms = cx.clock().unix_ms;
+        let Some(held) = self.store.find(id).cloned() else { return };
+        if !held.is_expired(unix_ms) {
+            self.arm_held(cx, &held);
+        } else if !held.expired.replace(true) {
+            let waited = self.stop_waiting(&held);
+            let count = held.queued.get() + u32::from(waited);
+            if count > 0 {
+                self.count(cx, held.receipt, Progress::Expired(count));
+            }
+        }
+        self.store.release(held);
+    }
+}
+
+fn subscription_ids(ids: &[u32]) -> Vec<SubscriptionId> {
+    ids.iter().filter_map(|id| SubscriptionId::new(*id)).collect()
+}

@@ -1,0 +1,233 @@
+//! Messages as the broker has them in hand: one that is being routed, one that travels between
+//! cores, one that is on disk for somebody, and its place in one session's queue.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sextant_mqtt::{QoS, ReasonCode};
+use sextant_ring::slot::SlotId;
+use sextant_segment::Position;
+
+use super::records::{Origin, Progress, Publisher, Queued};
+use crate::control::Command;
+
+/// A message on its way through one core.
+#[derive(Clone, Copy)]
+pub(super) struct Incoming<'a> {
+    pub(super) topic: &'a str,
+    pub(super) payload: &'a [u8],
+    /// The MQTT 5 properties that go to every receiver.
+    pub(super) forward: &'a [u8],
+    /// Milliseconds since 1970; zero is never.
+    pub(super) expires_at: u64,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    /// The session that published it, if that is on this core.
+    pub(super) from: Option<SlotId>,
+    pub(super) publisher: Option<Publisher>,
+    pub(super) origin: Option<Origin>,
+    pub(super) receipt: Option<(u16, u128)>,
+    /// The device that it was pushed to: the receipt counts its session alone, and without one
+    /// the message waits.
+    pub(super) device: Option<&'a str>,
+}
+
+/// A message that travels between cores.
+#[derive(Debug)]
+pub struct Publication {
+    topic: Box<str>,
+    payload: Bytes,
+    forward: Bytes,
+    expires_at: u64,
+    qos: QoS,
+    retain: bool,
+    origin: Option<Origin>,
+    receipt: Option<(u16, u128)>,
+    device: Option<Box<str>>,
+}
+
+impl Publication {
+    pub(super) fn new(incoming: &Incoming<'_>, origin: Option<Origin>) -> Arc<Publication> {
+        Arc::new(Publication {
+            topic: incoming.topic.into(),
+            payload: Bytes::copy_from_slice(incoming.payload),
+            forward: Bytes::copy_from_slice(incoming.forward),
+            expires_at: incoming.expires_at,
+            qos: incoming.qos,
+            retain: incoming.retain,
+            origin,
+            receipt: incoming.receipt,
+            device: incoming.device.map(Box::from),
+        })
+    }
+
+    pub(super) fn incoming(&self) -> Incoming<'_> {
+        Incoming {
+            topic: &self.topic,
+            payload: &self.payload,
+            forward: &self.forward,
+            expires_at: self.expires_at,
+            qos: self.qos,
+            retain: self.retain,
+            from: None,
+            publisher: None,
+            origin: self.origin,
+            receipt: self.receipt,
+            device: self.device.as_deref(),
+        }
+    }
+}
+
+/// Who asked another core for its retained messages, and how it subscribed.
+#[derive(Clone, Debug)]
+pub struct RetainedAsk {
+    pub(super) core: usize,
+    /// The session's number.
+    pub(super) session: u64,
+    pub(super) filter: Arc<str>,
+    pub(super) qos: QoS,
+    pub(super) subscription_id: u32,
+}
+
+/// What cores tell each other, and what the control plane tells them.
+#[derive(Debug)]
+pub enum Message {
+    /// From the control plane.
+    Command(Command),
+    /// A connection that belongs to this core comes with this note.
+    Arrived,
+    /// A core has told what its sessions are subscribed to.
+    Introduced,
+    /// A message for this core's sessions.
+    Publish {
+        /// The message.
+        publication: Arc<Publication>,
+        /// Whether it is to be kept as its topic's retained message here.
+        keep: bool,
+        /// Whether this core's sessions get it.
+        deliver: bool,
+        /// The core that wants to know, and the name it gave the question.
+        answer: Option<(usize, u64)>,
+    },
+    /// An answer: a message is where it has to be, or was refused.
+    Stored {
+        /// The name of the question.
+        ticket: u64,
+        /// Sessions that the receipt counts.
+        recipients: u32,
+        /// Why it was refused, if it was.
+        refused: Option<ReasonCode>,
+    },
+    /// A core has, or no longer has, subscribers of a filter.
+    Interest {
+        /// The filter.
+        filter: Arc<str>,
+        /// Which core.
+        core: u16,
+        /// Whether it has.
+        has: bool,
+        /// The name of the question, if the core waits for it to be known.
+        ticket: Option<u64>,
+    },
+    /// Somebody subscribed and wants what is retained here.
+    RetainedAsk(RetainedAsk),
+    /// A retained message for a session that asked.
+    RetainedFound {
+        /// The question.
+        ask: RetainedAsk,
+        /// The message.
+        publication: Arc<Publication>,
+    },
+    /// A pushed message moved on.
+    Progress {
+        /// Which message.
+        id: u128,
+        /// How.
+        progress: Progress,
+        /// When, in milliseconds since 1970.
+        at: u64,
+    },
+}
+
+/// A message on disk that somebody is to get.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) id: u64,
+    pub(super) position: Cell<Position>,
+    /// Bytes of its record.
+    pub(super) stored_bytes: Cell<u32>,
+    /// Bytes of topic, properties and payload.
+    pub(super) bytes: u32,
+    pub(super) expires_at: u64,
+    pub(super) expired: Cell<bool>,
+    /// Deliveries that wait in a queue and that the receipt counts.
+    pub(super) queued: Cell<u32>,
+    pub(super) receipt: Option<(u16, u128)>,
+    /// The device that it was kept for when nobody took it.
+    pub(super) waits_for: Option<Box<str>>,
+}
+
+impl Held {
+    pub(super) fn is_expired(&self, unix_ms: u64) -> bool {
+        self.expired.get() || (self.expires_at != 0 && self.expires_at <= unix_ms)
+    }
+}
+
+/// A message's place in one session's queue, or in flight.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) held: Rc<Held>,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    /// Whether the message's receipt counts it.
+    pub(super) tracked: bool,
+    pub(super) subscription_ids: Box<[u32]>,
+}
+
+impl Delivery {
+    pub(super) fn queued(&self) -> Queued {
+        Queued {
+            message: self.held.id,
+            qos: self.qos,
+            retain: self.retain,
+            tracked: self.tracked,
+            subscription_ids: self.subscription_ids.clone(),
+        }
+    }
+
+    /// Notes that it entered a queue, or left one.
+    pub(super) fn count_queued(&self, by: i32) {
+        if self.tracked {
+            self.held.queued.set(self.held.queued.get().saturating_add_signed(by));
+        }
+    }
+
+    /// The receipt that counts this delivery.
+    pub(super) fn receipt(&self) -> Option<(u16, u128)> {
+        self.held.receipt.filter(|_| self.tracked)
+    }
+}
+
+/// The device whose own a topic or filter is: the second level below `d`, if that is a plain one.
+pub(super) fn device_of(topic: &str) -> Option<&str> {
+    let rest = topic.strip_prefix("d/")?;
+    let device = rest.split('/').next()?;
+    Some(device).filter(|device| !device.is_empty() && *device != "+" && *device != "#")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_devices_own_topics_and_filters_name_it() {
+        for own in ["d/x1/push", "d/x1", "d/x1/#", "d/x1/+/a"] {
+            assert_eq!(device_of(own), Some("x1"), "{own}");
+        }
+        for other in ["d/+/push", "d/#", "d", "e/x1/push", "d//push", "dd/x1"] {
+            assert_eq!(device_of(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,567 @@
+//! The broker: one core's part of the push daemon, as the ring's [`App`].
+//!
+//! A session lives on one core, its *home*, found by a hash of its client identifier; so sessions
+//! need no lock. A connection is read where it was accepted until its CONNECT is whole, and then
+//! moves home. Each core keeps what its sessions must not lose in a log of its own.
+//!
+//! ```text
+//!  connect  ── CONNECT ──► session      publish ── match ──► deliver ──► queue, flight ──► send
+//!                             │                     │           │
+//!                             │                     │           └─ store: on disk first
+//!                             └─ subscribe ─► filters (own), interest (other cores)
+//! ```
+//!
+//! Whatever is promised waits in one of two places. A *ticket* counts the parts of one question
+//! (this core's disk, other cores) and then answers whoever asked. A *gate* of the store holds
+//! what may be done only once the disk has what was said before it.
+
+mod compact;
+mod connect;
+mod deliver;
+mod filters;
+mod message;
+mod publish;
+mod push;
+mod receipts;
+mod records;
+mod restore;
+mod session;
+mod store;
+mod subscribe;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use sextant_mqtt::{ReasonCode, ServerLimits, SessionLimits};
+use sextant_ring::core::{App, CloseReason, ConnId, Cx};
+use sextant_ring::driver::FileDone;
+use sextant_ring::slot::{SlotId, Slots};
+use sextant_ring::time::Time;
+use sextant_service::notify::Heartbeat;
+use tokio::sync::oneshot;
+use tracing::{error, warn};
+
+pub use message::Message;
+pub use restore::{RestoreError, Restored, restore};
+
+use crate::auth::Authenticator;
+use crate::auth::hasher::Hasher;
+use crate::control::{Command, CoreStatus, PushError};
+use crate::meters::{Closed, Meters};
+use compact::Compaction;
+use filters::Filters;
+use message::Held;
+use receipts::Receipts;
+use session::{Conn, Session, Subscriber};
+use store::{Gated, Store};
+
+/// A core's share of the daemon's limits.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What is told to clients.
+    pub server: ServerLimits,
+    /// What a session may have in flight.
+    pub session: SessionLimits,
+    /// Connections of clients, on all cores together.
+    pub connections_max: usize,
+    /// Messages that wait for one session.
+    pub queue_messages_max: usize,
+    /// Their bytes.
+    pub queue_bytes_max: usize,
+    /// Bytes that wait to be sent on one connection before QoS 0 is dropped and QoS 1 and 2 stay
+    /// queued.
+    pub send_queue_bytes_max: usize,
+    /// Bytes of retained messages on this core.
+    pub retained_bytes_max: usize,
+    /// Messages that wait for one device.
+    pub device_waiting_max: usize,
+    /// Receipts on this core.
+    pub receipts_max: usize,
+    /// How long a connection may take nothing while something waits for it.
+    pub slow_client_timeout: Duration,
+    /// Bytes of this core's log.
+    pub log_bytes_max: u64,
+}
+
+/// What a core needs beside its settings and its log.
+pub struct Parts {
+    /// Decides who may do what.
+    pub auth: Arc<Authenticator>,
+    /// Checks passwords.
+    pub hasher: Hasher,
+    /// This core's sign of life.
+    pub heartbeat: Heartbeat,
+    /// What the cores share.
+    pub shared: Arc<Shared>,
+    /// The names of the metrics.
+    pub names: crate::meters::Names,
+    /// This core's hand on them.
+    pub metrics: sextant_service::metrics::CoreMetrics,
+}
+
+/// What the cores share: two numbers.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Connections of clients, on all cores together.
+    pub online: AtomicUsize,
+    /// Cores that serve.
+    pub ready: AtomicUsize,
+}
+
+/// Who waits for a ticket.
+pub(crate) enum Then {
+    /// A connection, for the answer of this number.
+    Answer(ConnId, u64),
+    /// Another core, by the name that it gave its question.
+    Core(usize, u64),
+    /// The sender of a pushed message.
+    Push { id: u128, reply: oneshot::Sender<Result<u32, PushError>> },
+    /// Nobody, but other cores shall have the relayed message.
+    Relayed(u64),
+}
+
+/// A question, and the parts of its answer that are missing.
+pub(crate) struct Ticket {
+    parts: u32,
+    recipients: u32,
+    refused: Option<ReasonCode>,
+    then: Vec<Then>,
+    asked: Time,
+}
+
+/// What a timer is for, in the upper bits of its key.
+mod timer {
+    pub(super) const SHIFT: u32 = 58;
+    pub(super) const CONN: u64 = 1;
+    pub(super) const SESSION: u64 = 2;
+    pub(super) const HELD: u64 = 3;
+    pub(super) const TICK: u64 = 4;
+    pub(super) const LOG: u64 = 5;
+
+    pub(super) fn key(kind: u64, number: u64) -> u64 {
+        assert!(number >> SHIFT == 0, "a timer's number has 58 bits");
+        kind << SHIFT | number
+    }
+}
+
+type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// One core of the broker.
+pub struct Broker {
+    settings: Arc<Settings>,
+    auth: Arc<Authenticator>,
+    hasher: Hasher,
+    heartbeat: Heartbeat,
+    shared: Arc<Shared>,
+    /// Cores whose restored filters this one knows.
+    introduced: usize,
+    meters: Meters,
+    store: Store,
+    conns: Vec<Option<Box<Conn>>>,
+    sessions: Slots<Session>,
+    by_client: Map<Box<str>, SlotId>,
+    by_number: Map<u64, SlotId>,
+    next_number: u64,
+    filters: Filters<Subscriber>,
+    /// Which other cores have subscribers.
+    interest: Filters<u16>,
+    subscriptions: usize,
+    retained: BTreeMap<Box<str>, Rc<Held>>,
+    retained_bytes: usize,
+    /// Messages for devices that have no session which takes them.
+    waiting: Map<Box<str>, VecDeque<Rc<Held>>>,
+    receipts: Receipts,
+    tickets: Slots<Ticket>,
+    /// Messages relayed from each core, up to this one.
+    origins: Vec<u64>,
+    /// Relayed messages that other cores have yet to confirm.
+    relays: Map<u64, Rc<Held>>,
+    /// Connections that are not read from while this core cannot keep up.
+    held_back: Vec<ConnId>,
+    /// Connections that take nothing.
+    blocked: Vec<ConnId>,
+    compaction: Option<Compaction>,
+    matches: Vec<(SlotId, Subscriber)>,
+    scratch: Vec<u8>,
+    settling: bool,
+    told_read_only: bool,
+    log_timer: Option<Time>,
+}
+
+type Context = Cx<Message>;
+
+impl Broker {
+    /// A core of the broker, with what was found in its log.
+    pub fn new(settings: Settings, parts: Parts, restored: Restored, cores: usize) -> Broker {
+        let Parts { auth, hasher, heartbeat, shared, names, metrics } = parts;
+        let receipts = Receipts::new(settings.receipts_max);
+        let Restored { log, state } = restored;
+        let mut broker = Broker {
+            settings: Arc::new(settings),
+            auth,
+            hasher,
+            heartbeat,
+            shared,
+            introduced: 0,
+            meters: Meters::new(names, metrics),
+            store: Store::new(log),
+            conns: Vec::new(),
+            sessions: Slots::new(1 << 24),
+            by_client: Map::default(),
+            by_number: Map::default(),
+            next_number: 1,
+            filters: Filters::default(),
+            interest: Filters::default(),
+            subscriptions: 0,
+            retained: BTreeMap::new(),
+            retained_bytes: 0,
+            waiting: Map::default(),
+            receipts,
+            tickets: Slots::new(1 << 24),
+            origins: vec![0; cores],
+            relays: Map::default(),
+            held_back: Vec::new(),
+            blocked: Vec::new(),
+            compaction: None,
+            matches: Vec::new(),
+            scratch: Vec::new(),
+            settling: false,
+            told_read_only: false,
+            log_timer: None,
+        };
+        broker.load_state(state);
+        broker
+    }
+
+    fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
+        self.conns.get_mut(conn.index())?.as_deref_mut().filter(|held| held.id == conn)
+    }
+
+    /// A question of one part: the asker's own, ended by [`Broker::part_done`].
+    fn open_ticket(&mut self, cx: &Context, then: Then) -> SlotId {
+        let ticket = Ticket {
+            parts: 1,
+            recipients: 0,
+            refused: None,
+            then: vec![then],
+            asked: cx.now(),
+        };
+        match self.tickets.insert(ticket) {
+            Ok(id) => id,
+            Err(_) => panic!("tickets are bounded by what connections may have in flight"),
+        }
+    }
+
+    fn add_part(&mut self, ticket: SlotId) {
+        if let Some(ticket) = self.tickets.get_mut(ticket) {
+            ticket.parts += 1;
+        }
+    }
+
+    /// One part of a question is answered.
+    fn part_done(
+        &mut self,
+        cx: &mut Context,
+        id: SlotId,
+        recipients: u32,
+        refused: Option<ReasonCode>,
+    ) {
+        let Some(ticket) = self.tickets.get_mut(id) else { return };
+        ticket.parts -= 1;
+        ticket.recipients += recipients;
+        ticket.refused = ticket.refused.or(refused);
+        if ticket.parts > 0 {
+            return;
+        }
+        let Some(ticket) = self.tickets.remove(id) else { return };
+        let result = ticket.refused.unwrap_or(ReasonCode::Success);
+        self.meters.core.record(self.meters.names.acknowledged, cx.now().since(ticket.asked));
+        for then in ticket.then {
+            match then {
+                Then::Answer(conn, number) => self.resolve_answer(cx, conn, number, result),
+                Then::Core(core, ticket_name) => {
+                    let (recipients, refused) = (ticket.recipients, ticket.refused);
+                    cx.tell(core, Message::Stored { ticket: ticket_name, recipients, refused });
+                }
+                Then::Push { id, reply } => {
+                    self.answer_push(cx, id, ticket.recipients, ticket.refused, reply);
+                }
+                Then::Relayed(id) => self.relay_done(id, ticket.refused),
+            }
+        }
+    }
+
+    /// Does what need not wait any more.
+    fn open_gates(&mut self, cx: &mut Context) {
+        while let Some(gated) = self.store.next_open() {
+            match gated {
+                Gated::Part(ticket) => self.part_done(cx, ticket, 0, None),
+                Gated::Publish(session, packet_id) => self.send_started(cx, session, packet_id),
+                Gated::Release(session, packet_id) => self.send_pubrel(cx, session, packet_id),
+                Gated::Relay(relay) => self.relay(cx, *relay),
+            }
+        }
+    }
+
+    /// A log that takes no more appends keeps none of the promises that wait for it.
+    fn refuse_gates(&mut self, cx: &mut Context) {
+        let Some(reason) = self.store.log.read_only() else { return };
+        if !std::mem::replace(&mut self.told_read_only, true) {
+            error!(core = cx.core(), %reason, "the log takes no more appends");
+        }
+        for gated in self.store.take_gates() {
+            if let Gated::Part(ticket) = gated {
+                let refused = Some(ReasonCode::ImplementationSpecificError);
+                self.part_done(cx, ticket, 0, refused);
+            }
+        }
+    }
+
+    fn introduced(&mut self, cx: &mut Context) {
+        self.introduced += 1;
+        if self.introduced == cx.cores() {
+            cx.set_accepting(true);
+            self.shared.ready.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn tick(&mut self, cx: &mut Context) {
+        const TICK: Duration = Duration::from_millis(500);
+        let _ = cx.arm(cx.now() + TICK, timer::key(timer::TICK, 0));
+        self.cut_slow_clients(cx);
+        self.meters.take_stats(cx.stats());
+        let names = self.meters.names;
+        let (mut stored, mut live, mut segments) = (0, 0, 0);
+        for segment in self.store.log.segments() {
+            stored += segment.stored_bytes;
+            live += segment.live_bytes;
+            segments += 1;
+        }
+        let levels = [
+            (names.connections, cx.connections() as i64),
+            (names.sessions, self.sessions.len() as i64),
+            (names.subscriptions, self.subscriptions as i64),
+            (names.retained, self.retained.len() as i64),
+            (names.held, self.store.held() as i64),
+            (names.log_bytes, self.store.log.file_bytes() as i64),
+            (names.log_live_bytes, live as i64),
+            (names.log_segments, segments),
+            (names.log_read_only, i64::from(self.store.log.read_only().is_some())),
+        ];
+        for (gauge, level) in levels {
+            self.meters.core.set(gauge, level);
+        }
+        self.consider_compaction(stored, live);
+    }
+
+    fn cut_slow_clients(&mut self, cx: &mut Context) {
+        let (now, limit) = (cx.now(), self.settings.slow_client_timeout);
+        let blocked = std::mem::take(&mut self.blocked);
+        for conn in blocked {
+            match self.conn(conn).and_then(|held| held.blocked) {
+                Some(since) if now.since(since) >= limit => {
+                    warn!(conn = conn.index(), "a client takes nothing: disconnected");
+                    self.disconnect(cx, conn, ReasonCode::QuotaExceeded, Closed::Slow);
+                }
+                Some(_) => self.blocked.push(conn),
+                None => {}
+            }
+        }
+    }
+
+    fn command(&mut self, cx: &mut Context, command: Command) {
+        match command {
+            Command::Push { push, reply } => self.push(cx, push, reply),
+            Command::Lookup { id, reply } => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.receipts.get(id).cloned());
+            }
+            Command::Status { reply } => {
+                let _ = reply.send(self.status(cx));
+            }
+            Command::Verified { conn, result } => {
+                self.verified(cx, ConnId::from_bits(conn), result);
+            }
+            Command::Authenticate(auth) => self.auth = auth,
+            Command::Stop { deadline } => cx.stop(deadline),
+        }
+    }
+
+    fn status(&self, cx: &Context) -> CoreStatus {
+        let sum = |counters: [_; 3]| {
+            counters.iter().map(|counter| self.meters.core.read(*counter)).sum()
+        };
+        CoreStatus {
+            connections: cx.connections() as u64,
+            sessions: self.sessions.len() as u64,
+            subscriptions: self.subscriptions as u64,
+            retained: self.retained.len() as u64,
+            held: self.store.held() as u64,
+            messages_in: sum(self.meters.names.published),
+            messages_out: sum(self.meters.names.delivered),
+            log_bytes: self.store.log.file_bytes(),
+            log_segments: self.store.log.segments().count() as u64,
+            log_read_only: self.store.log.read_only().is_some(),
+        }
+    }
+
+    /// Stops reading from a connection until this core has caught up.
+    fn hold_back(&mut self, cx: &mut Context, conn: ConnId) {
+        let Some(held) = self.conn(conn) else { return };
+        if !std::mem::replace(&mut held.paused, true) {
+            cx.pause(conn);
+            self.held_back.push(conn);
+        }
+    }
+
+    /// Whether more than this core can handle is on its way.
+    fn is_overloaded(&self, cx: &Context) -> bool {
+        /// Messages that found another core's queue full.
+        const BACKLOG_MAX: usize = 256;
+        cx.backlog() > BACKLOG_MAX || self.store.is_stuck()
+    }
+
+    fn let_go(&mut self, cx: &mut Context) {
+        if self.held_back.is_empty() || self.is_overloaded(cx) {
+            return;
+        }
+        let mut still = Vec::new();
+        for conn in std::mem::take(&mut self.held_back) {
+            let Some(held) = self.conn(conn) else { continue };
+            if held.owes_too_much() {
+                still.push(conn);
+                continue;
+            }
+            held.paused = false;
+            cx.resume(conn);
+        }
+        self.held_back = still;
+    }
+}
+
+impl App for Broker {
+    type Message = Message;
+
+    fn on_start(&mut self, cx: &mut Context) {
+        cx.set_accepting(false);
+        self.tick(cx);
+        self.start_restored(cx);
+        // Behind the filters of what was restored: a core that has heard this of all others
+        // knows who is subscribed where.
+        let me = cx.core();
+        for core in (0..cx.cores()).filter(|core| *core != me) {
+            cx.tell(core, Message::Introduced);
+        }
+        self.introduced(cx);
+    }
+
+    fn on_accept(&mut self, cx: &mut Context, conn: ConnId, _listener: usize) {
+        self.accepted(cx, conn);
+    }
+
+    fn on_handed(&mut self, cx: &mut Context, conn: ConnId, _note: Message, data: &[u8]) {
+        self.accepted(cx, conn);
+        self.received(cx, conn, data);
+    }
+
+    fn on_data(&mut self, cx: &mut Context, conn: ConnId, data: &[u8]) {
+        self.received(cx, conn, data);
+    }
+
+    fn on_drained(&mut self, cx: &mut Context, conn: ConnId) {
+        self.drained(cx, conn);
+    }
+
+    fn on_close(&mut self, cx: &mut Context, conn: ConnId, reason: CloseReason) {
+        self.meters.closed(match reason {
+            CloseReason::PeerClosed => Closed::PeerClosed,
+            CloseReason::Failed(_) => Closed::Failed,
+            CloseReason::Stopped => Closed::Server,
+        });
+        self.detach(cx, conn, false);
+    }
+
+    fn on_timer(&mut self, cx: &mut Context, key: u64) {
+        let number = key & ((1 << timer::SHIFT) - 1);
+        match key >> timer::SHIFT {
+            timer::CONN => self.conn_timer(cx, ConnId::from_bits(number)),
+            timer::SESSION => self.session_timer(cx, number),
+            timer::HELD => self.held_timer(cx, number),
+            timer::TICK => self.tick(cx),
+            // The turn's end looks at the log.
+            timer::LOG => self.log_timer = None,
+            kind => unreachable!("no timer is of kind {kind}"),
+        }
+    }
+
+    fn on_message(&mut self, cx: &mut Context, message: Message) {
+        match message {
+            Message::Command(command) => self.command(cx, command),
+            Message::Arrived => unreachable!("it comes with a connection"),
+            Message::Introduced => self.introduced(cx),
+            Message::Publish { publication, keep, deliver, answer } => {
+                self.take_publication(cx, &publication, keep, deliver, answer);
+            }
+            Message::Stored { ticket, recipients, refused } => {
+                self.part_done(cx, SlotId::from_bits(ticket), recipients, refused);
+            }
+            Message::Interest { filter, core, has, ticket } => {
+                self.note_interest(cx, &filter, core, has, ticket);
+            }
+            Message::RetainedAsk(ask) => self.answer_retained(cx, &ask),
+            Message::RetainedFound { ask, publication } => {
+                self.retained_found(cx, &ask, &publication);
+            }
+            Message::Progress { id, progress, at } => {
+                self.receipts.advance(id, progress, at, &mut self.store);
+            }
+        }
+    }
+
+    fn on_file(&mut self, cx: &mut Context, done: FileDone) {
+        let clock = cx.clock();
+        let progress = self.store.handle(done, cx, clock);
+        if progress.poisoned {
+            self.refuse_gates(cx);
+        }
+        self.open_gates(cx);
+    }
+
+    fn on_turn_end(&mut self, cx: &mut Context) {
+        self.compact(cx);
+        let clock = cx.clock();
+        self.store.end_turn(cx, clock);
+        // Without waiting for the disk, by configuration: at once.
+        self.open_gates(cx);
+        if self.store.log.read_only().is_some() {
+            self.refuse_gates(cx);
+        }
+        self.let_go(cx);
+        if let Some(deadline) = self.store.log.deadline()
+            && self.log_timer.is_none_or(|armed| deadline < armed)
+            && cx.arm(deadline, timer::key(timer::LOG, 0)).is_some()
+        {
+            self.log_timer = Some(deadline);
+        }
+        self.heartbeat.beat();
+    }
+
+    fn on_stop(&mut self, cx: &mut Context) {
+        for at in 0..self.conns.len() {
+            if let Some(conn) = self.conns[at].as_ref().map(|held| held.id) {
+                self.disconnect(cx, conn, ReasonCode::ServerShuttingDown, Closed::Server);
+            }
+        }
+        self.settling = true;
+        self.store.log.settle();
+    }
+
+    fn is_busy(&self) -> bool {
+        self.settling && !self.store.is_settled()
+    }
+}

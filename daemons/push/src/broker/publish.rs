@@ -1,0 +1,610 @@
+//! From a PUBLISH to everybody it is for: this core's sessions, other cores, the retained message
+//! of its topic.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sextant_mqtt::{PacketId, Publish, QoS, ReasonCode, Received, Version};
+use sextant_ring::core::ConnId;
+use sextant_ring::slot::SlotId;
+use sextant_segment::AppendError;
+
+use super::connect::Flow;
+use super::message::{Delivery, Held, Incoming, Message, Publication, device_of};
+use super::records::{Fact, MessageRecord, Origin, Publisher, Recipient};
+use super::session::{Answer, Stage, Subscriber, Will};
+use super::store::Gated;
+use super::{Broker, Context, Then};
+use crate::home::home;
+use crate::meters::{Closed, PublishRefused};
+
+/// Other cores, as bits.
+type Cores = u128;
+
+/// A QoS 2 message that goes to other cores once this one is sure to remember it.
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub(super) publication: Arc<Publication>,
+    pub(super) ticket: SlotId,
+    deliver: Cores,
+    keep: Option<usize>,
+}
+
+/// How many sessions of this core a message is for.
+pub(super) struct Reach {
+    pub(super) matched: u32,
+    /// Those of them that its receipt counts.
+    pub(super) recipients: u32,
+}
+
+/// What became of a message on this core.
+struct Delivered {
+    matched: u32,
+    recipients: u32,
+    /// Its record, if it has one. To be released.
+    held: Option<Rc<Held>>,
+}
+
+impl Broker {
+    /// A client published.
+    pub(super) fn published(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        slot: SlotId,
+        topic: &str,
+        publish: &Publish<'_>,
+    ) -> Flow {
+        let qos = publish.delivery.qos();
+        self.meters.core.inc(self.meters.names.published[qos as usize]);
+        let allowed = !topic.starts_with('$')
+            && self
+                .sessions
+                .get(slot)
+                .and_then(|session| session.principal.as_ref())
+                .is_some_and(|principal| principal.may_publish(topic));
+        if !allowed {
+            self.meters.publish_refused(PublishRefused::NotAuthorized);
+            return self.refuse_publish(cx, conn, publish, ReasonCode::NotAuthorized);
+        }
+        let unix_ms = cx.clock().unix_ms;
+        let expiry_s = publish.properties.message_expiry_s;
+        let mut forward = Vec::new();
+        publish.properties.write_forward(&mut forward);
+        let mut incoming = Incoming {
+            topic,
+            payload: publish.payload,
+            forward: &forward,
+            expires_at: expiry_s.map_or(0, |s| unix_ms + u64::from(s) * 1000),
+            qos,
+            retain: publish.retain,
+            from: Some(slot),
+            publisher: None,
+            origin: None,
+            receipt: None,
+            device: None,
+        };
+        let Some(packet_id) = publish.delivery.packet_id() else {
+            // What does not reach everybody at QoS 0 was promised to nobody.
+            let _ = self.route(cx, &incoming, None);
+            return if self.conn(conn).is_some() { Flow::Continue } else { Flow::Ended };
+        };
+        if qos == QoS::ExactlyOnce {
+            match self.take_in(cx, conn, slot, packet_id) {
+                TakenIn::First(publisher) => incoming.publisher = publisher,
+                TakenIn::Before => return Flow::Continue,
+                TakenIn::Full => {
+                    return self.refuse_publish(cx, conn, publish, ReasonCode::QuotaExceeded);
+                }
+            }
+        }
+        let answer = match qos {
+            QoS::ExactlyOnce => Answer::Pubrec(packet_id),
+            _ => Answer::Puback(packet_id),
+        };
+        let Some(held) = self.conn(conn) else { return Flow::Ended };
+        let number = held.answers.push(answer);
+        let ticket = self.open_ticket(cx, Then::Answer(conn, number));
+        let refused = self.route(cx, &incoming, Some(ticket)).err();
+        if refused.is_some() && qos == QoS::ExactlyOnce {
+            self.forget_packet_id(slot, packet_id);
+        }
+        if refused.is_none() && incoming.publisher.is_some() {
+            // Also where no record of the message says so.
+            self.store.gate(Gated::Part(ticket));
+            self.add_part(ticket);
+        }
+        self.part_done(cx, ticket, 0, refused);
+        if self.conn(conn).is_some() { Flow::Continue } else { Flow::Ended }
+    }
+
+    /// Takes a QoS 2 packet identifier in, once.
+    fn take_in(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        slot: SlotId,
+        packet_id: PacketId,
+    ) -> TakenIn {
+        let Some(session) = self.sessions.get_mut(slot) else { return TakenIn::Full };
+        match session.flight.receive(packet_id) {
+            Received::First => TakenIn::First(session.is_persistent().then_some(Publisher {
+                session: session.number,
+                packet_id: packet_id.get(),
+                relayed: false,
+            })),
+            Received::Full => TakenIn::Full,
+            Received::Duplicate => {
+                // [MQTT-4.3.3-10]: answered, not delivered; not before the first one would be.
+                if let Some(held) = self.conn(conn) {
+                    let number = held.answers.push(Answer::Pubrec(packet_id));
+                    let ticket = self.open_ticket(cx, Then::Answer(conn, number));
+                    self.store.gate(Gated::Part(ticket));
+                }
+                TakenIn::Before
+            }
+        }
+    }
+
+    fn forget_packet_id(&mut self, slot: SlotId, packet_id: PacketId) {
+        if let Some(session) = self.sessions.get_mut(slot) {
+            session.flight.release(packet_id);
+            if session.is_persistent() {
+                self.store.fact(&Fact::Forgotten(session.number, packet_id.get()));
+            }
+        }
+    }
+
+    /// Answers a PUBLISH that was not taken. An MQTT 3.1.1 client cannot be told, so its
+    /// connection is closed rather than acknowledging what was not kept `[3.1.1: MQTT-3.3.5-2]`.
+    fn refuse_publish(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+    ) -> Flow {
+        let Some(held) = self.conn(conn) else { return Flow::Ended };
+        let Stage::Online { link, .. } = &held.stage else { return Flow::Ended };
+        let Some(packet_id) = publish.delivery.packet_id() else { return Flow::Continue };
+        if link.version() == Version::V311 {
+            self.disconnect(cx, conn, reason, Closed::Server);
+            return Flow::Ended;
+        }
+        let answer = match publish.delivery.qos() {
+            QoS::ExactlyOnce => Answer::Pubrec(packet_id),
+            _ => Answer::Puback(packet_id),
+        };
+        let number = held.answers.push(answer);
+        self.resolve_answer(cx, conn, number, reason);
+        if self.conn(conn).is_some() { Flow::Continue } else { Flow::Ended }
+    }
+
+    pub(super) fn publish_will(&mut self, cx: &mut Context, will: &Will) {
+        let unix_ms = cx.clock().unix_ms;
+        let incoming = Incoming {
+            topic: &will.topic,
+            payload: &will.payload,
+            forward: &will.forward,
+            expires_at: match will.expiry_s {
+                0 => 0,
+                seconds => unix_ms + u64::from(seconds) * 1000,
+            },
+            qos: will.qos,
+            retain: will.retain,
+            from: None,
+            publisher: None,
+            origin: None,
+            receipt: None,
+            device: None,
+        };
+        if let Err(reason) = self.route(cx, &incoming, None) {
+            tracing::warn!(?reason, topic = &*will.topic, "a will was not kept");
+        }
+    }
+
+    /// Brings a message to everybody. The ticket gets a part for each promise that has to wait.
+    ///
+    /// # Errors
+    /// Why this core could not keep it; then nobody got it.
+    pub(super) fn route(
+        &mut self,
+        cx: &mut Context,
+        incoming: &Incoming<'_>,
+        ticket: Option<SlotId>,
+    ) -> Result<Reach, ReasonCode> {
+        let (deliver, keep) = self.elsewhere(cx, incoming);
+        let keep_here = incoming.retain && keep.is_none();
+        let relays = deliver != 0 || keep.is_some();
+        let mut here = *incoming;
+        if let Some(publisher) = &mut here.publisher {
+            publisher.relayed = relays;
+        }
+        let delivered = self.deliver(cx, &here, keep_here, ticket)?;
+        if relays {
+            match (&delivered.held, here.publisher, ticket) {
+                // Exactly once needs a memory of having sent it on.
+                (Some(held), Some(_), Some(ticket)) => {
+                    let origin = Origin { core: cx.core() as u16, id: held.id };
+                    let publication = Publication::new(incoming, Some(origin));
+                    self.relays.insert(held.id, Rc::clone(held));
+                    self.add_part(ticket);
+                    let relay = Relay { publication, ticket, deliver, keep };
+                    self.store.gate(Gated::Relay(Box::new(relay)));
+                }
+                _ => {
+                    let publication = Publication::new(incoming, None);
+                    self.tell_cores(cx, &publication, deliver, keep, ticket);
+                }
+            }
+        }
+        if let Some(held) = delivered.held {
+            self.store.release(held);
+        }
+        Ok(Reach { matched: delivered.matched, recipients: delivered.recipients })
+    }
+
+    /// The other cores that deliver a message, and the one that keeps it as retained.
+    fn elsewhere(&self, cx: &Context, incoming: &Incoming<'_>) -> (Cores, Option<usize>) {
+        let mut deliver: Cores = 0;
+        self.interest.matches(incoming.topic, |cores| {
+            cores.iter().for_each(|core| deliver |= 1 << core);
+        });
+        // What is a device's own is not announced: its home is known.
+        if let Some(device) = device_of(incoming.topic) {
+            deliver |= 1 << home(device, cx.cores());
+        }
+        deliver &= !(1 << cx.core());
+        let keeper = home(incoming.topic, cx.cores());
+        (deliver, Some(keeper).filter(|keeper| incoming.retain && *keeper != cx.core()))
+    }
+
+    fn tell_cores(
+        &mut self,
+        cx: &mut Context,
+        publication: &Arc<Publication>,
+        deliver: Cores,
+        keep: Option<usize>,
+        ticket: Option<SlotId>,
+    ) {
+        for core in 0..cx.cores() {
+            let (deliver, keep) = (deliver >> core & 1 == 1, keep == Some(core));
+            if !deliver && !keep {
+                continue;
+            }
+            if let Some(ticket) = ticket {
+                self.add_part(ticket);
+            }
+            let answer = ticket.map(|ticket| (cx.core(), ticket.to_bits()));
+            let publication = Arc::clone(publication);
+            cx.tell(core, Message::Publish { publication, keep, deliver, answer });
+        }
+    }
+
+    /// Asks every other core to take a message in that some of them may have.
+    pub(super) fn tell_all(
+        &mut self,
+        cx: &mut Context,
+        publication: &Arc<Publication>,
+        ticket: SlotId,
+    ) {
+        let incoming = publication.incoming();
+        let keeper = home(incoming.topic, cx.cores());
+        let keep = Some(keeper).filter(|core| incoming.retain && *core != cx.core());
+        self.tell_cores(cx, publication, !(1 << cx.core()), keep, Some(ticket));
+    }
+
+    /// A message that this core is sure to remember goes to the others.
+    pub(super) fn relay(&mut self, cx: &mut Context, relay: Relay) {
+        let Relay { publication, ticket, deliver, keep } = relay;
+        if let Some(origin) = publication.incoming().origin
+            && let Some(ticket) = self.tickets.get_mut(ticket)
+        {
+            ticket.then.push(Then::Relayed(origin.id));
+        }
+        self.tell_cores(cx, &publication, deliver, keep, Some(ticket));
+        self.part_done(cx, ticket, 0, None);
+    }
+
+    /// All other cores have a message, or will not take it.
+    pub(super) fn relay_done(&mut self, id: u64, refused: Option<ReasonCode>) {
+        if let Some(held) = self.relays.remove(&id) {
+            // One that was refused is its publisher's to send again.
+            let _ = refused;
+            self.store.fact(&Fact::Relayed(id));
+            self.store.release(held);
+        }
+    }
+
+    /// A message came from another core.
+    pub(super) fn take_publication(
+        &mut self,
+        cx: &mut Context,
+        publication: &Publication,
+        keep: bool,
+        deliver: bool,
+        answer: Option<(usize, u64)>,
+    ) {
+        let incoming = publication.incoming();
+        let seen = incoming.origin.is_some_and(|origin| {
+            let mark = &mut self.origins[usize::from(origin.core)];
+            let seen = origin.id <= *mark;
+            *mark = origin.id.max(*mark);
+            seen
+        });
+        let ticket = answer.map(|(core, name)| self.open_ticket(cx, Then::Core(core, name)));
+        if seen {
+            // It was taken in before a crash: its disk has it, or will before this is answered.
+            if let Some(ticket) = ticket {
+                self.store.gate(Gated::Part(ticket));
+            }
+            return;
+        }
+        let delivered = match deliver {
+            true => self.deliver(cx, &incoming, keep, ticket),
+            false => self.keep_only(cx, &incoming, ticket),
+        };
+        let (recipients, refused) = match delivered {
+            Ok(delivered) => {
+                if let Some(held) = delivered.held {
+                    self.store.release(held);
+                }
+                (delivered.recipients, None)
+            }
+            Err(reason) => (0, Some(reason)),
+        };
+        if let Some(ticket) = ticket {
+            self.part_done(cx, ticket, recipients, refused);
+        }
+    }
+
+    fn keep_only(
+        &mut self,
+        cx: &mut Context,
+        incoming: &Incoming<'_>,
+        ticket: Option<SlotId>,
+    ) -> Result<Delivered, ReasonCode> {
+        self.matches.clear();
+        self.deliver_matches(cx, incoming, true, ticket)
+    }
+
+    /// Delivers a message to this core's sessions.
+    ///
+    /// # Errors
+    /// As [`Broker::route`].
+    fn deliver(
+        &mut self,
+        cx: &mut Context,
+        incoming: &Incoming<'_>,
+        keep: bool,
+        ticket: Option<SlotId>,
+    ) -> Result<Delivered, ReasonCode> {
+        let mut matches = std::mem::take(&mut self.matches);
+        matches.clear();
+        let filters = self.filters.matches(incoming.topic, |held| {
+            matches.extend(held.iter().map(|subscriber| (subscriber.session, *subscriber)));
+        });
+        if filters > 1 {
+            // Stable: a session's subscriptions stay in the order of the filters.
+            matches.sort_by_key(|(session, _)| *session);
+        }
+        if let Some(from) = incoming.from {
+            // [MQTT-3.8.3-3]
+            matches.retain(|(session, subscriber)| !(subscriber.no_local && *session == from));
+        }
+        self.matches = matches;
+        self.deliver_matches(cx, incoming, keep, ticket)
+    }
+
+    fn deliver_matches(
+        &mut self,
+        cx: &mut Context,
+        incoming: &Incoming<'_>,
+        keep: bool,
+        ticket: Option<SlotId>,
+    ) -> Result<Delivered, ReasonCode> {
+        let matches = std::mem::take(&mut self.matches);
+        let result = self.deliver_to(cx, incoming, keep, ticket, &matches);
+        self.matches = matches;
+        result
+    }
+
+    fn deliver_to(
+        &mut self,
+        cx: &mut Context,
+        incoming: &Incoming<'_>,
+        keep: bool,
+        ticket: Option<SlotId>,
+        matches: &[(SlotId, Subscriber)],
+    ) -> Result<Delivered, ReasonCode> {
+        let groups = || matches.chunk_by(|a, b| a.0 == b.0);
+        let mut delivered = Delivered { matched: 0, recipients: 0, held: None };
+        let mut record = MessageRecord {
+            topic: incoming.topic.into(),
+            expires_at: incoming.expires_at,
+            qos: incoming.qos as u8,
+            retain: incoming.retain,
+            retained: keep && !incoming.payload.is_empty(),
+            receipt: incoming.receipt,
+            publisher: incoming.publisher,
+            origin: incoming.origin,
+            ..MessageRecord::default()
+        };
+        let mut acknowledged = false;
+        for group in groups() {
+            let (session, wanted) = (group[0].0, Wanted::of(group, incoming));
+            let counts = self.counts(session, incoming);
+            delivered.matched += 1;
+            delivered.recipients += u32::from(counts);
+            if wanted.qos == QoS::AtMostOnce {
+                continue;
+            }
+            acknowledged = true;
+            let kept = self.sessions.get(session).filter(|session| session.is_persistent());
+            if let Some(session) = kept {
+                record.recipients.push(Recipient {
+                    session: session.number,
+                    qos: wanted.qos,
+                    retain: wanted.retain,
+                    tracked: counts,
+                    subscription_ids: wanted.subscription_ids(),
+                });
+            }
+        }
+        if let Some(device) = incoming.device
+            && delivered.recipients == 0
+        {
+            self.check_waiting(device)?;
+            record.waits_for = Some(device.into());
+        }
+        let relayed = incoming.publisher.is_some_and(|publisher| publisher.relayed);
+        let needed = acknowledged || record.retained || record.waits_for.is_some() || relayed;
+        if keep {
+            self.check_retained(incoming)?;
+        }
+        if needed {
+            record.forward = Bytes::copy_from_slice(incoming.forward);
+            let unix_ms = cx.clock().unix_ms;
+            let kept = self.store.keep(&record, incoming.payload, unix_ms);
+            let held = kept.map_err(|error| self.refused_by(error))?;
+            self.arm_held(cx, &held);
+            if let Some(ticket) = ticket {
+                self.add_part(ticket);
+                self.store.gate(Gated::Part(ticket));
+            }
+            delivered.held = Some(held);
+        } else if let Some(publisher) = incoming.publisher {
+            self.store.fact(&Fact::Received(publisher.session, publisher.packet_id));
+        }
+        if keep {
+            self.keep_retained(incoming, delivered.held.as_ref(), ticket);
+        }
+        if let (Some(device), Some(held)) = (&record.waits_for, &delivered.held) {
+            super::filters::entry(&mut self.waiting, device).push_back(Rc::clone(held));
+            delivered.recipients = 1;
+        }
+        let mut shared = super::deliver::Shared::new(incoming);
+        for group in groups() {
+            let (session, wanted) = (group[0].0, Wanted::of(group, incoming));
+            let counts = self.counts(session, incoming);
+            match (wanted.qos, &delivered.held) {
+                (QoS::AtMostOnce, _) => {
+                    self.send_once(cx, session, &mut shared, &wanted, counts);
+                }
+                (qos, Some(held)) => {
+                    let delivery = Delivery {
+                        held: Rc::clone(held),
+                        qos,
+                        retain: wanted.retain,
+                        tracked: counts,
+                        subscription_ids: wanted.subscription_ids(),
+                    };
+                    self.offer(cx, session, delivery, Some(incoming));
+                }
+                (_, None) => unreachable!("what is acknowledged has a record"),
+            }
+        }
+        Ok(delivered)
+    }
+
+    /// Whether a message's receipt counts a session: any, or that of the device it was for.
+    fn counts(&self, session: SlotId, incoming: &Incoming<'_>) -> bool {
+        incoming.receipt.is_some()
+            && incoming.device.is_none_or(|device| {
+                self.sessions.get(session).is_some_and(|session| *session.client_id == *device)
+            })
+    }
+
+    /// What to say of a log that did not take a message.
+    pub(super) fn refused_by(&self, error: AppendError) -> ReasonCode {
+        match error {
+            AppendError::ReadOnly => {
+                self.meters.publish_refused(PublishRefused::Unavailable);
+                ReasonCode::ImplementationSpecificError
+            }
+            AppendError::TooLarge => ReasonCode::PacketTooLarge,
+            _ => {
+                self.meters.publish_refused(PublishRefused::NoRoom);
+                ReasonCode::QuotaExceeded
+            }
+        }
+    }
+
+    /// An answer need not wait any more; it leaves when those before it have.
+    pub(super) fn resolve_answer(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        number: u64,
+        result: ReasonCode,
+    ) {
+        if let Some(held) = self.conn(conn) {
+            held.answers.resolve(number, result);
+        }
+        while let Some((answer, result)) = self.conn(conn).and_then(|held| held.answers.next()) {
+            self.answer(cx, conn, &answer, result);
+        }
+    }
+
+    fn answer(&mut self, cx: &mut Context, conn: ConnId, answer: &Answer, result: ReasonCode) {
+        let Some(held) = self.conn(conn) else { return };
+        let Stage::Online { link, session } = &held.stage else { return };
+        let (version, session) = (link.version(), *session);
+        if let Answer::Pubrec(packet_id) = answer
+            && result.is_error()
+        {
+            self.forget_packet_id(session, *packet_id);
+        }
+        let wordless = !matches!(answer, Answer::Puback(_) | Answer::Pubrec(_));
+        if result.is_error() && (version == Version::V311 || wordless) {
+            // There are no words for this refusal: an acknowledgement would be a lie.
+            self.disconnect(cx, conn, result, Closed::Server);
+            return;
+        }
+        self.write(cx, conn, |link, out| match answer {
+            Answer::Puback(packet_id) => link.puback(*packet_id, result, out),
+            Answer::Pubrec(packet_id) => link.pubrec(*packet_id, result, out),
+            Answer::Pubcomp(packet_id, reason) => link.pubcomp(*packet_id, *reason, out),
+            Answer::Suback(packet_id, reasons) => link.suback(*packet_id, reasons, out),
+            Answer::Unsuback(packet_id, reasons) => link.unsuback(*packet_id, reasons, out),
+        });
+    }
+}
+
+enum TakenIn {
+    First(Option<Publisher>),
+    Before,
+    Full,
+}
+
+/// How one session gets a message: its subscriptions that match, taken together.
+pub(super) struct Wanted<'a> {
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    group: &'a [(SlotId, Subscriber)],
+}
+
+impl<'a> Wanted<'a> {
+    pub(super) fn of(group: &'a [(SlotId, Subscriber)], incoming: &Incoming<'_>) -> Wanted<'a> {
+        // [MQTT-3.3.4-2]: once, with the highest QoS of all.
+        let granted = group.iter().map(|(_, subscriber)| subscriber.qos).max();
+        let as_published = group.iter().any(|(_, subscriber)| subscriber.retain_as_published);
+        Wanted {
+            qos: granted.unwrap_or(QoS::AtMostOnce).min(incoming.qos),
+            // [MQTT-3.3.1-12], [MQTT-3.3.1-13]
+            retain: incoming.retain && as_published,
+            group,
+        }
+    }
+
+    /// The identifiers of the subscriptions that have one `[MQTT-3.3.4-3]`.
+    pub(super) fn subscription_ids(&self) -> Box<[u32]> {
+        self.group.iter().map(|(_, s)| s.subscription_id).filter(|id| *id != 0).collect()
+    }
+
+    /// Whether the packet differs between subscribers in its flags alone.
+    pub(super) fn is_plain(&self) -> bool {
+        self.group.iter().all(|(_, subscriber)| subscriber.subscription_id == 0)
+    }
+}

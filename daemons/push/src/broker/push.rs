@@ -1,0 +1,227 @@
+//! Messages that senders push over HTTP: taken in, kept for a device that has no session yet,
+//! and answered once they are where they have to be.
+
+use std::rc::Rc;
+
+use sextant_mqtt::{QoS, ReasonCode, topic};
+use sextant_ring::slot::SlotId;
+use tokio::sync::oneshot;
+
+use super::message::{Delivery, Held, Incoming};
+use super::records::{self, Fact, Progress, put_receipt};
+use super::store::Gated;
+use super::{Broker, Context, Then};
+use crate::control::{Push, PushError, Receipt, Target};
+
+impl Broker {
+    /// A sender's message. Its receipt is on disk before it is answered.
+    pub(super) fn push(
+        &mut self,
+        cx: &mut Context,
+        push: Push,
+        reply: oneshot::Sender<Result<u32, PushError>>,
+    ) {
+        self.meters.core.inc(self.meters.names.pushes);
+        let unix_ms = cx.clock().unix_ms;
+        let (device, name) = match &push.target {
+            Target::Device(device) => (Some(device.as_str()), push.target.topic()),
+            Target::Topic(topic) => (None, topic.clone()),
+        };
+        let receipt = Receipt {
+            id: push.id,
+            topic: name.clone(),
+            device: device.map(str::to_owned),
+            qos: push.qos as u8,
+            accepted_at: push.accepted_at,
+            expires_at: push.expires_at,
+            ..Receipt::default()
+        };
+        if cx.is_stopping() {
+            // Whoever asked may have gone; so everywhere below.
+            let _ = reply.send(Err(PushError::Unavailable));
+            return;
+        }
+        let mut content = Vec::new();
+        put_receipt(&receipt, &mut content);
+        let refused = match self.store.replace(records::RECEIPT, &content, None, unix_ms) {
+            Ok(record) => {
+                self.receipts.insert(receipt, record, &mut self.store);
+                None
+            }
+            Err(error) => Some(push_error(self.refused_by(error))),
+        };
+        if let Some(refused) = refused {
+            let _ = reply.send(Err(refused));
+            return;
+        }
+        let ticket = self.open_ticket(cx, Then::Push { id: push.id, reply });
+        self.add_part(ticket);
+        self.store.gate(Gated::Part(ticket));
+        let incoming = Incoming {
+            topic: &name,
+            payload: &push.payload,
+            forward: &[],
+            expires_at: push.expires_at,
+            qos: push.qos,
+            retain: push.retain,
+            from: None,
+            publisher: None,
+            origin: None,
+            receipt: Some((cx.core() as u16, push.id)),
+            device,
+        };
+        match self.route(cx, &incoming, Some(ticket)) {
+            Ok(reach) => self.part_done(cx, ticket, reach.recipients, None),
+            Err(reason) => self.part_done(cx, ticket, 0, Some(reason)),
+        }
+    }
+
+    /// All parts of a push are answered.
+    pub(super) fn answer_push(
+        &mut self,
+        cx: &mut Context,
+        id: u128,
+        recipients: u32,
+        refused: Option<ReasonCode>,
+        reply: oneshot::Sender<Result<u32, PushError>>,
+    ) {
+        let answer = match refused {
+            None => {
+                if recipients > 0 {
+                    let at = cx.clock().unix_ms;
+                    let progress = Progress::Recipients(recipients);
+                    self.receipts.advance(id, progress, at, &mut self.store);
+                }
+                Ok(recipients)
+            }
+            Some(reason) if recipients > 0 => Err(PushError::Partly(reason)),
+            Some(reason) => {
+                self.receipts.remove(id, &mut self.store);
+                Err(push_error(reason))
+            }
+        };
+        let _ = reply.send(answer);
+    }
+
+    /// Whether one more message may wait for a device.
+    pub(super) fn check_waiting(&self, device: &str) -> Result<(), ReasonCode> {
+        let waiting = self.waiting.get(device).map_or(0, std::collections::VecDeque::len);
+        match waiting < self.settings.device_waiting_max {
+            true => Ok(()),
+            false => Err(ReasonCode::QuotaExceeded),
+        }
+    }
+
+    /// A session may be what messages have waited for: those that it takes are queued.
+    pub(super) fn claim_waiting(&mut self, cx: &mut Context, slot: SlotId) {
+        let unix_ms = cx.clock().unix_ms;
+        let Some(session) = self.sessions.get(slot) else { return };
+        let Some(waiting) = self.waiting.remove(&*session.client_id) else { return };
+        let device = session.client_id.clone();
+        let mut still = std::collections::VecDeque::new();
+        for held in waiting {
+            if held.is_expired(unix_ms) {
+                // Its timer counts it.
+                still.push_back(held);
+                continue;
+            }
+            let Ok(record) = self.store.load(&held) else {
+                still.push_back(held);
+                continue;
+            };
+            match self.granted(slot, &record.topic) {
+                None => still.push_back(held),
+                Some((granted, ids)) => {
+                    let qos = QoS::from_u8(record.qos).unwrap_or(QoS::AtLeastOnce).min(granted);
+                    self.claim(cx, slot, held, qos, ids);
+                }
+            }
+        }
+        if !still.is_empty() {
+            self.waiting.insert(device, still);
+        }
+    }
+
+    /// The QoS with which a session takes a topic, and the identifiers of its subscriptions.
+    fn granted(&self, slot: SlotId, name: &str) -> Option<(QoS, Box<[u32]>)> {
+        let session = self.sessions.get(slot)?;
+        let matching =
+            || session.subscriptions.iter().filter(|held| topic::matches(&held.filter, name));
+        let qos = matching().map(|held| held.qos).max()?;
+        let ids = matching().map(|held| held.subscription_id).filter(|id| *id != 0).collect();
+        Some((qos, ids))
+    }
+
+    fn claim(
+        &mut self,
+        cx: &mut Context,
+        slot: SlotId,
+        held: Rc<Held>,
+        qos: QoS,
+        subscription_ids: Box<[u32]>,
+    ) {
+        self.store.fact(&Fact::Claimed(held.id));
+        // A client that asked for QoS 0 gets at QoS 0 what waited for it, now that it is here.
+        let qos_queued = qos.max(QoS::AtLeastOnce);
+        let delivery =
+            Delivery { held, qos: qos_queued, retain: false, tracked: true, subscription_ids };
+        if qos == QoS::AtMostOnce {
+            return self.send_claimed_once(cx, slot, delivery);
+        }
+        if let Some(session) = self.sessions.get(slot)
+            && session.is_persistent()
+        {
+            self.store.fact(&Fact::Queued(session.number, delivery.queued()));
+        }
+        self.offer(cx, slot, delivery, None);
+    }
+
+    fn send_claimed_once(&mut self, cx: &mut Context, slot: SlotId, delivery: Delivery) {
+        let Ok(record) = self.store.load(&delivery.held) else {
+            return self.store.release(delivery.held);
+        };
+        let incoming = Incoming {
+            topic: &record.topic,
+            payload: &record.payload,
+            forward: &record.forward,
+            expires_at: record.expires_at,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            from: None,
+            publisher: None,
+            origin: None,
+            receipt: delivery.receipt(),
+            device: None,
+        };
+        let mut shared = super::deliver::Shared::new(&incoming);
+        let wanted = super::publish::Wanted::of(&[], &incoming);
+        self.send_once(cx, slot, &mut shared, &wanted, true);
+        self.store.release(delivery.held);
+    }
+
+    /// Takes an expired message away from the device that it waited for; whether it did.
+    pub(super) fn stop_waiting(&mut self, held: &Rc<Held>) -> bool {
+        let Some(device) = &held.waits_for else { return false };
+        let Some(waiting) = self.waiting.get_mut(&**device) else { return false };
+        let Some(at) = waiting.iter().position(|other| Rc::ptr_eq(other, held)) else {
+            return false;
+        };
+        let taken = waiting.remove(at);
+        if waiting.is_empty() {
+            self.waiting.remove(&**device);
+        }
+        self.store.fact(&Fact::Claimed(held.id));
+        if let Some(taken) = taken {
+            self.store.release(taken);
+        }
+        true
+    }
+}
+
+fn push_error(reason: ReasonCode) -> PushError {
+    match reason {
+        ReasonCode::QuotaExceeded => PushError::NoRoom,
+        ReasonCode::PacketTooLarge => PushError::TooLarge,
+        _ => PushError::Unavailable,
+    }
+}

@@ -1,0 +1,800 @@
+//! The push daemon's records in its log, and their bytes. A record of the log is one of:
+//!
+//! | kind | content |
+//! |---|---|
+//! | 1 message | a message, the sessions it was queued for, and what its publisher is promised |
+//! | 2 session | a session, whole: replaces all that was said of it before |
+//! | 3 receipt | what is known of a pushed message, whole |
+//! | 4 facts | small changes, one behind the other |
+//!
+//! Numbers are little-endian base-128 varints, strings and bytes are preceded by their length. A
+//! message's identifier is the sequence number of its first record, said explicitly in copies that
+//! relocation makes. A session's number is its own for good.
+//!
+//! ```text
+//!   message   flags id? topic forward expires_at? receipt? waits_for? publisher? origin?
+//!             recipients payload
+//!   fact      kind fields…
+//! ```
+//!
+//! Whatever is read here passed the log's checksum; a record that does not parse all the same was
+//! written by a later version, and opening fails rather than losing it.
+
+use bytes::Bytes;
+use sextant_mqtt::QoS;
+
+pub(super) const MESSAGE: u8 = 1;
+pub(super) const SESSION: u8 = 2;
+pub(super) const RECEIPT: u8 = 3;
+pub(super) const FACTS: u8 = 4;
+
+/// A record that this version does not understand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a record of the log has a form that this version does not know")]
+pub struct Unreadable;
+
+type Parsed<T> = Result<T, Unreadable>;
+
+/// Appends numbers and bytes.
+pub(super) trait Put {
+    fn byte(&mut self, value: u8);
+    fn number(&mut self, value: u64);
+    fn bytes(&mut self, value: &[u8]);
+}
+
+impl Put for Vec<u8> {
+    fn byte(&mut self, value: u8) {
+        self.push(value);
+    }
+
+    fn number(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.push(value as u8);
+    }
+
+    fn bytes(&mut self, value: &[u8]) {
+        self.number(value.len() as u64);
+        self.extend_from_slice(value);
+    }
+}
+
+/// Reads what [`Put`] wrote, sharing the record's bytes.
+pub(super) struct Take {
+    rest: Bytes,
+}
+
+impl Take {
+    pub(super) fn new(record: Bytes) -> Take {
+        Take { rest: record }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn byte(&mut self) -> Parsed<u8> {
+        let byte = *self.rest.first().ok_or(Unreadable)?;
+        let _ = self.rest.split_to(1);
+        Ok(byte)
+    }
+
+    fn number(&mut self) -> Parsed<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7F).checked_shl(shift).ok_or(Unreadable)?;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Unreadable)
+    }
+
+    fn bytes(&mut self) -> Parsed<Bytes> {
+        let len = usize::try_from(self.number()?).map_err(|_| Unreadable)?;
+        if len > self.rest.len() {
+            return Err(Unreadable);
+        }
+        Ok(self.rest.split_to(len))
+    }
+
+    fn text(&mut self) -> Parsed<Box<str>> {
+        let bytes = self.bytes()?;
+        std::str::from_utf8(&bytes).map(Box::from).map_err(|_| Unreadable)
+    }
+
+    fn small(&mut self) -> Parsed<u16> {
+        u16::try_from(self.number()?).map_err(|_| Unreadable)
+    }
+
+    fn medium(&mut self) -> Parsed<u32> {
+        u32::try_from(self.number()?).map_err(|_| Unreadable)
+    }
+
+    fn id(&mut self) -> Parsed<u128> {
+        if self.rest.len() < 16 {
+            return Err(Unreadable);
+        }
+        let bytes = self.rest.split_to(16);
+        Ok(u128::from_be_bytes(bytes[..].try_into().map_err(|_| Unreadable)?))
+    }
+}
+
+/// A session that a message was queued for, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Recipient {
+    /// The session's number.
+    pub(super) session: u64,
+    pub(super) qos: QoS,
+    /// The RETAIN flag that it is sent with.
+    pub(super) retain: bool,
+    /// Whether the message's receipt counts it.
+    pub(super) tracked: bool,
+    pub(super) subscription_ids: Box<[u32]>,
+}
+
+impl Recipient {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.number(self.session);
+        let flags = self.qos as u8 | u8::from(self.retain) << 2 | u8::from(self.tracked) << 3;
+        out.byte(flags);
+        out.number(self.subscription_ids.len() as u64);
+        self.subscription_ids.iter().for_each(|id| out.number(u64::from(*id)));
+    }
+
+    fn take(from: &mut Take) -> Parsed<Recipient> {
+        let session = from.number()?;
+        let flags = from.byte()?;
+        let qos = QoS::from_u8(flags & 3).ok_or(Unreadable)?;
+        let count = from.small()?;
+        let subscription_ids = (0..count).map(|_| from.medium()).collect::<Parsed<_>>()?;
+        let (retain, tracked) = (flags & 4 != 0, flags & 8 != 0);
+        Ok(Recipient { session, qos, retain, tracked, subscription_ids })
+    }
+}
+
+/// The QoS 2 PUBLISH that a message came with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Publisher {
+    pub(super) session: u64,
+    pub(super) packet_id: u16,
+    /// Whether other cores are to get it, and are asked again after a crash.
+    pub(super) relayed: bool,
+}
+
+/// Where a message was relayed from, so that it is taken in once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) core: u16,
+    pub(super) id: u64,
+}
+
+/// A message record.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(super) struct MessageRecord {
+    /// Zero: the record's own sequence number.
+    pub(super) id: u64,
+    pub(super) topic: Box<str>,
+    /// The MQTT 5 properties that go to every receiver.
+    pub(super) forward: Bytes,
+    /// Milliseconds since 1970; zero is never.
+    pub(super) expires_at: u64,
+    pub(super) qos: u8,
+    /// It was published with RETAIN.
+    pub(super) retain: bool,
+    /// It is the retained message of its topic.
+    pub(super) retained: bool,
+    /// The receipt that it counts for, and the core that keeps it.
+    pub(super) receipt: Option<(u16, u128)>,
+    /// It waits for this device.
+    pub(super) waits_for: Option<Box<str>>,
+    pub(super) publisher: Option<Publisher>,
+    pub(super) origin: Option<Origin>,
+    pub(super) recipients: Vec<Recipient>,
+    pub(super) payload: Bytes,
+}
+
+mod flag {
+    pub(super) const RETAIN: u64 = 1;
+    pub(super) const RETAINED: u64 = 1 << 1;
+    pub(super) const EXPIRES: u64 = 1 << 2;
+    pub(super) const RECEIPT: u64 = 1 << 3;
+    pub(super) const WAITS: u64 = 1 << 4;
+    pub(super) const PUBLISHER: u64 = 1 << 5;
+    pub(super) const RELAYED: u64 = 1 << 6;
+    pub(super) const ORIGIN: u64 = 1 << 7;
+    pub(super) const QOS_SHIFT: u32 = 8;
+    pub(super) const KNOWN: u64 = (1 << 10) - 1;
+}
+
+impl MessageRecord {
+    /// All but the payload, which follows.
+    pub(super) fn put_head(&self, payload_len: usize, out: &mut Vec<u8>) {
+        let mut flags = u64::from(self.qos) << flag::QOS_SHIFT;
+        let mut set = |on, bit| flags |= if on { bit } else { 0 };
+        set(self.retain, flag::RETAIN);
+        set(self.retained, flag::RETAINED);
+        set(self.expires_at != 0, flag::EXPIRES);
+        set(self.receipt.is_some(), flag::RECEIPT);
+        set(self.waits_for.is_some(), flag::WAITS);
+        set(self.publisher.is_some(), flag::PUBLISHER);
+        set(self.publisher.is_some_and(|publisher| publisher.relayed), flag::RELAYED);
+        set(self.origin.is_some(), flag::ORIGIN);
+        out.number(flags);
+        out.number(self.id);
+        out.bytes(self.topic.as_bytes());
+        out.bytes(&self.forward);
+        if self.expires_at != 0 {
+            out.number(self.expires_at);
+        }
+        if let Some((core, id)) = self.receipt {
+            out.number(u64::from(core));
+            out.extend_from_slice(&id.to_be_bytes());
+        }
+        if let Some(device) = &self.waits_for {
+            out.bytes(device.as_bytes());
+        }
+        if let Some(publisher) = self.publisher {
+            out.number(publisher.session);
+            out.number(u64::from(publisher.packet_id));
+        }
+        if let Some(origin) = self.origin {
+            out.number(u64::from(origin.core));
+            out.number(origin.id);
+        }
+        out.number(self.recipients.len() as u64);
+        self.recipients.iter().for_each(|recipient| recipient.put(out));
+        out.number(payload_len as u64);
+    }
+
+    /// Reads a record whose sequence number is `seq`.
+    pub(super) fn take(record: Bytes, seq: u64) -> Parsed<MessageRecord> {
+        let mut from = Take::new(record);
+        let flags = from.number()?;
+        if flags & !flag::KNOWN != 0 {
+            return Err(Unreadable);
+        }
+        let has = |bit| flags & bit != 0;
+        let id = from.number()?;
+        let topic = from.text()?;
+        let forward = from.bytes()?;
+        let expires_at = if has(flag::EXPIRES) { from.number()? } else { 0 };
+        let receipt = match has(flag::RECEIPT) {
+            true => Some((from.small()?, from.id()?)),
+            false => None,
+        };
+        let waits_for = if has(flag::WAITS) { Some(from.text()?) } else { None };
+        let publisher = match has(flag::PUBLISHER) {
+            true => Some(Publisher {
+                session: from.number()?,
+                packet_id: from.small()?,
+                relayed: has(flag::RELAYED),
+            }),
+            false => None,
+        };
+        let origin = match has(flag::ORIGIN) {
+            true => Some(Origin { core: from.small()?, id: from.number()? }),
+            false => None,
+        };
+        let count = from.number()?;
+        let recipients = (0..count).map(|_| Recipient::take(&mut from)).collect::<Parsed<_>>()?;
+        let payload = from.bytes()?;
+        Ok(MessageRecord {
+            id: if id == 0 { seq } else { id },
+            topic,
+            forward,
+            expires_at,
+            qos: (flags >> flag::QOS_SHIFT) as u8 & 3,
+            retain: has(flag::RETAIN),
+            retained: has(flag::RETAINED),
+            receipt,
+            waits_for,
+            publisher,
+            origin,
+            recipients,
+            payload,
+        })
+    }
+}
+
+/// A subscription of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Subscribed {
+    pub(super) filter: Box<str>,
+    pub(super) qos: QoS,
+    pub(super) no_local: bool,
+    pub(super) retain_as_published: bool,
+    /// Zero: none.
+    pub(super) subscription_id: u32,
+}
+
+impl Subscribed {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.bytes(self.filter.as_bytes());
+        out.byte(
+            self.qos as u8
+                | u8::from(self.no_local) << 2
+                | u8::from(self.retain_as_published) << 3,
+        );
+        out.number(u64::from(self.subscription_id));
+    }
+
+    fn take(from: &mut Take) -> Parsed<Subscribed> {
+        let filter = from.text()?;
+        let flags = from.byte()?;
+        Ok(Subscribed {
+            filter,
+            qos: QoS::from_u8(flags & 3).ok_or(Unreadable)?,
+            no_local: flags & 4 != 0,
+            retain_as_published: flags & 8 != 0,
+            subscription_id: from.medium()?,
+        })
+    }
+}
+
+/// A message in a session's queue or in flight, by its identifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Queued {
+    pub(super) message: u64,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) tracked: bool,
+    pub(super) subscription_ids: Box<[u32]>,
+}
+
+impl Queued {
+    fn put(&self, out: &mut Vec<u8>) {
+        Recipient {
+            session: self.message,
+            qos: self.qos,
+            retain: self.retain,
+            tracked: self.tracked,
+            subscription_ids: self.subscription_ids.clone(),
+        }
+        .put(out);
+    }
+
+    fn take(from: &mut Take) -> Parsed<Queued> {
+        Recipient::take(from).map(|recipient| recipient.queued(None))
+    }
+}
+
+impl Recipient {
+    /// The entry in the recipient's queue; of `message`, or of what the session field holds.
+    pub(super) fn queued(self, message: Option<u64>) -> Queued {
+        Queued {
+            message: message.unwrap_or(self.session),
+            qos: self.qos,
+            retain: self.retain,
+            tracked: self.tracked,
+            subscription_ids: self.subscription_ids,
+        }
+    }
+}
+
+/// A QoS 2 exchange towards the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Exchange {
+    /// Its PUBLISH may have been sent.
+    Publish(Queued),
+    /// The client has it; its PUBREL may have been sent.
+    Release,
+}
+
+/// A session record.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(super) struct SessionRecord {
+    pub(super) number: u64,
+    pub(super) client_id: Box<str>,
+    pub(super) user: Box<str>,
+    pub(super) expiry_s: u32,
+    /// Since when it has no connection, milliseconds since 1970; zero while it has one.
+    pub(super) left_at: u64,
+    pub(super) subscriptions: Vec<Subscribed>,
+    /// QoS 2 packet identifiers of the client that it has not released.
+    pub(super) received: Vec<u16>,
+    pub(super) exchanges: Vec<(u16, Exchange)>,
+    pub(super) queue: Vec<Queued>,
+}
+
+impl SessionRecord {
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.number(self.number);
+        out.bytes(self.client_id.as_bytes());
+        out.bytes(self.user.as_bytes());
+        out.number(u64::from(self.expiry_s));
+        out.number(self.left_at);
+        out.number(self.subscriptions.len() as u64);
+        self.subscriptions.iter().for_each(|subscription| subscription.put(out));
+        out.number(self.received.len() as u64);
+        self.received.iter().for_each(|id| out.number(u64::from(*id)));
+        out.number(self.exchanges.len() as u64);
+        for (packet_id, exchange) in &self.exchanges {
+            out.number(u64::from(*packet_id));
+            match exchange {
+                Exchange::Publish(queued) => {
+                    out.byte(0);
+                    queued.put(out);
+                }
+                Exchange::Release => out.byte(1),
+            }
+        }
+        out.number(self.queue.len() as u64);
+        self.queue.iter().for_each(|queued| queued.put(out));
+    }
+
+    pub(super) fn take(record: Bytes) -> Parsed<SessionRecord> {
+        let mut from = Take::new(record);
+        let from = &mut from;
+        let mut record = SessionRecord {
+            number: from.number()?,
+            client_id: from.text()?,
+            user: from.text()?,
+            expiry_s: from.medium()?,
+            left_at: from.number()?,
+            ..SessionRecord::default()
+        };
+        for _ in 0..from.number()? {
+            record.subscriptions.push(Subscribed::take(from)?);
+        }
+        for _ in 0..from.number()? {
+            record.received.push(from.small()?);
+        }
+        for _ in 0..from.number()? {
+            let packet_id = from.small()?;
+            let exchange = match from.byte()? {
+                0 => Exchange::Publish(Queued::take(from)?),
+                1 => Exchange::Release,
+                _ => return Err(Unreadable),
+            };
+            record.exchanges.push((packet_id, exchange));
+        }
+        for _ in 0..from.number()? {
+            record.queue.push(Queued::take(from)?);
+        }
+        Ok(record)
+    }
+}
+
+/// What happened to a pushed message, for its receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Progress {
+    /// So many more sessions are to get it.
+    Recipients(u32),
+    /// It was sent to one.
+    Sent,
+    /// One acknowledged it.
+    Acknowledged,
+    /// It expired for so many.
+    Expired(u32),
+    /// It was dropped for one.
+    Dropped,
+}
+
+/// A small change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fact {
+    /// A session subscribed.
+    Subscribed(u64, Subscribed),
+    /// A session gave a filter up.
+    Unsubscribed(u64, Box<str>),
+    /// A session got or lost its connection, with its expiry in seconds and when it left.
+    Presence(u64, u32, u64),
+    /// A session is no more.
+    Ended(u64),
+    /// A message left a session's queue for good.
+    Done(u64, u64),
+    /// A message was queued for a session, apart from its own record.
+    Queued(u64, Queued),
+    /// A QoS 2 message was put in flight under a packet identifier.
+    Started(u64, u16, u64),
+    /// The client has the QoS 2 message of a packet identifier.
+    Released(u64, u16),
+    /// The QoS 2 exchange of a packet identifier is over.
+    Completed(u64, u16),
+    /// A QoS 2 packet identifier of the client was taken in.
+    Received(u64, u16),
+    /// The client released a QoS 2 packet identifier.
+    Forgotten(u64, u16),
+    /// A receipt moved on, at a time.
+    Receipt(u128, Progress, u64),
+    /// All cores have the relayed message.
+    Relayed(u64),
+    /// Messages from a core up to this one were taken in.
+    OriginMark(u16, u64),
+    /// The topic has no retained message any more.
+    Unretained(Box<str>),
+    /// A message waits for its device no longer.
+    Claimed(u64),
+}
+
+impl Fact {
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        let pair = |out: &mut Vec<u8>, kind, a: u64, b: u64| {
+            out.byte(kind);
+            out.number(a);
+            out.number(b);
+        };
+        match self {
+            Fact::Subscribed(session, subscribed) => {
+                out.byte(1);
+                out.number(*session);
+                subscribed.put(out);
+            }
+            Fact::Unsubscribed(session, filter) => {
+                out.byte(2);
+                out.number(*session);
+                out.bytes(filter.as_bytes());
+            }
+            Fact::Presence(session, expiry_s, left_at) => {
+                pair(out, 3, *session, u64::from(*expiry_s));
+                out.number(*left_at);
+            }
+            Fact::Ended(session) => {
+                out.byte(4);
+                out.number(*session);
+            }
+            Fact::Done(session, message) => pair(out, 5, *session, *message),
+            Fact::Queued(session, queued) => {
+                out.byte(6);
+                out.number(*session);
+                queued.put(out);
+            }
+            Fact::Started(session, packet_id, message) => {
+                pair(out, 7, *session, u64::from(*packet_id));
+                out.number(*message);
+            }
+            Fact::Released(session, id) => pair(out, 8, *session, u64::from(*id)),
+            Fact::Completed(session, id) => pair(out, 9, *session, u64::from(*id)),
+            Fact::Received(session, id) => pair(out, 10, *session, u64::from(*id)),
+            Fact::Forgotten(session, id) => pair(out, 11, *session, u64::from(*id)),
+            Fact::Receipt(id, progress, at) => {
+                out.byte(12);
+                out.extend_from_slice(&id.to_be_bytes());
+                let (kind, count) = match progress {
+                    Progress::Recipients(count) => (0, *count),
+                    Progress::Sent => (1, 1),
+                    Progress::Acknowledged => (2, 1),
+                    Progress::Expired(count) => (3, *count),
+                    Progress::Dropped => (4, 1),
+                };
+                out.byte(kind);
+                out.number(u64::from(count));
+                out.number(*at);
+            }
+            Fact::Relayed(message) => {
+                out.byte(13);
+                out.number(*message);
+            }
+            Fact::OriginMark(core, id) => pair(out, 14, u64::from(*core), *id),
+            Fact::Unretained(topic) => {
+                out.byte(15);
+                out.bytes(topic.as_bytes());
+            }
+            Fact::Claimed(message) => {
+                out.byte(16);
+                out.number(*message);
+            }
+        }
+    }
+
+    pub(super) fn take(from: &mut Take) -> Parsed<Fact> {
+        Ok(match from.byte()? {
+            1 => Fact::Subscribed(from.number()?, Subscribed::take(from)?),
+            2 => Fact::Unsubscribed(from.number()?, from.text()?),
+            3 => Fact::Presence(from.number()?, from.medium()?, from.number()?),
+            4 => Fact::Ended(from.number()?),
+            5 => Fact::Done(from.number()?, from.number()?),
+            6 => Fact::Queued(from.number()?, Queued::take(from)?),
+            7 => Fact::Started(from.number()?, from.small()?, from.number()?),
+            8 => Fact::Released(from.number()?, from.small()?),
+            9 => Fact::Completed(from.number()?, from.small()?),
+            10 => Fact::Received(from.number()?, from.small()?),
+            11 => Fact::Forgotten(from.number()?, from.small()?),
+            12 => {
+                let id = from.id()?;
+                let kind = from.byte()?;
+                let count = from.medium()?;
+                let progress = match kind {
+                    0 => Progress::Recipients(count),
+                    1 => Progress::Sent,
+                    2 => Progress::Acknowledged,
+                    3 => Progress::Expired(count),
+                    4 => Progress::Dropped,
+                    _ => return Err(Unreadable),
+                };
+                Fact::Receipt(id, progress, from.number()?)
+            }
+            13 => Fact::Relayed(from.number()?),
+            14 => Fact::OriginMark(from.small()?, from.number()?),
+            15 => Fact::Unretained(from.text()?),
+            16 => Fact::Claimed(from.number()?),
+            _ => return Err(Unreadable),
+        })
+    }
+}
+
+/// A receipt record: see [`Receipt`](crate::control::Receipt).
+pub(super) fn put_receipt(receipt: &crate::control::Receipt, out: &mut Vec<u8>) {
+    out.extend_from_slice(&receipt.id.to_be_bytes());
+    out.bytes(receipt.topic.as_bytes());
+    out.byte(receipt.qos | u8::from(receipt.device.is_some()) << 2);
+    if let Some(device) = &receipt.device {
+        out.bytes(device.as_bytes());
+    }
+    let counts =
+        [receipt.recipients, receipt.sent, receipt.acknowledged, receipt.expired, receipt.dropped];
+    counts.iter().for_each(|count| out.number(u64::from(*count)));
+    out.number(receipt.accepted_at);
+    for time in [receipt.sent_at, receipt.acknowledged_at, receipt.expired_at] {
+        out.number(time.unwrap_or(0));
+    }
+    out.number(receipt.expires_at);
+}
+
+pub(super) fn take_receipt(record: Bytes) -> Parsed<crate::control::Receipt> {
+    let mut from = Take::new(record);
+    let id = from.id()?;
+    let topic = from.text()?.into_string();
+    let flags = from.byte()?;
+    let device = if flags & 4 != 0 { Some(from.text()?.into_string()) } else { None };
+    Ok(crate::control::Receipt {
+        id,
+        topic,
+        device,
+        qos: flags & 3,
+        recipients: from.medium()?,
+        sent: from.medium()?,
+        acknowledged: from.medium()?,
+        expired: from.medium()?,
+        dropped: from.medium()?,
+        accepted_at: from.number()?,
+        sent_at: Some(from.number()?).filter(|at| *at != 0),
+        acknowledged_at: Some(from.number()?).filter(|at| *at != 0),
+        expired_at: Some(from.number()?).filter(|at| *at != 0),
+        expires_at: from.number()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn qos() -> impl Strategy<Value = QoS> {
+        (0u8..3).prop_map(|qos| QoS::from_u8(qos).unwrap())
+    }
+
+    fn text() -> impl Strategy<Value = Box<str>> {
+        "[a-z/]{0,20}".prop_map(String::into_boxed_str)
+    }
+
+    prop_compose! {
+        fn recipient()(
+            session in any::<u64>(),
+            qos in qos(),
+            retain in any::<bool>(),
+            tracked in any::<bool>(),
+            ids in prop::collection::vec(any::<u32>(), 0..3),
+        ) -> Recipient {
+            Recipient { session, qos, retain, tracked, subscription_ids: ids.into() }
+        }
+    }
+
+    prop_compose! {
+        fn subscribed()(
+            filter in text(), qos in qos(), no_local in any::<bool>(),
+            retain_as_published in any::<bool>(), subscription_id in any::<u32>(),
+        ) -> Subscribed {
+            Subscribed { filter, qos, no_local, retain_as_published, subscription_id }
+        }
+    }
+
+    prop_compose! {
+        fn message()(
+            (id, topic, expires_at, qos) in (1..u64::MAX, text(), any::<u64>(), 0u8..3),
+            (retain, retained) in any::<(bool, bool)>(),
+            receipt in any::<Option<(u16, u128)>>(),
+            waits_for in prop::option::of(text()),
+            publisher in any::<Option<(u64, u16, bool)>>(),
+            origin in any::<Option<(u16, u64)>>(),
+            recipients in prop::collection::vec(recipient(), 0..5),
+            (forward, payload) in any::<(Vec<u8>, Vec<u8>)>(),
+        ) -> MessageRecord {
+            let publisher = publisher
+                .map(|(session, packet_id, relayed)| Publisher { session, packet_id, relayed });
+            MessageRecord {
+                id, topic, expires_at, qos, retain, retained, receipt, waits_for, recipients,
+                publisher,
+                origin: origin.map(|(core, id)| Origin { core, id }),
+                forward: forward.into(),
+                payload: payload.into(),
+            }
+        }
+    }
+
+    fn fact() -> impl Strategy<Value = Fact> {
+        let queued = recipient().prop_map(|recipient| recipient.queued(None));
+        prop_oneof![
+            (any::<u64>(), subscribed()).prop_map(|(s, sub)| Fact::Subscribed(s, sub)),
+            (any::<u64>(), text()).prop_map(|(s, filter)| Fact::Unsubscribed(s, filter)),
+            any::<(u64, u32, u64)>().prop_map(|(s, e, at)| Fact::Presence(s, e, at)),
+            any::<u64>().prop_map(Fact::Ended),
+            any::<(u64, u64)>().prop_map(|(s, m)| Fact::Done(s, m)),
+            (any::<u64>(), queued).prop_map(|(s, q)| Fact::Queued(s, q)),
+            any::<(u64, u16, u64)>().prop_map(|(s, p, m)| Fact::Started(s, p, m)),
+            any::<(u64, u16)>().prop_map(|(s, p)| Fact::Released(s, p)),
+            any::<(u64, u16)>().prop_map(|(s, p)| Fact::Completed(s, p)),
+            any::<(u64, u16)>().prop_map(|(s, p)| Fact::Received(s, p)),
+            any::<(u64, u16)>().prop_map(|(s, p)| Fact::Forgotten(s, p)),
+            any::<(u128, u32, u64)>()
+                .prop_map(|(id, n, at)| Fact::Receipt(id, Progress::Expired(n), at)),
+            any::<(u128, u64)>().prop_map(|(id, at)| Fact::Receipt(id, Progress::Sent, at)),
+            any::<u64>().prop_map(Fact::Relayed),
+            any::<(u16, u64)>().prop_map(|(core, id)| Fact::OriginMark(core, id)),
+            text().prop_map(Fact::Unretained),
+            any::<u64>().prop_map(Fact::Claimed),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_reads_back_as_it_was_written(message in message()) {
+            let mut bytes = Vec::new();
+            message.put_head(message.payload.len(), &mut bytes);
+            bytes.extend_from_slice(&message.payload);
+            prop_assert_eq!(MessageRecord::take(bytes.into(), 7).unwrap(), message);
+        }
+
+        #[test]
+        fn a_session_reads_back_as_it_was_written(
+            (number, expiry_s, left_at) in any::<(u64, u32, u64)>(),
+            (client_id, user) in (text(), text()),
+            subscriptions in prop::collection::vec(subscribed(), 0..4),
+            received in any::<Vec<u16>>(),
+            exchanges in prop::collection::vec((any::<u16>(), prop::option::of(recipient())), 0..4),
+            queue in prop::collection::vec(recipient(), 0..4),
+        ) {
+            let exchanges = exchanges
+                .into_iter()
+                .map(|(id, queued)| (id, match queued {
+                    Some(recipient) => Exchange::Publish(recipient.queued(None)),
+                    None => Exchange::Release,
+                }))
+                .collect();
+            let queue = queue.into_iter().map(|recipient| recipient.queued(None)).collect();
+            let session = SessionRecord {
+                number, client_id, user, expiry_s, left_at, subscriptions, received, exchanges,
+                queue,
+            };
+            let mut bytes = Vec::new();
+            session.put(&mut bytes);
+            prop_assert_eq!(SessionRecord::take(bytes.into()).unwrap(), session);
+        }
+
+        #[test]
+        fn facts_read_back_as_they_were_written(facts in prop::collection::vec(fact(), 0..20)) {
+            let mut bytes = Vec::new();
+            facts.iter().for_each(|fact| fact.put(&mut bytes));
+            let mut from = Take::new(bytes.into());
+            let mut read = Vec::new();
+            while !from.is_empty() {
+                read.push(Fact::take(&mut from).unwrap());
+            }
+            prop_assert_eq!(read, facts);
+        }
+
+        #[test]
+        fn bytes_of_any_kind_are_read_or_refused(bytes in any::<Vec<u8>>()) {
+            let bytes = Bytes::from(bytes);
+            let _ = MessageRecord::take(bytes.clone(), 1);
+            let _ = SessionRecord::take(bytes.clone());
+            let _ = take_receipt(bytes.clone());
+            let _ = Fact::take(&mut Take::new(bytes));
+        }
+    }
+}

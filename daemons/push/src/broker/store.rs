@@ -1,0 +1,262 @@
+//! What this core keeps on disk: its log, the messages that somebody is to get, the small changes
+//! of this turn, and whatever has to wait until they are durable.
+//!
+//! Nothing here is sent or acknowledged. A caller says what has to be remembered, in order, and
+//! puts what may only be done afterwards behind a [`Gated`]: it comes out of
+//! [`Store::next_open`] once everything said before it may be acknowledged.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use sextant_mqtt::PacketId;
+use sextant_ring::driver::{FileDone, Files};
+use sextant_ring::slot::SlotId;
+use sextant_ring::time::Clock;
+use sextant_segment::{AppendError, Appended, Log, Position, Progress, ReadError, Seq};
+
+use super::message::Held;
+use super::records::{self, Fact, MessageRecord, Unreadable};
+
+/// What waits until the disk has what was said before it.
+#[derive(Debug)]
+pub(super) enum Gated {
+    /// One part of a ticket is done.
+    Part(SlotId),
+    /// A QoS 2 PUBLISH may be sent to this session.
+    Publish(SlotId, PacketId),
+    /// A PUBREL may be sent to this session.
+    Release(SlotId, PacketId),
+    /// A message may be relayed to other cores.
+    Relay(Box<super::publish::Relay>),
+}
+
+/// Facts in one record, at most.
+const FACTS_BYTES: usize = 128 * 1024;
+
+/// A log, and what is known of its content.
+pub(super) struct Store {
+    pub(super) log: Log,
+    held: HashMap<u64, Rc<Held>, RandomState>,
+    facts: Vec<u8>,
+    /// Opened by the record that the facts of this turn will be in.
+    unplaced: Vec<Gated>,
+    gates: VecDeque<(Seq, Gated)>,
+    scratch: Vec<u8>,
+    unix_ms: u64,
+    /// Facts that could not be appended, in a row.
+    stuck_turns: u32,
+}
+
+/// Why a held message could not be read back.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoadError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Record(#[from] Unreadable),
+}
+
+impl Store {
+    pub(super) fn new(log: Log) -> Store {
+        Store {
+            log,
+            held: HashMap::default(),
+            facts: Vec::new(),
+            unplaced: Vec::new(),
+            gates: VecDeque::new(),
+            scratch: Vec::new(),
+            unix_ms: 0,
+            stuck_turns: 0,
+        }
+    }
+
+    /// Messages that somebody is to get.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(super) fn find(&self, id: u64) -> Option<&Rc<Held>> {
+        self.held.get(&id)
+    }
+
+    /// Remembers a small change.
+    pub(super) fn fact(&mut self, fact: &Fact) {
+        fact.put(&mut self.facts);
+        if self.facts.len() >= FACTS_BYTES {
+            self.place_facts(self.unix_ms);
+        }
+    }
+
+    /// Puts something behind everything that was said so far.
+    pub(super) fn gate(&mut self, gated: Gated) {
+        if self.facts.is_empty() {
+            self.gates.push_back((self.log.last(), gated));
+        } else {
+            self.unplaced.push(gated);
+        }
+    }
+
+    /// The next thing that need not wait any more.
+    pub(super) fn next_open(&mut self) -> Option<Gated> {
+        let ackable = self.log.ackable();
+        let (seq, _) = self.gates.front()?;
+        if *seq > ackable {
+            return None;
+        }
+        self.gates.pop_front().map(|(_, gated)| gated)
+    }
+
+    /// Takes everything that waits for a log which will not go on.
+    pub(super) fn take_gates(&mut self) -> Vec<Gated> {
+        self.facts.clear();
+        let waiting = self.gates.drain(..).map(|(_, gated)| gated);
+        waiting.chain(self.unplaced.drain(..)).collect()
+    }
+
+    /// Keeps a message for those whom its record names. Its record comes before the changes of
+    /// this turn. The caller drops its own reference by
+    /// [`Store::release`], as do all who get one.
+    pub(super) fn keep(
+        &mut self,
+        record: &MessageRecord,
+        payload: &[u8],
+        unix_ms: u64,
+    ) -> Result<Rc<Held>, AppendError> {
+        self.unix_ms = unix_ms;
+        self.scratch.clear();
+        record.put_head(payload.len(), &mut self.scratch);
+        let parts: [&[u8]; 2] = [&self.scratch, payload];
+        let Appended { seq, position, stored_bytes } =
+            self.log.append(records::MESSAGE, &parts, unix_ms)?;
+        let bytes = record.topic.len() + record.forward.len() + payload.len();
+        let held = Rc::new(Held {
+            id: seq.0,
+            position: Cell::new(position),
+            stored_bytes: Cell::new(stored_bytes),
+            bytes: bytes as u32,
+            expires_at: record.expires_at,
+            expired: Cell::new(false),
+            queued: Cell::new(0),
+            receipt: record.receipt,
+            waits_for: record.waits_for.clone(),
+        });
+        self.held.insert(seq.0, Rc::clone(&held));
+        Ok(held)
+    }
+
+    /// All messages that somebody is to get. Each is to be released.
+    pub(super) fn all_held(&self) -> Vec<Rc<Held>> {
+        self.held.values().cloned().collect()
+    }
+
+    /// Takes a message in that recovery found.
+    pub(super) fn restore(&mut self, held: Held) -> Rc<Held> {
+        let held = Rc::new(held);
+        self.held.insert(held.id, Rc::clone(&held));
+        held
+    }
+
+    /// Gives a reference up; with the last one the message's record is dead.
+    pub(super) fn release(&mut self, held: Rc<Held>) {
+        // One in the table, and this one.
+        if Rc::strong_count(&held) == 2 {
+            self.held.remove(&held.id);
+            self.log.retire(held.position.get(), held.stored_bytes.get());
+        }
+    }
+
+    /// Reads a message back.
+    pub(super) fn load(&self, held: &Held) -> Result<MessageRecord, LoadError> {
+        let record = self.log.read(held.position.get())?;
+        Ok(MessageRecord::take(record.payload, held.id)?)
+    }
+
+    /// Appends a message's record again, in place of the one at its position.
+    pub(super) fn move_message(
+        &mut self,
+        held: &Held,
+        record: &MessageRecord,
+        unix_ms: u64,
+    ) -> Result<(), AppendError> {
+        self.scratch.clear();
+        record.put_head(record.payload.len(), &mut self.scratch);
+        let parts: [&[u8]; 2] = [&self.scratch, &record.payload];
+        let appended = self.log.relocate(records::MESSAGE, &parts, unix_ms)?;
+        self.log.retire(held.position.get(), held.stored_bytes.get());
+        held.position.set(appended.position);
+        held.stored_bytes.set(appended.stored_bytes);
+        Ok(())
+    }
+
+    /// Appends a whole record, in place of `before`, for which it may use the room that is kept
+    /// for moving things.
+    pub(super) fn replace(
+        &mut self,
+        kind: u8,
+        content: &[u8],
+        before: Option<(Position, u32)>,
+        unix_ms: u64,
+    ) -> Result<(Position, u32), AppendError> {
+        // What was said of it before stays before.
+        self.place_facts(unix_ms);
+        let parts: [&[u8]; 1] = [content];
+        let appended = match before {
+            Some(_) => self.log.relocate(kind, &parts, unix_ms)?,
+            None => self.log.append(kind, &parts, unix_ms)?,
+        };
+        if let Some((position, bytes)) = before {
+            self.log.retire(position, bytes);
+        }
+        Ok((appended.position, appended.stored_bytes))
+    }
+
+    /// Makes a record of the facts so far. They take the room that is kept for moving things:
+    /// most of them say that something is no longer needed.
+    pub(super) fn place_facts(&mut self, unix_ms: u64) {
+        if self.facts.is_empty() {
+            return;
+        }
+        let parts: [&[u8]; 1] = [&self.facts];
+        match self.log.relocate(records::FACTS, &parts, unix_ms) {
+            Ok(appended) => {
+                // Relocation never needs them: they are dead once the records around them are.
+                self.log.retire(appended.position, appended.stored_bytes);
+                self.facts.clear();
+                self.stuck_turns = 0;
+                let placed = self.unplaced.drain(..).map(|gated| (appended.seq, gated));
+                self.gates.extend(placed);
+            }
+            Err(_) => self.stuck_turns += 1,
+        }
+    }
+
+    /// Whether the disk has not taken this core's changes for some turns, so that no more should
+    /// be let in.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck_turns > 0 && self.facts.len() >= FACTS_BYTES / 2
+    }
+
+    /// Starts the commit of what this turn brought.
+    pub(super) fn end_turn(&mut self, files: &mut impl Files, clock: Clock) {
+        self.unix_ms = clock.unix_ms;
+        self.place_facts(clock.unix_ms);
+        self.log.commit(files, clock.now);
+    }
+
+    pub(super) fn handle(
+        &mut self,
+        done: FileDone,
+        files: &mut impl Files,
+        clock: Clock,
+    ) -> Progress {
+        self.log.handle(done, files, clock.now)
+    }
+
+    /// Whether everything that was said is durable, and nothing waits.
+    pub(super) fn is_settled(&self) -> bool {
+        self.log.is_settled() && (self.log.read_only().is_some() || self.facts.is_empty())
+    }
+}

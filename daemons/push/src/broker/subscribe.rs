@@ -1,0 +1,500 @@
+//! Subscriptions: who holds which filter on this core, which other cores have subscribers of one,
+//! and the retained messages that a new subscription gets.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use sextant_mqtt::topic::{self, Filter};
+use sextant_mqtt::{
+    PacketId, QoS, ReasonCode, RetainHandling, Subscribe, Subscription, Unsubscribe, Version,
+};
+use sextant_ring::core::ConnId;
+use sextant_ring::slot::SlotId;
+use tracing::error;
+
+use super::message::{Delivery, Held, Incoming, Message, Publication, RetainedAsk, device_of};
+use super::records::{Fact, MessageRecord, Recipient, Subscribed};
+use super::session::{Answer, Stage, Subscriber};
+use super::store::Gated;
+use super::{Broker, Context, Then};
+use crate::home::home;
+use crate::meters::Dropped;
+
+/// Subscriptions of one session.
+const SUBSCRIPTIONS_MAX: usize = 1024;
+
+impl Broker {
+    pub(super) fn subscribe(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        slot: SlotId,
+        subscribe: &Subscribe<'_>,
+    ) {
+        let id = subscribe.properties.subscription_id.map_or(0, |id| id.get());
+        let packet_id = subscribe.packet_id;
+        let later = self.answer_later(cx, conn, Answer::Suback(packet_id, Box::default()));
+        let Some((ticket, number)) = later else { return };
+        let reasons = subscribe
+            .subscriptions
+            .iter()
+            .map(|subscription| self.subscribe_one(cx, conn, slot, &subscription, id, ticket))
+            .collect();
+        if let Some(held) = self.conn(conn) {
+            held.answers.replace(number, Answer::Suback(packet_id, reasons));
+        }
+        self.store.gate(Gated::Part(ticket));
+        self.claim_waiting(cx, slot);
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        slot: SlotId,
+        unsubscribe: &Unsubscribe<'_>,
+    ) {
+        let packet_id = unsubscribe.packet_id;
+        let later = self.answer_later(cx, conn, Answer::Unsuback(packet_id, Box::default()));
+        let Some((ticket, number)) = later else { return };
+        let mut reasons = Vec::new();
+        for filter in unsubscribe.filters.iter() {
+            let Some(session) = self.sessions.get_mut(slot) else { return };
+            let at = session.subscriptions.iter().position(|held| *held.filter == *filter);
+            let Some(at) = at else {
+                reasons.push(ReasonCode::NoSubscriptionExisted);
+                continue;
+            };
+            session.subscriptions.swap_remove(at);
+            if session.is_persistent() {
+                self.store.fact(&Fact::Unsubscribed(session.number, filter.into()));
+            }
+            self.drop_filter(cx, slot, filter);
+            reasons.push(ReasonCode::Success);
+        }
+        if let Some(held) = self.conn(conn) {
+            held.answers.replace(number, Answer::Unsuback(packet_id, reasons.into()));
+        }
+        self.store.gate(Gated::Part(ticket));
+    }
+
+    /// A place among a connection's answers, and the ticket that opens it.
+    fn answer_later(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        answer: Answer,
+    ) -> Option<(SlotId, u64)> {
+        let number = self.conn(conn)?.answers.push(answer);
+        Some((self.open_ticket(cx, Then::Answer(conn, number)), number))
+    }
+
+    fn subscribe_one(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        slot: SlotId,
+        subscription: &Subscription<'_>,
+        subscription_id: u32,
+        ticket: SlotId,
+    ) -> ReasonCode {
+        let filter = subscription.filter;
+        let v311 = match self.conn(conn).map(|held| &held.stage) {
+            Some(Stage::Online { link, .. }) => link.version() == Version::V311,
+            _ => return ReasonCode::UnspecifiedError,
+        };
+        let refuse = |reason| if v311 { ReasonCode::UnspecifiedError } else { reason };
+        match Filter::parse(filter) {
+            Ok(parsed) if parsed.share.is_some() => {
+                return refuse(ReasonCode::SharedSubscriptionsNotSupported);
+            }
+            Ok(_) => {}
+            Err(_) => return refuse(ReasonCode::TopicFilterInvalid),
+        }
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return ReasonCode::UnspecifiedError;
+        };
+        if !session.principal.as_ref().is_some_and(|principal| principal.may_subscribe(filter)) {
+            return refuse(ReasonCode::NotAuthorized);
+        }
+        let subscribed = Subscribed {
+            filter: filter.into(),
+            qos: subscription.qos,
+            no_local: subscription.no_local,
+            retain_as_published: subscription.retain_as_published,
+            subscription_id,
+        };
+        // [MQTT-3.8.4-3]: a second one for the same filter takes the place of the first.
+        let at = session.subscriptions.iter().position(|held| *held.filter == *filter);
+        match at {
+            Some(at) => session.subscriptions[at] = subscribed.clone(),
+            None if session.subscriptions.len() >= SUBSCRIPTIONS_MAX => {
+                return refuse(ReasonCode::QuotaExceeded);
+            }
+            None => session.subscriptions.push(subscribed.clone()),
+        }
+        if session.is_persistent() {
+            self.store.fact(&Fact::Subscribed(session.number, subscribed.clone()));
+        }
+        if at.is_some() {
+            let _ = self.filters.remove(filter, |held| held.session == slot);
+            self.subscriptions -= 1;
+        }
+        self.hold_filter(cx, slot, &subscribed, Some(ticket));
+        let wants_retained = match subscription.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => at.is_none(),
+            RetainHandling::DoNotSend => false,
+        };
+        if wants_retained {
+            self.ask_retained(cx, slot, &subscribed);
+        }
+        subscription.qos.granted()
+    }
+
+    /// Enters a subscription among this core's filters, and tells the others of a new one.
+    pub(super) fn hold_filter(
+        &mut self,
+        cx: &mut Context,
+        slot: SlotId,
+        subscribed: &Subscribed,
+        ticket: Option<SlotId>,
+    ) {
+        let subscriber = Subscriber {
+            session: slot,
+            subscription_id: subscribed.subscription_id,
+            qos: subscribed.qos,
+            no_local: subscribed.no_local,
+            retain_as_published: subscribed.retain_as_published,
+        };
+        self.subscriptions += 1;
+        let first = self.filters.insert(&subscribed.filter, subscriber);
+        if first && !is_at_home(&subscribed.filter, cx) {
+            self.announce(cx, &subscribed.filter, true, ticket);
+        }
+    }
+
+    fn drop_filter(&mut self, cx: &mut Context, slot: SlotId, filter: &str) {
+        let last = self.filters.remove(filter, |held| held.session == slot);
+        assert!(last.is_some(), "a session's subscriptions are among the filters");
+        self.subscriptions -= 1;
+        if last == Some(true) && !is_at_home(filter, cx) {
+            self.announce(cx, filter, false, None);
+        }
+    }
+
+    fn announce(&mut self, cx: &mut Context, filter: &str, has: bool, ticket: Option<SlotId>) {
+        let filter: Arc<str> = filter.into();
+        let me = cx.core();
+        for core in (0..cx.cores()).filter(|core| *core != me) {
+            if let Some(ticket) = ticket {
+                self.add_part(ticket);
+            }
+            let ticket = ticket.map(SlotId::to_bits);
+            let filter = Arc::clone(&filter);
+            cx.tell(core, Message::Interest { filter, core: me as u16, has, ticket });
+        }
+    }
+
+    pub(super) fn note_interest(
+        &mut self,
+        cx: &mut Context,
+        filter: &str,
+        core: u16,
+        has: bool,
+        ticket: Option<u64>,
+    ) {
+        if has {
+            self.interest.insert(filter, core);
+        } else {
+            let _ = self.interest.remove(filter, |held| *held == core);
+        }
+        if let Some(ticket) = ticket {
+            let done = Message::Stored { ticket, recipients: 0, refused: None };
+            cx.tell(usize::from(core), done);
+        }
+    }
+
+    /// Drops what a session's client may not subscribe to any more.
+    pub(super) fn drop_forbidden(&mut self, cx: &mut Context, slot: SlotId) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let Some(principal) = &session.principal else { return };
+        let forbidden: Vec<Box<str>> = session
+            .subscriptions
+            .extract_if(.., |held| !principal.may_subscribe(&held.filter))
+            .map(|held| held.filter)
+            .collect();
+        let (number, persistent) = (session.number, session.is_persistent());
+        for filter in forbidden {
+            self.drop_filter(cx, slot, &filter);
+            if persistent {
+                self.store.fact(&Fact::Unsubscribed(number, filter));
+            }
+        }
+    }
+
+    /// Ends a session: its subscriptions, what was queued for it, and its memory.
+    pub(super) fn end_session(&mut self, cx: &mut Context, slot: SlotId) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        assert!(session.conn.is_none(), "a session ends after its connection");
+        let will = session.will.take();
+        let mut left: Vec<Delivery> = session.queue.drain(..).collect();
+        session.queue_bytes = 0;
+        left.iter().for_each(|delivery| delivery.count_queued(-1));
+        let ids: Vec<PacketId> = session.flight.inflight().map(|(id, _)| id).collect();
+        left.extend(ids.into_iter().filter_map(|id| session.flight.cancel(id)));
+        if let Some(timer) = session.timer.take() {
+            cx.disarm(timer);
+        }
+        let record = session.record.take();
+        let number = session.number;
+        for delivery in left {
+            self.finish(cx, slot, delivery, Some(Dropped::SessionEnded));
+        }
+        if let Some((position, bytes)) = record {
+            self.store.fact(&Fact::Ended(number));
+            self.store.log.retire(position, bytes);
+        }
+        let Some(session) = self.sessions.remove(slot) else { return };
+        self.by_client.remove(&session.client_id);
+        self.by_number.remove(&number);
+        for subscribed in &session.subscriptions {
+            self.drop_filter(cx, slot, &subscribed.filter);
+        }
+        if let Some(will) = will {
+            self.publish_will(cx, &will);
+        }
+    }
+
+    // Retained messages.
+
+    /// Whether a message may be kept as its topic's.
+    pub(super) fn check_retained(&mut self, incoming: &Incoming<'_>) -> Result<(), ReasonCode> {
+        let before = self.retained.get(incoming.topic).map_or(0, |held| held.bytes as usize);
+        let bytes = incoming.topic.len() + incoming.forward.len() + incoming.payload.len();
+        if incoming.payload.is_empty()
+            || self.retained_bytes - before + bytes <= self.settings.retained_bytes_max
+        {
+            Ok(())
+        } else {
+            self.meters.publish_refused(crate::meters::PublishRefused::NoRoom);
+            Err(ReasonCode::QuotaExceeded)
+        }
+    }
+
+    /// Keeps a message as its topic's, or forgets the one that is `[MQTT-3.3.1-6]`.
+    pub(super) fn keep_retained(
+        &mut self,
+        incoming: &Incoming<'_>,
+        held: Option<&Rc<Held>>,
+        ticket: Option<SlotId>,
+    ) {
+        let before = match held.filter(|_| !incoming.payload.is_empty()) {
+            Some(held) => {
+                self.retained_bytes += held.bytes as usize;
+                self.retained.insert(incoming.topic.into(), Rc::clone(held))
+            }
+            None => {
+                let before = self.retained.remove(incoming.topic);
+                if before.is_some() {
+                    self.store.fact(&Fact::Unretained(incoming.topic.into()));
+                    if let Some(ticket) = ticket {
+                        self.add_part(ticket);
+                        self.store.gate(Gated::Part(ticket));
+                    }
+                }
+                before
+            }
+        };
+        if let Some(before) = before {
+            self.retained_bytes -= before.bytes as usize;
+            self.store.release(before);
+        }
+    }
+
+    /// Forgets a topic's retained message, whose time has come.
+    pub(super) fn forget_retained(&mut self, topic: &str) {
+        if let Some(held) = self.retained.remove(topic) {
+            self.retained_bytes -= held.bytes as usize;
+            self.store.fact(&Fact::Unretained(topic.into()));
+            self.store.release(held);
+        }
+    }
+
+    /// Gets a new subscription the retained messages that it matches.
+    fn ask_retained(&mut self, cx: &mut Context, slot: SlotId, subscribed: &Subscribed) {
+        let Some(session) = self.sessions.get(slot) else { return };
+        let ask = RetainedAsk {
+            core: cx.core(),
+            session: session.number,
+            filter: (&*subscribed.filter).into(),
+            qos: subscribed.qos,
+            subscription_id: subscribed.subscription_id,
+        };
+        let wild = subscribed.filter.contains(['+', '#']);
+        let keeper = home(&subscribed.filter, cx.cores());
+        for core in (0..cx.cores()).filter(|core| wild || *core == keeper) {
+            if core == cx.core() {
+                self.give_retained(cx, slot, &ask);
+            } else {
+                cx.tell(core, Message::RetainedAsk(ask.clone()));
+            }
+        }
+    }
+
+    fn retained_matches(&self, filter: &str, unix_ms: u64) -> Vec<(Box<str>, Rc<Held>)> {
+        // All topics that match begin with the filter's plain part.
+        let plain = filter.find(['+', '#']).map_or(filter, |at| &filter[..at]);
+        // "a/#" matches "a" as well.
+        let from = plain.strip_suffix('/').unwrap_or(plain);
+        self.retained
+            .range::<str, _>((std::ops::Bound::Included(from), std::ops::Bound::Unbounded))
+            .take_while(|(topic, _)| topic.starts_with(from))
+            .filter(|(topic, held)| topic::matches(filter, topic) && !held.is_expired(unix_ms))
+            .map(|(topic, held)| (topic.clone(), Rc::clone(held)))
+            .collect()
+    }
+
+    /// Gives a session of this core the retained messages of this core.
+    fn give_retained(&mut self, cx: &mut Context, slot: SlotId, ask: &RetainedAsk) {
+        for (_, held) in self.retained_matches(&ask.filter, cx.clock().unix_ms) {
+            let record = match self.store.load(&held) {
+                Ok(record) => record,
+                Err(error) => {
+                    error!(%error, message = held.id, "a retained message cannot be read back");
+                    self.store.release(held);
+                    continue;
+                }
+            };
+            let incoming = retained_incoming(&record);
+            let qos = ask.qos.min(incoming.qos);
+            if qos == QoS::AtMostOnce {
+                self.send_retained_once(cx, slot, &incoming, ask);
+                self.store.release(held);
+                continue;
+            }
+            let delivery = retained_delivery(held, qos, ask);
+            self.queue_retained(cx, slot, delivery);
+        }
+    }
+
+    fn queue_retained(&mut self, cx: &mut Context, slot: SlotId, delivery: Delivery) {
+        if let Some(session) = self.sessions.get(slot)
+            && session.is_persistent()
+        {
+            self.store.fact(&Fact::Queued(session.number, delivery.queued()));
+        }
+        self.offer(cx, slot, delivery, None);
+    }
+
+    fn send_retained_once(
+        &mut self,
+        cx: &mut Context,
+        slot: SlotId,
+        incoming: &Incoming<'_>,
+        ask: &RetainedAsk,
+    ) {
+        let subscriber = Subscriber {
+            session: slot,
+            subscription_id: ask.subscription_id,
+            qos: QoS::AtMostOnce,
+            no_local: false,
+            retain_as_published: true,
+        };
+        let group = [(slot, subscriber)];
+        let mut shared = super::deliver::Shared::new(incoming);
+        let wanted = super::publish::Wanted::of(&group, incoming);
+        self.send_once(cx, slot, &mut shared, &wanted, false);
+    }
+
+    /// Another core's session asks for what is retained here.
+    pub(super) fn answer_retained(&mut self, cx: &mut Context, ask: &RetainedAsk) {
+        for (_, held) in self.retained_matches(&ask.filter, cx.clock().unix_ms) {
+            match self.store.load(&held) {
+                Ok(record) => {
+                    let publication = Publication::new(&retained_incoming(&record), None);
+                    let ask = ask.clone();
+                    cx.tell(ask.core, Message::RetainedFound { ask, publication });
+                }
+                Err(error) => {
+                    error!(%error, message = held.id, "a retained message cannot be read back");
+                }
+            }
+            self.store.release(held);
+        }
+    }
+
+    /// Another core found a retained message for a session of this one.
+    pub(super) fn retained_found(
+        &mut self,
+        cx: &mut Context,
+        ask: &RetainedAsk,
+        publication: &Publication,
+    ) {
+        let Some(slot) = self.by_number.get(&ask.session).copied() else { return };
+        let incoming = publication.incoming();
+        let qos = ask.qos.min(incoming.qos);
+        if qos == QoS::AtMostOnce {
+            return self.send_retained_once(cx, slot, &incoming, ask);
+        }
+        let Some(session) = self.sessions.get(slot) else { return };
+        let mut record = MessageRecord {
+            topic: incoming.topic.into(),
+            forward: bytes::Bytes::copy_from_slice(incoming.forward),
+            expires_at: incoming.expires_at,
+            qos: incoming.qos as u8,
+            retain: true,
+            ..MessageRecord::default()
+        };
+        if session.is_persistent() {
+            record.recipients.push(Recipient {
+                session: session.number,
+                qos,
+                retain: true,
+                tracked: false,
+                subscription_ids: subscription_ids(ask),
+            });
+        }
+        match self.store.keep(&record, incoming.payload, cx.clock().unix_ms) {
+            Ok(held) => {
+                self.arm_held(cx, &held);
+                self.offer(cx, slot, retained_delivery(held, qos, ask), Some(&incoming));
+            }
+            Err(error) => {
+                let _ = self.refused_by(error);
+                self.meters.dropped(Dropped::QueueFull);
+            }
+        }
+    }
+}
+
+/// Whether publishers know where the subscribers of a filter are without being told: a device's
+/// own, on the core that is the device's home.
+fn is_at_home(filter: &str, cx: &Context) -> bool {
+    device_of(filter).is_some_and(|device| home(device, cx.cores()) == cx.core())
+}
+
+fn retained_incoming(record: &MessageRecord) -> Incoming<'_> {
+    Incoming {
+        topic: &record.topic,
+        payload: &record.payload,
+        forward: &record.forward,
+        expires_at: record.expires_at,
+        qos: QoS::from_u8(record.qos).unwrap_or(QoS::AtMostOnce),
+        // [MQTT-3.3.1-8]: in answer to a subscription it is marked.
+        retain: true,
+        from: None,
+        publisher: None,
+        origin: None,
+        receipt: None,
+        device: None,
+    }
+}
+
+fn retained_delivery(held: Rc<Held>, qos: QoS, ask: &RetainedAsk) -> Delivery {
+    Delivery { held, qos, retain: true, tracked: false, subscription_ids: subscription_ids(ask) }
+}
+
+fn subscription_ids(ask: &RetainedAsk) -> Box<[u32]> {
+    Some(ask.subscription_id).filter(|id| *id != 0).into_iter().collect()
+}

@@ -1,0 +1,514 @@
+//! The daemon put together: cores on threads of their own, the control plane on the main one, and
+//! the way from start to stop.
+//!
+//! ```text
+//!   main thread: signals, HTTP, watchdog ──commands──► core 0 … core n   (one thread each)
+//!   hasher thread: passwords ──────────────verdicts──►
+//! ```
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use sextant_mqtt::SessionLimits;
+use sextant_ring::core::{Core, Envelope, Limits};
+use sextant_ring::disk::{Disk, HostDisk};
+use sextant_ring::driver::{Driver, Listener};
+use sextant_ring::mesh::{Port, Remote, mesh};
+use sextant_ring::time::Clock;
+use sextant_ring::uring::{Options, Uring};
+use sextant_service::activation::{Activation, listen, tcp_listener};
+use sextant_service::admin::{self, Admin, AdminToken, Health};
+use sextant_service::config::Loaded;
+use sextant_service::metrics::Builder;
+use sextant_service::notify::{self, Heartbeats, Notifier, State};
+use sextant_service::process::DataDir;
+use sextant_service::signals::{Signal, Signals};
+use sextant_service::{runtime, telemetry};
+use tracing::{error, info, warn};
+
+use crate::api::{self, Cores, Unavailable};
+use crate::auth::Authenticator;
+use crate::auth::hasher::Hasher;
+use crate::auth::token::TokenKey;
+use crate::broker::{Broker, Message, Parts, Settings, Shared, restore};
+use crate::config::Config;
+use crate::control::Command;
+use crate::meters::Names;
+
+/// How long clients have to go when the daemon stops.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Passwords that may wait to be checked.
+const HASHES_MAX: usize = 256;
+/// Connections of one core beyond the clients': those that are being refused, or are closing.
+const SPARE_CONNECTIONS: u32 = 256;
+/// The daemon's name, version and port in what it logs and reports.
+const NAME: &str = "push";
+
+type Outsider = Port<Envelope<Message>>;
+
+/// The control plane's way to the cores.
+struct Commands {
+    port: Mutex<Outsider>,
+    cores: usize,
+}
+
+impl Cores for Commands {
+    fn cores(&self) -> usize {
+        self.cores
+    }
+
+    fn send(&self, core: usize, command: Command) -> Result<(), Unavailable> {
+        let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
+        if port.is_full(core) {
+            return Err(Unavailable);
+        }
+        port.send(core, Envelope::Message(Message::Command(command)));
+        port.flush();
+        Ok(())
+    }
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// What kept it from starting, or a core that failed.
+pub fn run(
+    loaded: Loaded<Config>,
+    reload: impl Fn() -> Option<Loaded<Config>>,
+) -> anyhow::Result<()> {
+    let config = &loaded.value;
+    let log = telemetry::init(&config.telemetry)?;
+    let mut activation = Activation::from_env()?;
+    let data = DataDir::open(&config.data)?;
+    let token = Arc::new(AdminToken::load_or_create(data.path())?);
+    let token_key = TokenKey::load_or_create(data.path())?;
+    let admin_listener = admin_listener(config, &mut activation)?;
+    let listeners = mqtt_listeners(config, &mut activation)?;
+    for name in activation.left() {
+        warn!(name, "a socket that was passed is not used");
+    }
+    let cores = lay_out(config, data.path())?;
+    let mut builder = Builder::new(NAME, env!("CARGO_PKG_VERSION"));
+    let names = Names::declare(&mut builder);
+    builder.counter_fn(
+        "sextant_push_log_lines_dropped_total",
+        "Log lines dropped since nobody took them.",
+        log.lines_dropped_counter(),
+    );
+    let metrics = Arc::new(builder.build(cores));
+
+    let remotes =
+        (0..cores).map(|_| Remote::host()).collect::<std::io::Result<Vec<_>>>()?;
+    let mut ports = mesh(&remotes, 2, config.mqtt.mesh_capacity as usize);
+    let verdicts = ports.pop().context("the hasher has its port")?;
+    let commands = ports.pop().context("the control plane has its port")?;
+    let hasher = hasher(verdicts)?;
+    let heartbeats = Heartbeats::new(cores);
+    let shared = Arc::new(Shared::default());
+    let auth = Arc::new(Authenticator::new(&config.auth, token_key.clone()));
+    let addresses: Vec<_> = listeners.iter().map(|listener| listener.addr()).collect();
+    let mut threads = Vec::new();
+    for (core, (remote, port)) in remotes.iter().cloned().zip(ports).enumerate() {
+        let parts = Parts {
+            auth: Arc::clone(&auth),
+            hasher: hasher.clone(),
+            heartbeat: heartbeats.core(core),
+            shared: Arc::clone(&shared),
+            names,
+            metrics: metrics.core(core),
+        };
+        let start = CoreStart {
+            config: config.clone(),
+            cores,
+            core,
+            remote,
+            port,
+            listeners: listeners.clone(),
+            dir: data.path().join(core_dir(core)),
+        };
+        threads.push(start.spawn(parts)?);
+    }
+    drop(listeners);
+    let commands = Arc::new(Commands { port: Mutex::new(commands), cores });
+    let control = Control {
+        config: config.clone(),
+        token,
+        token_key,
+        metrics,
+        heartbeats,
+        shared,
+        remotes,
+        commands,
+        addresses,
+        log,
+    };
+    let outcome = runtime::run(control.serve(admin_listener, &threads, loaded, reload))?;
+    let mut failed = outcome.err();
+    for thread in threads {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => failed = Some(failed.unwrap_or(error)),
+            // A panic has ended the process before.
+            Err(_) => bail!("a core ended in a panic"),
+        }
+    }
+    info!("stopped");
+    telemetry::flush();
+    failed.map_or(Ok(()), Err)
+}
+
+fn admin_listener(config: &Config, activation: &mut Activation) -> anyhow::Result<TcpListener> {
+    match activation.take("admin").pop() {
+        Some(fd) => Ok(tcp_listener(fd)?),
+        None => Ok(listen(config.admin.listen, "sextant-push")?),
+    }
+}
+
+fn mqtt_listeners(
+    config: &Config,
+    activation: &mut Activation,
+) -> anyhow::Result<Vec<Arc<Listener>>> {
+    let passed = activation.take("mqtt");
+    let listeners: Vec<TcpListener> = if passed.is_empty() {
+        let addresses = config.mqtt.listen.iter();
+        addresses.map(|addr| listen(*addr, "sextant-push")).collect::<Result<_, _>>()?
+    } else {
+        passed.into_iter().map(tcp_listener).collect::<Result<_, _>>()?
+    };
+    let mut checked = Vec::new();
+    for listener in listeners {
+        let addr = listener.local_addr()?;
+        if config.auth.allows_anonymous() && !addr.ip().is_loopback() {
+            bail!(
+                "{addr} is not a loopback address, and any client may do anything: configure \
+                 [[auth.users]], or set auth.anonymous = false"
+            );
+        }
+        // Accepted connections inherit it: small packets do not wait for company.
+        socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
+        checked.push(Arc::new(Listener::new(listener)?));
+    }
+    Ok(checked)
+}
+
+fn core_dir(core: usize) -> String {
+    format!("log/core-{core}")
+}
+
+/// The number of cores. What a core keeps is in a log of its own, and which core that is depends
+/// on their number: so the number is the data's, from its first start on.
+fn lay_out(config: &Config, data: &Path) -> anyhow::Result<usize> {
+    let path = data.join("cores");
+    let wanted = config.cores();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let laid_out: usize = text
+                .trim()
+                .parse()
+                .ok()
+                .filter(|cores| (1..=usize::from(crate::config::CORES_MAX)).contains(cores))
+                .with_context(|| format!("{} does not hold a number of cores", path.display()))?;
+            if laid_out != wanted && config.cores != 0 {
+                bail!(
+                    "the data in {} is laid out for {laid_out} cores, and cannot be served by \
+                     {wanted}: set cores = {laid_out}, or leave it out",
+                    data.display()
+                );
+            }
+            if laid_out != wanted {
+                warn!(laid_out, cpus = wanted, "the data is laid out for another number of cores");
+            }
+            Ok(laid_out)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            HostDisk.replace(&path, format!("{wanted}\n").as_bytes())?;
+            Ok(wanted)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn hasher(mut port: Outsider) -> std::io::Result<Hasher> {
+    Hasher::spawn(HASHES_MAX, move |core, conn, result| {
+        // A core takes its messages many times a second; one that does not for long is stuck, and
+        // its watchdog ends the daemon.
+        while port.is_full(core) {
+            std::thread::sleep(Duration::from_millis(1));
+            port.flush();
+        }
+        let command = Command::Verified { conn, result };
+        port.send(core, Envelope::Message(Message::Command(command)));
+        port.flush();
+    })
+}
+
+/// What a core's thread starts from.
+struct CoreStart {
+    config: Config,
+    cores: usize,
+    core: usize,
+    remote: Remote,
+    port: Port<Envelope<Message>>,
+    listeners: Vec<Arc<Listener>>,
+    dir: std::path::PathBuf,
+}
+
+impl CoreStart {
+    /// Starts the thread; it has opened its log and its ring when this returns.
+    fn spawn(self, parts: Parts) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+        let (started, outcome) = std::sync::mpsc::sync_channel(1);
+        let core = self.core;
+        let thread = std::thread::Builder::new().name(format!("core-{core}")).spawn(move || {
+            let ring = match self.start(parts) {
+                Ok(ring) => ring,
+                Err(error) => {
+                    // Whoever started it waits for this.
+                    let _ = started.send(Err(error));
+                    return Ok(());
+                }
+            };
+            let _ = started.send(Ok(()));
+            ring.run().map(drop).with_context(|| format!("core {core} failed"))
+        })?;
+        outcome.recv().context("a core's thread says how it started")??;
+        Ok(thread)
+    }
+
+    fn start(self, parts: Parts) -> anyhow::Result<Core<Uring, Broker>> {
+        let CoreStart { config, cores, core, remote, port, listeners, dir } = self;
+        let mut id = [0u8; 8];
+        getrandom::fill(&mut id)?;
+        let options = config.log_options(cores, u64::from_ne_bytes(id), core as u16 + 1);
+        let log_bytes_max = options.bytes_max;
+        HostDisk
+            .create_dir_all(&dir)
+            .with_context(|| format!("cannot make the directory {}", dir.display()))?;
+        let restored = restore(&HostDisk, &dir, options)
+            .with_context(|| format!("cannot open the log in {}", dir.display()))?;
+        let settings = settings(&config, cores, log_bytes_max);
+        let sockets = sockets_max(config.mqtt.connections_max);
+        let limits = Limits {
+            connections_max: sockets,
+            timers_max: 1 << 22,
+            send_bytes_max: settings.send_queue_bytes_max
+                + 2 * config.mqtt.packet_bytes_max.as_usize()
+                + 64 * 1024,
+            ..Limits::default()
+        };
+        let broker = Broker::new(settings, parts, restored, cores);
+        let ring = Options { sockets_max: sockets, ..Options::default() };
+        let driver = Uring::new(&ring, remote).context(
+            "cannot make an io_uring: is it forbidden here (sysctl kernel.io_uring_disabled, \
+             a seccomp profile), or the kernel older than 6.1?",
+        )?;
+        if core == 0 {
+            info!(caps = %driver.caps(), "ring");
+        }
+        Ok(Core::new(driver, broker, port, listeners, limits, Clock::read()))
+    }
+}
+
+/// Entries of a ring's own descriptor table. The process's limit bounds each table.
+fn sockets_max(connections_max: u32) -> u32 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(1 << 20);
+    if limit.current.is_some_and(|current| current < most) {
+        let raised = Rlimit { current: Some(most), maximum: limit.maximum };
+        // If not, the table is smaller.
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+    let now = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
+    let wanted = connections_max.saturating_add(SPARE_CONNECTIONS);
+    let most = u32::try_from(now).unwrap_or(u32::MAX).min(1 << 20);
+    if wanted > most {
+        warn!(wanted, most, "fewer connections a core than configured: raise LimitNOFILE");
+    }
+    wanted.min(most)
+}
+
+fn settings(config: &Config, cores: usize, log_bytes_max: u64) -> Settings {
+    let mqtt = &config.mqtt;
+    Settings {
+        server: config.server_limits(),
+        session: SessionLimits {
+            inflight_max: mqtt.inflight_max,
+            received_max: mqtt.receive_max.saturating_mul(2),
+        },
+        connections_max: mqtt.connections_max as usize,
+        queue_messages_max: mqtt.queue_messages_max as usize,
+        queue_bytes_max: mqtt.queue_bytes_max.as_usize(),
+        send_queue_bytes_max: mqtt.send_queue_bytes_max.as_usize(),
+        retained_bytes_max: mqtt.retained_bytes_max.as_usize() / cores,
+        device_waiting_max: mqtt.device_waiting_max as usize,
+        receipts_max: (mqtt.receipts_max as usize).div_ceil(cores),
+        slow_client_timeout: mqtt.slow_client_timeout.get(),
+        log_bytes_max,
+    }
+}
+
+/// The control plane.
+struct Control {
+    config: Config,
+    token: Arc<AdminToken>,
+    token_key: TokenKey,
+    metrics: Arc<sextant_service::metrics::Registry>,
+    heartbeats: Heartbeats,
+    shared: Arc<Shared>,
+    remotes: Vec<Remote>,
+    commands: Arc<Commands>,
+    addresses: Vec<std::net::SocketAddr>,
+    log: telemetry::Log,
+}
+
+impl Control {
+    async fn serve(
+        self,
+        listener: TcpListener,
+        threads: &[JoinHandle<anyhow::Result<()>>],
+        loaded: Loaded<Config>,
+        reload: impl Fn() -> Option<Loaded<Config>>,
+    ) -> anyhow::Result<()> {
+        let mut signals = Signals::new()?;
+        let notifier = Notifier::from_env()?;
+        let health = Health::default();
+        let admin_addr = listener.local_addr()?;
+        let router = self.router(&health);
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let limits = self.config.admin.limits();
+        let server = tokio::spawn(admin::serve(listener, router, limits, async {
+            // Dropped is as good as told.
+            let _ = stopped.await;
+        }));
+        self.wait_ready(threads).await?;
+        health.set_ready(true);
+        for addr in &self.addresses {
+            info!(%addr, "MQTT");
+        }
+        info!(addr = %admin_addr, cores = self.commands.cores, "admin and API: ready");
+        let status = format!("{} cores, MQTT on {:?}", self.commands.cores, self.addresses);
+        notifier.notify(&[State::Ready, State::Status(status)])?;
+        let outcome = tokio::select! {
+            outcome = self.answer_signals(&mut signals, &notifier, loaded, reload) => outcome,
+            outcome = watch_threads(threads) => outcome,
+            () = notify::watch(&notifier, self.heartbeats.clone(), &health, || self.poke()) => {
+                Ok(())
+            }
+        };
+        info!("stopping");
+        health.set_ready(false);
+        // The manager may be gone; it is told what can be told.
+        let _ = notifier.notify(&[State::Stopping]);
+        self.stop_cores().await;
+        drop(stop);
+        server.await??;
+        outcome
+    }
+
+    fn router(&self, health: &Health) -> axum::Router {
+        let cores: Arc<dyn Cores> = Arc::<Commands>::clone(&self.commands);
+        let settings = api::Settings {
+            packet_bytes_max: self.config.mqtt.packet_bytes_max.get(),
+            durability: self.config.log.durability,
+            clock: || Clock::read().unix_ms,
+        };
+        let admin = Admin {
+            token: Arc::clone(&self.token),
+            health: health.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        admin::router(api::router(cores, self.token_key.clone(), settings), admin)
+    }
+
+    fn poke(&self) {
+        self.remotes.iter().for_each(Remote::notify);
+    }
+
+    async fn wait_ready(&self, threads: &[JoinHandle<anyhow::Result<()>>]) -> anyhow::Result<()> {
+        while self.shared.ready.load(Ordering::Acquire) < self.commands.cores {
+            if threads.iter().any(JoinHandle::is_finished) {
+                bail!("a core ended while it started");
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
+    async fn answer_signals(
+        &self,
+        signals: &mut Signals,
+        notifier: &Notifier,
+        mut loaded: Loaded<Config>,
+        reload: impl Fn() -> Option<Loaded<Config>>,
+    ) -> anyhow::Result<()> {
+        loop {
+            match signals.next().await {
+                Signal::Reload => {
+                    notifier.notify(&[State::Reloading])?;
+                    match reload() {
+                        Some(newer) => {
+                            self.take_config(&loaded, &newer);
+                            loaded = newer;
+                        }
+                        None => error!("the configuration is faulty: the old one stays in force"),
+                    }
+                    notifier.notify(&[State::Ready])?;
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes over what can change while the daemon runs, and says what cannot.
+    fn take_config(&self, loaded: &Loaded<Config>, newer: &Loaded<Config>) {
+        for key in loaded.changed_keys(newer) {
+            if key.starts_with("auth") || key == "telemetry.level" {
+                info!(key, "changed");
+            } else {
+                warn!(key, "this change takes effect at the next start");
+            }
+        }
+        if let Err(error) = self.log.set_level(&newer.value.telemetry.level) {
+            error!(%error, "the log level stays as it was");
+        }
+        let anonymous = newer.value.auth.allows_anonymous();
+        if anonymous && self.addresses.iter().any(|addr| !addr.ip().is_loopback()) {
+            error!("anonymous clients are not allowed here: users and rules stay as they were");
+            return;
+        }
+        let auth = Arc::new(Authenticator::new(&newer.value.auth, self.token_key.clone()));
+        for core in 0..self.commands.cores {
+            let command = Command::Authenticate(Arc::clone(&auth));
+            if self.commands.send(core, command).is_err() {
+                error!(core, "the core is too busy for its new users and rules: reload again");
+            }
+        }
+    }
+
+    async fn stop_cores(&self) {
+        for core in 0..self.commands.cores {
+            for _ in 0..1000 {
+                let deadline = Clock::read().now + DRAIN;
+                if self.commands.send(core, Command::Stop { deadline }).is_ok() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+}
+
+/// A core that ends by itself has failed.
+async fn watch_threads(threads: &[JoinHandle<anyhow::Result<()>>]) -> anyhow::Result<()> {
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        if threads.iter().any(JoinHandle::is_finished) {
+            bail!("a core ended");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What the daemon counts, for `/metrics`.
+
+use sextant_service::metrics::{Builder, CoreMetrics, Counter, Gauge, Latency};
+
+/// The names of all numbers. Copied to every core.
+#[derive(Clone, Copy)]
+pub struct Names {
+    pub(crate) accepted: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) connections: Gauge,
+    pub(crate) sessions: Gauge,
+    pub(crate) subscriptions: Gauge,
+    pub(crate) retained: Gauge,
+    pub(crate) held: Gauge,
+    pub(crate) published: [Counter; 3],
+    pub(crate) delivered: [Counter; 3],
+    pub(crate) dropped: [Counter; 6],
+    pub(crate) closed: [Counter; 10],
+    pub(crate) connect_refused: [Counter; 5],
+    pub(crate) publish_refused: [Counter; 3],
+    pub(crate) pushes: Counter,
+    pub(crate) received_bytes: Counter,
+    pub(crate) sent_bytes: Counter,
+    pub(crate) sends: Counter,
+    pub(crate) turns: Counter,
+    pub(crate) starved: Counter,
+    pub(crate) log_bytes: Gauge,
+    pub(crate) log_live_bytes: Gauge,
+    pub(crate) log_segments: Gauge,
+    pub(crate) log_read_only: Gauge,
+    pub(crate) acknowledged: Latency,
+}
+
+/// Why a message did not reach a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    /// QoS 0, and the client does not take what waits for it.
+    SlowClient = 0,
+    /// Its queue is full.
+    QueueFull = 1,
+    /// Its time ran out.
+    Expired = 2,
+    /// It is larger than the client takes.
+    TooLarge = 3,
+    /// The client refused it.
+    Refused = 4,
+    /// Its session ended.
+    SessionEnded = 5,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    Disconnected = 0,
+    PeerClosed = 1,
+    Failed = 2,
+    KeepAlive = 3,
+    ConnectTimeout = 4,
+    Malformed = 5,
+    Protocol = 6,
+    TooLarge = 7,
+    Slow = 8,
+    Server = 9,
+}
+
+/// Why a CONNECT was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConnectRefused {
+    Credentials = 0,
+    NotAuthorized = 1,
+    Invalid = 2,
+    Busy = 3,
+    Unavailable = 4,
+}
+
+/// Why a PUBLISH was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PublishRefused {
+    NotAuthorized = 0,
+    NoRoom = 1,
+    Unavailable = 2,
+}
+
+impl Names {
+    /// Declares everything.
+    pub fn declare(builder: &mut Builder) -> Names {
+        let qos = ["0", "1", "2"];
+        Names {
+            accepted: builder
+                .counter("sextant_push_connections_accepted_total", "Connections accepted."),
+            refused: builder.counter(
+                "sextant_push_connections_refused_total",
+                "Connections closed on arrival: as many as allowed were open.",
+            ),
+            connections: builder.gauge("sextant_push_connections", "Connections open."),
+            sessions: builder
+                .gauge("sextant_push_sessions", "Sessions, those without a connection included."),
+            subscriptions: builder.gauge("sextant_push_subscriptions", "Subscriptions."),
+            retained: builder.gauge("sextant_push_retained_messages", "Retained messages."),
+            held: builder.gauge(
+                "sextant_push_held_messages",
+                "Messages on disk that somebody has yet to get.",
+            ),
+            published: builder.counters(
+                "sextant_push_messages_received_total",
+                "PUBLISH packets received.",
+                "qos",
+                qos,
+            ),
+            delivered: builder.counters(
+                "sextant_push_messages_sent_total",
+                "PUBLISH packets sent.",
+                "qos",
+                qos,
+            ),
+            dropped: builder.counters(
+                "sextant_push_messages_dropped_total",
+                "Messages that did not reach a session.",
+                "reason",
+                [
+                    "slow_client",
+                    "queue_full",
+                    "expired",
+                    "too_large",
+                    "refused",
+                    "session_ended",
+                ],
+            ),
+            closed: builder.counters(
+                "sextant_push_connections_closed_total",
+                "Connections that ended.",
+                "reason",
+                [
+                    "disconnected",
+                    "peer_closed",
+                    "failed",
+                    "keep_alive",
+                    "connect_timeout",
+                    "malformed",
+                    "protocol",
+                    "too_large",
+                    "slow",
+                    "server",
+                ],
+            ),
+            connect_refused: builder.counters(
+                "sextant_push_connects_refused_total",
+                "CONNECT packets refused.",
+                "reason",
+                ["credentials", "not_authorized", "invalid", "busy", "unavailable"],
+            ),
+            publish_refused: builder.counters(
+                "sextant_push_publishes_refused_total",
+                "PUBLISH packets refused.",
+                "reason",
+                ["not_authorized", "no_room", "unavailable"],
+            ),
+            pushes: builder.counter("sextant_push_pushes_total", "Messages pushed over HTTP."),
+            received_bytes: builder
+                .counter("sextant_push_received_bytes_total", "Bytes received from clients."),
+            sent_bytes: builder.counter("sextant_push_sent_bytes_total", "Bytes sent to clients."),
+            sends: builder.counter("sextant_push_sends_total", "Send operations."),
+            turns: builder.counter("sextant_push_turns_total", "Turns of the cores' loops."),
+            starved: builder.counter(
+                "sextant_push_receive_starved_total",
+                "Times that a pool of receive buffers was found empty.",
+            ),
+            log_bytes: builder.gauge("sextant_push_log_bytes", "Bytes of the log's files."),
+            log_live_bytes: builder.gauge(
+                "sextant_push_log_live_bytes",
+                "Bytes of records in the log that are still needed.",
+            ),
+            log_segments: builder.gauge("sextant_push_log_segments", "Segments of the log."),
+            log_read_only: builder.gauge(
+                "sextant_push_log_read_only",
+                "Cores whose log takes no more appends.",
+            ),
+            acknowledged: builder.latency(
+                "sextant_push_acknowledged_seconds",
+                "From a QoS 1 or 2 PUBLISH, or a push, to its acknowledgement.",
+            ),
+        }
+    }
+}
+
+/// One core's hand on the numbers.
+pub(crate) struct Meters {
+    pub(crate) names: Names,
+    pub(crate) core: CoreMetrics,
+    seen: sextant_ring::core::Stats,
+}
+
+impl Meters {
+    pub(crate) fn new(names: Names, core: CoreMetrics) -> Meters {
+        Meters { names, core, seen: sextant_ring::core::Stats::default() }
+    }
+
+    pub(crate) fn dropped(&self, why: Dropped) {
+        self.core.inc(self.names.dropped[why as usize]);
+    }
+
+    pub(crate) fn closed(&self, why: Closed) {
+        self.core.inc(self.names.closed[why as usize]);
+    }
+
+    pub(crate) fn connect_refused(&self, why: ConnectRefused) {
+        self.core.inc(self.names.connect_refused[why as usize]);
+    }
+
+    pub(crate) fn publish_refused(&self, why: PublishRefused) {
+        self.core.inc(self.names.publish_refused[why as usize]);
+    }
+
+    /// Takes over what the ring counted since the last time.
+    pub(crate) fn take_stats(&mut self, now: sextant_ring::core::Stats) {
+        let seen = std::mem::replace(&mut self.seen, now);
+        let names = self.names;
+        for (counter, now, seen) in [
+            (names.accepted, now.accepted, seen.accepted),
+            (names.refused, now.refused, seen.refused),
+            (names.received_bytes, now.received_bytes, seen.received_bytes),
+            (names.sent_bytes, now.sent_bytes, seen.sent_bytes),
+            (names.sends, now.sends, seen.sends),
+            (names.turns, now.turns, seen.turns),
+            (names.starved, now.starved, seen.starved),
+        ] {
+            self.core.add(counter, now - seen);
+        }
+    }
+}
