@@ -223,7 +223,8 @@ impl Fault {
     pub const fn reason(self) -> ReasonCode {
         match self {
             Fault::Decode(error) => error.reason(),
-            Fault::KeepAliveTimeout | Fault::ConnectTimeout => ReasonCode::KeepAliveTimeout,
+            Fault::KeepAliveTimeout => ReasonCode::KeepAliveTimeout,
+            Fault::ConnectTimeout => ReasonCode::UnspecifiedError,
             Fault::ReceiveMaximumExceeded => ReasonCode::ReceiveMaximumExceeded,
             Fault::ClientIdMissing => ReasonCode::ClientIdentifierNotValid,
             Fault::TopicAliasInvalid(_) => ReasonCode::TopicAliasInvalid,

@@ -101,6 +101,7 @@ impl Inbound {
         };
         let missing = total_len.saturating_sub(self.partial.len());
         let (used, rest) = input.split_at(missing.min(input.len()));
+        self.make_room(used.len(), total_len);
         self.partial.extend_from_slice(used);
         *input = rest;
         if used.len() < missing {
@@ -108,6 +109,16 @@ impl Inbound {
         }
         self.taken = true;
         decode::frame(&self.partial, self.packet_bytes_max)
+    }
+
+    /// Makes room for `additional` bytes: at least twice as much as before, so that a frame in
+    /// many pieces is not copied as often, and never more than the frame will have.
+    fn make_room(&mut self, additional: usize, total_len: usize) {
+        let len = self.partial.len() + additional;
+        if len > self.partial.capacity() {
+            let capacity = (self.partial.capacity() * 2).clamp(len, total_len.max(len));
+            self.partial.reserve_exact(capacity - self.partial.len());
+        }
     }
 }
 
@@ -183,6 +194,13 @@ mod tests {
         let announced = [0x30, 0xFF, 0xFF, 0x3E];
         assert_eq!(inbound.next_frame(&mut &announced[..]), Ok(None));
         assert!(inbound.partial.capacity() < 64, "memory follows what arrives");
+
+        let bytes = publish(100_000);
+        let mut inbound = Inbound::new(1 << 20);
+        for chunk in bytes[..bytes.len() - 1].chunks(1000) {
+            assert_eq!(inbound.next_frame(&mut &chunk[..]), Ok(None));
+            assert!(inbound.partial.capacity() <= (2 * inbound.partial.len()).min(bytes.len()));
+        }
 
         let mut inbound = Inbound::new(1000);
         let bytes = [publish(10), publish(300)].concat();

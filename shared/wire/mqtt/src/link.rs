@@ -132,6 +132,10 @@ impl Link {
     /// # Errors
     /// As [`Link::handle`], or the frame is not a valid packet.
     pub fn handle_frame<'p>(&mut self, now_ms: u64, frame: &Frame<'p>) -> Result<Event<'p>, Fault> {
+        // [MQTT-3.1.0-2], well formed or not.
+        if frame.packet_type()? == PacketType::Connect {
+            return Err(Fault::SecondConnect);
+        }
         let packet = Packet::decode(frame, self.version)?;
         self.handle(now_ms, packet)
     }
@@ -546,6 +550,9 @@ mod tests {
         assert_eq!(fault, Fault::SecondConnect);
         assert_eq!(fault.reason(), ReasonCode::ProtocolError);
         assert!(fault.is_violation());
+        // One of another version could not even be decoded.
+        let other = frame(b"\x10\x0D\x00\x04MQTT\x09\x02\0\0\0\x01c", 100).unwrap().unwrap();
+        assert_eq!(link(V5).handle_frame(0, &other), Err(Fault::SecondConnect));
     }
 
     #[test]

@@ -477,17 +477,17 @@ impl<M> Session<M> {
         flights.filter_map(|flight| Some((flight.packet_id, flight.inflight()?)))
     }
 
-    /// Puts back an exchange from a durable record, in the order in which they were begun.
+    /// Puts back an exchange from a durable record, in the order in which they were begun. There
+    /// may be more than [`SessionLimits::inflight_max`], which may have been higher before.
     ///
     /// # Errors
-    /// The identifier is in flight already, or [`SessionLimits::inflight_max`] are; the exchange
-    /// is given back.
+    /// The identifier is in flight already, or [`INFLIGHT_MAX`] are; the exchange is given back.
     pub fn restore_inflight(
         &mut self,
         packet_id: PacketId,
         inflight: Inflight<M>,
     ) -> Result<(), Inflight<M>> {
-        let full = self.inflight_len() >= usize::from(self.inflight_max);
+        let full = self.inflight_len() >= usize::from(INFLIGHT_MAX);
         let all = self.exchanges.get_or_insert_default();
         if full || all.position(packet_id).is_some() {
             return Err(inflight);
@@ -509,15 +509,13 @@ impl<M> Session<M> {
 
     /// A QoS 2 PUBLISH came.
     pub fn receive(&mut self, packet_id: PacketId) -> Received {
-        let received_max = usize::from(self.received_max);
-        let received = &mut self.exchanges.get_or_insert_default().received;
-        match received.binary_search(&packet_id) {
-            Ok(_) => Received::Duplicate,
-            Err(_) if received.len() >= received_max => Received::Full,
-            Err(index) => {
-                received.insert(index, packet_id);
-                Received::First
-            }
+        if self.received_len() >= usize::from(self.received_max) {
+            let known = self.exchanges.as_ref().map(|all| all.received.binary_search(&packet_id));
+            return if let Some(Ok(_)) = known { Received::Duplicate } else { Received::Full };
+        }
+        match self.restore_received(packet_id) {
+            true => Received::First,
+            false => Received::Duplicate,
         }
     }
 
@@ -539,9 +537,17 @@ impl<M> Session<M> {
         self.exchanges.iter().flat_map(|all| all.received.iter().copied())
     }
 
-    /// Puts back an unreleased identifier from a durable record; as [`Session::receive`].
-    pub fn restore_received(&mut self, packet_id: PacketId) -> Received {
-        self.receive(packet_id)
+    /// Puts back an unreleased identifier from a durable record, whatever
+    /// [`SessionLimits::received_max`] is now; whether it was not there yet.
+    pub fn restore_received(&mut self, packet_id: PacketId) -> bool {
+        let received = &mut self.exchanges.get_or_insert_default().received;
+        match received.binary_search(&packet_id) {
+            Ok(_) => false,
+            Err(index) => {
+                received.insert(index, packet_id);
+                true
+            }
+        }
     }
 }
 
@@ -750,15 +756,18 @@ mod tests {
         let twice = Inflight::AwaitPuback(9);
         assert_eq!(session.restore_inflight(id(1), twice), Err(twice));
         session.restore_inflight(id(4), Inflight::AwaitPuback(9)).unwrap();
-        assert_eq!(session.restore_inflight(id(5), twice), Err(twice), "over the limit");
-        assert_eq!(session.restore_received(id(7)), Received::First);
+        session.restore_inflight(id(5), Inflight::AwaitPubcomp).unwrap();
+        assert!(session.restore_received(id(7)) && !session.restore_received(id(7)));
         assert!(!session.has_room());
         let walked: Vec<_> = session.inflight().map(|(packet_id, _)| packet_id.get()).collect();
-        assert_eq!(walked, [65_535, 1, 4]);
+        assert_eq!(walked, [65_535, 1, 4, 5], "more than the limit");
         session.resume(u16::MAX);
-        assert_eq!(resent(&mut session), [(65_535, None), (1, Some(8)), (4, Some(9))]);
+        let again = [(65_535, None), (1, Some(8)), (4, Some(9)), (5, None)];
+        assert_eq!(resent(&mut session), again);
         assert_eq!(session.pubcomp(id(65_535)), Pubcomp::Completed);
-        assert_eq!(session.begin(QoS::AtLeastOnce, 1), Ok(id(5)));
+        assert_eq!(session.begin(QoS::AtLeastOnce, 1), Err(1));
+        assert_eq!(session.pubcomp(id(5)), Pubcomp::Completed);
+        assert_eq!(session.begin(QoS::AtLeastOnce, 1), Ok(id(6)));
     }
 
     #[test]

@@ -4,9 +4,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use sextant_mqtt::{
-    AcceptOptions, AwaitingConnect, Connecting, ConnectingEvent, Delivery, Event, Fault, Frame,
-    Inbound, Link, Packet, PublishHead, Puback, Pubcomp, Pubrec, QoS, ReasonCode, Received,
-    Released, ServerLimits, Session, SessionLimits, Version, frame,
+    AcceptOptions, AwaitingConnect, Connecting, ConnectingEvent, Delivery, EncodeError, Event,
+    Fault, Frame, Inbound, Link, Packet, Puback, Pubcomp, PublishHead, Pubrec, QoS, ReasonCode,
+    Received, Released, ServerLimits, Session, SessionLimits, Version, frame,
 };
 
 enum State {
@@ -53,8 +53,10 @@ impl Server {
                 }
                 Ok(_) => State::Closed,
                 Err(fault) => {
-                    let _ = connecting.refuse(fault.reason(), Some("fault"), &mut self.out);
-                    State::Closed
+                    match connecting.refuse(fault.reason(), Some("fault"), &mut self.out) {
+                        Ok(()) | Err(EncodeError::TooLarge { .. }) => State::Closed,
+                        Err(error) => panic!("{fault:?} cannot be said: {error}"),
+                    }
                 }
             },
             State::Connected(mut link) => match link.handle_frame(now_ms, whole) {
@@ -81,8 +83,10 @@ impl Server {
     }
 
     fn close(&mut self, link: &mut Link, fault: Fault) -> State {
-        let _ = link.disconnect(fault.reason(), Some("fault"), &mut self.out);
-        State::Closed
+        match link.disconnect(fault.reason(), Some("fault"), &mut self.out) {
+            Ok(()) | Err(EncodeError::TooLarge { .. }) => State::Closed,
+            Err(error) => panic!("{fault:?} cannot be said: {error}"),
+        }
     }
 
     fn answer(&mut self, link: &mut Link, event: Event<'_>) {
