@@ -186,7 +186,7 @@ fn whatever_passes_the_check_makes_a_log_that_can_be_opened() {
     for packet in ["1KiB", "64KiB", "1MiB", "3MiB", "255MiB", "256MiB"] {
         for segment in ["128KiB", "1MiB", "2MiB", "5000000", "64MiB", "300MiB", "1GiB"] {
             for bytes in ["1MiB", "16MiB", "40000001", "8GiB", "64GiB", "1TiB"] {
-                for cores in [1, 2, 3, 64, 256] {
+                for cores in [1, 2, 3, 64, usize::from(CORES_MAX)] {
                     let text = format!(
                         "cores = {cores}\n[mqtt]\npacket_bytes_max = \"{packet}\"\n\
                          send_queue_bytes_max = \"1GiB\"\nqueue_bytes_max = \"1GiB\"\n\
