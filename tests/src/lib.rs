@@ -1,1 +1,28 @@
-//! End-to-end tests with clients that this project did not write.
+//! What end-to-end tests of the daemons share: daemons in folders of their own, their HTTP API,
+//! real MQTT clients, and a raw one that can misbehave.
+//!
+//! ```text
+//!   Daemon ── a process of target/release, ports and data of its own, ended with the test
+//!     ├─ Api      its HTTP: messages, receipts, tokens, metrics
+//!     ├─ Sub, publish     mosquitto's clients
+//!     ├─ Script   tests/clients/*.py, on paho
+//!     └─ Mqtt     a socket and the codec of sextant-mqtt: any packet, any bytes
+//! ```
+//!
+//! Everything here panics when something is not as a test needs it, at the line of the test that
+//! asked. Nothing sleeps for a fixed time: [`until`] polls, with a deadline.
+//!
+//! The tests use loopback alone, each process and each daemon an address of its own in 127/8, so
+//! that any number of them run beside each other and beside a daemon on the usual ports.
+
+mod api;
+mod daemon;
+mod mqtt;
+mod tools;
+mod wait;
+
+pub use api::{Answer, Api};
+pub use daemon::{Daemon, Options, binary, free_addr};
+pub use mqtt::{Message, Mqtt, Received};
+pub use tools::{Lines, Message as Line, Script, Sub, command, publish, python, try_publish};
+pub use wait::{DEADLINE, until, until_for};

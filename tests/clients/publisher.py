@@ -1,0 +1,66 @@
+"""Publishes numbered messages with paho, through any number of lost connections.
+
+Says "acked N" when the broker has acknowledged N messages to the end (PUBACK or PUBCOMP), each
+hundred and at the end, "lost" when the connection is lost, and "done" after the last one.
+"""
+
+import argparse
+import threading
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--host", required=True)
+parser.add_argument("--port", type=int, required=True)
+parser.add_argument("--version", type=int, choices=[4, 5], required=True)
+parser.add_argument("--qos", type=int, required=True)
+parser.add_argument("--count", type=int, required=True)
+parser.add_argument("--topic", required=True)
+args = parser.parse_args()
+
+acked = 0
+done = threading.Event()
+
+
+def on_publish(client, userdata, mid, reason_code, properties):
+    global acked
+    if reason_code.is_failure:
+        print(f"refused {mid}: {reason_code}")
+        return
+    acked += 1
+    if acked % 100 == 0 or acked == args.count:
+        print(f"acked {acked}")
+    if acked == args.count:
+        done.set()
+
+
+def on_disconnect(client, userdata, flags, reason_code, properties):
+    print("lost")
+
+
+five = args.version == 5
+client = mqtt.Client(
+    mqtt.CallbackAPIVersion.VERSION2,
+    client_id="publisher",
+    clean_session=None if five else False,
+    protocol=mqtt.MQTTv5 if five else mqtt.MQTTv311,
+)
+client.on_publish = on_publish
+client.on_disconnect = on_disconnect
+client.max_inflight_messages_set(60)
+client.reconnect_delay_set(min_delay=0.05, max_delay=0.5)
+options = {}
+if five:
+    options["clean_start"] = False
+    options["properties"] = Properties(PacketTypes.CONNECT)
+    options["properties"].SessionExpiryInterval = 3600
+client.connect(args.host, args.port, keepalive=60, **options)
+client.loop_start()
+for number in range(args.count):
+    client.publish(args.topic, str(number), qos=args.qos)
+done.wait()
+client.disconnect()
+client.loop_stop()
+print("done")

@@ -1,0 +1,19 @@
+//! End to end: real clients against the daemons as they are shipped.
+//!
+//! ```text
+//!   smoke     what MQTT 3.1.1 and 5 promise, by mosquitto's clients and by single packets
+//!   api       the HTTP side: messages, receipts, tokens, errors, who may what
+//!   crash     kill -9 in the middle of ten thousand publishes
+//!   hostile   clients that break rules, send garbage, do not read; a disk that is full
+//!   cli       sextant up, status, push; what is said when something is wrong
+//!   systemd   units, socket activation, notifications
+//! ```
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod api;
+mod cli;
+mod crash;
+mod hostile;
+mod smoke;
+mod systemd;
