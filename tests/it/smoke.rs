@@ -193,27 +193,29 @@ fn offline_queue(version: &str, mut interlude: impl FnMut(&mut Daemon)) {
 
 #[test]
 fn a_persistent_session_gets_what_came_while_it_was_away() {
-    VERSIONS.map(|version| offline_queue(version, |_| {}));
+    for version in VERSIONS {
+        offline_queue(version, |_| {});
+    }
 }
 
 #[test]
 fn an_offline_queue_survives_a_stop() {
-    VERSIONS.map(|version| {
+    for version in VERSIONS {
         offline_queue(version, |daemon| {
             daemon.stop();
             daemon.start_again();
-        })
-    });
+        });
+    }
 }
 
 #[test]
 fn an_offline_queue_survives_kill_9() {
-    VERSIONS.map(|version| {
+    for version in VERSIONS {
         offline_queue(version, |daemon| {
             daemon.kill();
             daemon.start_again();
-        })
-    });
+        });
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -12,20 +12,36 @@ Examples:
   sextant push send --device lamp --payload hello --wait
                                                     send one, and see it arrive";
 
+/// The flags that every command has, apart from its own.
+const WHERE: &str = "Where the daemons are";
+
 /// Runs the Sextant daemons, and speaks to them.
 #[derive(Debug, Parser)]
 #[command(name = "sextant", version, after_help = EXAMPLES, propagate_version = true)]
 pub(crate) struct Cli {
     /// Where the daemons' data is; the admin token is found in it
-    #[arg(long, global = true, env = "SEXTANT_DATA", default_value = "./data", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "SEXTANT_DATA",
+        default_value = "./data",
+        value_name = "DIR",
+        help_heading = WHERE
+    )]
     pub(crate) data: PathBuf,
 
     /// Ask the daemon at this address, such as http://127.0.0.1:7701
-    #[arg(long, global = true, env = "SEXTANT_URL", value_name = "URL")]
+    #[arg(long, global = true, env = "SEXTANT_URL", value_name = "URL", help_heading = WHERE)]
     pub(crate) url: Option<String>,
 
     /// The admin token; without it DATA/push/admin.token is read
-    #[arg(long, global = true, env = "SEXTANT_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "SEXTANT_TOKEN",
+        hide_env_values = true,
+        help_heading = WHERE
+    )]
     pub(crate) token: Option<String>,
 
     #[command(subcommand)]
@@ -124,14 +140,10 @@ Examples:
   date | sextant push send --topic clock --file -";
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("to").args(["device", "topic"]).required(true)))]
 pub(crate) struct SendArgs {
     /// Send to this device
-    #[arg(
-        long,
-        value_name = "DEVICE",
-        conflicts_with = "topic",
-        required_unless_present = "topic"
-    )]
+    #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
 
     /// Send to everybody who is subscribed to this topic

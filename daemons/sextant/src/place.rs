@@ -112,7 +112,7 @@ impl Up {
     fn read(data: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(Self::path(data)).ok()?;
         let up: Self = serde_json::from_str(&text).ok()?;
-        Path::new("/proc").join(up.pid.to_string()).exists().then_some(up)
+        is_alive(up.pid).then_some(up)
     }
 
     /// Writes the file anew, so that a reader sees the old one or the new one.
@@ -129,6 +129,11 @@ impl Up {
         // Without it the defaults hold; a file of a process that is gone is not believed anyway.
         let _ = std::fs::remove_file(Self::path(data));
     }
+}
+
+/// Whether there is such a process; one that has ended and was not waited for has no command line.
+fn is_alive(pid: u32) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
 
 #[cfg(test)]

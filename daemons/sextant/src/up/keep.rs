@@ -225,10 +225,8 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
-async fn finish_lines(printers: [JoinHandle<()>; 2]) {
-    for printer in printers {
-        let _ = timeout(LINES_TIME_MAX, printer).await;
-    }
+async fn finish_lines([stdout, stderr]: [JoinHandle<()>; 2]) {
+    let _ = timeout(LINES_TIME_MAX, async { tokio::join!(stdout, stderr) }).await;
 }
 
 /// Ends when the daemon at `url` says that it is ready.
