@@ -328,6 +328,7 @@ impl Log {
         if writing.seals {
             let file = segment.file.take().expect("it was just written to");
             self.submit(files, Lane::Close, FileOp::Close { file });
+            self.count_relocation_bytes();
         }
         let bytes = writing.bytes.try_into_mut().ok();
         let commit_bytes_max = self.options.commit_bytes_max as usize;

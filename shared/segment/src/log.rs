@@ -115,6 +115,8 @@ pub struct Log {
     pub(crate) segments: VecDeque<Segment>,
     /// The sum of their sizes.
     pub(crate) segments_bytes: u64,
+    /// The room that appends leave for relocating: no less than is needed.
+    relocation_bytes: u64,
     /// The segment after the active one, ready to be used.
     pub(crate) ready: Option<Ready>,
     /// Where the next item of the active segment goes.
@@ -175,12 +177,13 @@ impl Log {
         options.check().map_err(OpenError::Options)?;
         let (found, recovery) = recover::recover(disk, dir, &options)?;
         let last = Seq(found.next_seq - 1);
-        let log = Log {
+        let mut log = Log {
             dir: dir.to_owned(),
             options,
             id: found.id,
             segments_bytes: found.segments.iter().map(|found| u64::from(found.size)).sum(),
             segments: found.segments,
+            relocation_bytes: 0,
             ready: found.ready,
             tail: found.tail,
             next_seq: found.next_seq,
@@ -195,6 +198,7 @@ impl Log {
             over_quota: false,
             tickets: 0,
         };
+        log.count_relocation_bytes();
         assert!(
             log.read_only.is_some() || log.segments.back().is_some_and(|active| !active.sealed),
             "a log that takes appends has a segment to append to"
@@ -205,8 +209,8 @@ impl Log {
     /// Takes a record, its payload the concatenation of `parts`. It is copied, can be read at
     /// once, and may be acknowledged once [`Log::ackable`] has reached it.
     ///
-    /// Room is kept for the live records of the oldest segment, so that a log which is full can
-    /// still be made smaller: see [`Log::relocate`].
+    /// Room is kept for moving the live records of a segment, so that a log which is full can still
+    /// be made smaller: see [`Log::relocate`].
     ///
     /// # Errors
     /// See [`AppendError`]; nothing was accepted then.
@@ -217,7 +221,7 @@ impl Log {
         unix_ms: u64,
     ) -> Result<Appended, AppendError> {
         let span = self.check_append(parts)?;
-        if self.headroom_bytes() < u64::from(span) + self.kept_for_relocation() {
+        if !self.leaves_room(span) {
             self.over_quota = true;
             return Err(AppendError::Full);
         }
@@ -460,26 +464,42 @@ impl Log {
         self.segments.get_mut(at)
     }
 
-    /// Bytes that can still be appended within the quota.
-    fn headroom_bytes(&self) -> u64 {
-        let usable = |size: u32| u64::from(size) - u64::from(HEADER_BYTES + RESERVED_BYTES);
-        let active = self.active();
-        let here = u64::from(active.size).saturating_sub(u64::from(self.tail + RESERVED_BYTES));
-        let ready = self.ready.as_ref().map_or(0, |ready| usable(ready.size));
-        let left = self.options.bytes_max.saturating_sub(self.file_bytes());
-        let left = match left >= u64::from(self.options.segment_bytes_min) {
-            true => left,
-            false => 0,
-        };
-        here + ready + self.prepare.file_bytes() + left
+    /// Whether the live records of any one sealed segment can still be moved once a record of
+    /// `span` bytes was taken. If that seems not so, it is computed anew: records were retired.
+    fn leaves_room(&mut self, span: u32) -> bool {
+        let Some(room) = self.room_after(span) else { return true };
+        if room < self.relocation_bytes {
+            self.count_relocation_bytes();
+        }
+        room >= self.relocation_bytes
     }
 
-    /// What an append leaves for moving the live records of the oldest segment: their bytes, and
-    /// as many ends of segments as that may waste.
-    fn kept_for_relocation(&self) -> u64 {
-        let oldest = self.segments().next().filter(|oldest| oldest.sealed);
-        let waste = u64::from(stored_bytes(self.options.record_bytes_max as usize)) + 4096;
-        oldest.map_or(0, |oldest| oldest.live_bytes + 2 * waste)
+    /// What moving the records of a sealed segment takes at most. Each may come to have a commit
+    /// of its own, and the active segment's end may be too short for the one that comes next.
+    pub(crate) fn count_relocation_bytes(&mut self) {
+        let sealed = self.segments().filter(|info| info.sealed && info.live_bytes > 0);
+        let most = sealed.map(|info| info.live_bytes + u64::from(MARK_BYTES) * info.records).max();
+        let record = u64::from(stored_bytes(self.options.record_bytes_max as usize));
+        self.relocation_bytes = most.map_or(0, |most| most + record);
+    }
+
+    /// The bytes of records that can be taken after a next one of `span` bytes, within the quota;
+    /// `None` if it depends on a segment that is not there yet.
+    fn room_after(&self, span: u32) -> Option<u64> {
+        let record = u64::from(stored_bytes(self.options.record_bytes_max as usize));
+        let overhead = u64::from(HEADER_BYTES + MARK_BYTES + RESERVED_BYTES) + record;
+        let usable = |size: u64| size.saturating_sub(overhead);
+        let ready = self.ready.as_ref().map_or(0, |ready| usable(u64::from(ready.size)));
+        let rest = u64::from(self.active().size - self.tail);
+        let span = u64::from(span + MARK_BYTES);
+        let after = match rest.checked_sub(span + u64::from(RESERVED_BYTES)) {
+            Some(rest) => rest + ready,
+            None if self.ready.is_some() => ready.saturating_sub(span),
+            None => return None,
+        };
+        let next = u64::from(self.wanted_segment_bytes());
+        let left = self.options.bytes_max.saturating_sub(self.file_bytes());
+        Some(after + usable(self.prepare.file_bytes()) + left / next * usable(next))
     }
 
     pub(crate) fn poison(&mut self, number: u32, error: &std::io::Error) {

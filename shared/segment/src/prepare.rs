@@ -126,15 +126,19 @@ impl Log {
         left < (active.size / 2).max(record.saturating_add(MARK_BYTES + RESERVED_BYTES))
     }
 
-    /// Twice the active segment's size, within the limits; `None` past the quota.
+    /// The next segment's size: twice the active one's, within the limits, and never less than a
+    /// record needs. It does not shrink with what the quota leaves: small segments would waste
+    /// more of it.
+    pub(crate) fn wanted_segment_bytes(&self) -> u32 {
+        let (min, top) = (self.options.segment_bytes_min, self.options.segment_bytes_top());
+        self.active().size.saturating_mul(2).clamp(min, top)
+    }
+
+    /// That size, unless the quota forbids the segment.
     fn next_segment_bytes(&self) -> Option<u32> {
-        let left = self.options.bytes_max.saturating_sub(self.file_bytes());
-        let left = u32::try_from(left).unwrap_or(u32::MAX) / 4096 * 4096;
-        let wanted = self.active().size.saturating_mul(2);
-        let top = self.options.segment_bytes_top();
-        let size = wanted.clamp(self.options.segment_bytes_min, top).min(left);
-        let numbered = self.active().number < u32::MAX;
-        (size >= self.options.segment_bytes_min && numbered).then_some(size)
+        let size = self.wanted_segment_bytes();
+        let fits = self.file_bytes() + u64::from(size) <= self.options.bytes_max;
+        (fits && self.active().number < u32::MAX).then_some(size)
     }
 
     pub(crate) fn prepare_done(&mut self, done: FileDone, files: &mut impl Files, now: Time) {

@@ -10,6 +10,7 @@ mod limits;
 mod memory;
 mod oracle;
 mod rig;
+mod sim;
 
 use sextant_ring::driver::File;
 

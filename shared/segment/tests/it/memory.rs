@@ -360,10 +360,6 @@ impl Backend for MemoryFiles {
 }
 
 impl MemoryFiles {
-    pub(crate) fn on(disk: MemoryDisk) -> MemoryFiles {
-        MemoryFiles { disk, ..MemoryFiles::default() }
-    }
-
     pub(crate) fn waiting_ops(&self) -> impl Iterator<Item = &FileOp> {
         self.waiting.iter().map(|(_, op)| op)
     }

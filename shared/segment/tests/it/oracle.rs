@@ -12,12 +12,22 @@ use crate::rig::{Backend, Rig, small_options};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append { kind: u8, len: u16, fill: u8 },
+    Append {
+        kind: u8,
+        len: u16,
+        fill: u8,
+    },
     Commit,
-    Run { choice: usize },
-    Wait { ms: u8 },
+    Run {
+        choice: usize,
+    },
+    Wait {
+        ms: u8,
+    },
     Drain,
-    Retire { seq: prop::sample::Index },
+    Retire {
+        seq: prop::sample::Index,
+    },
     Compact,
     Verify,
     Settle,

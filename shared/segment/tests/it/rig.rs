@@ -155,7 +155,11 @@ impl<B: Backend> Rig<B> {
         assert_eq!(progress.ackable, moved, "what may be acknowledged is told");
         self.progress.room |= progress.room;
         self.progress.poisoned |= progress.poisoned;
-        self.progress.removed = progress.removed.or(self.progress.removed);
+        if let Some(segment) = progress.removed {
+            assert!(self.going.contains(&segment), "only what was to go is gone");
+            self.kept.retain(|_, kept| kept.position.segment != segment);
+            self.progress.removed = Some(segment);
+        }
     }
 
     fn listen(&mut self) {
@@ -199,23 +203,35 @@ impl<B: Backend> Rig<B> {
     }
 
     /// Appends what lives in the oldest segment again, and asks for its removal. Tells whether
-    /// that worked out.
+    /// that worked out without waiting for the disk.
     pub(crate) fn compact(&mut self) -> bool {
+        self.compact_with(|_| false)
+    }
+
+    /// As [`Rig::compact`], waiting for the disk where need be.
+    pub(crate) fn compact_patiently(&mut self) -> bool {
+        self.compact_with(|rig| {
+            rig.drain();
+            true
+        })
+    }
+
+    fn compact_with(&mut self, wait: impl Fn(&mut Self) -> bool) -> bool {
         let Some(oldest) = self.log.oldest().filter(|oldest| oldest.sealed) else { return false };
         let mut cursor = self.log.scan(oldest.id).expect("the oldest is there");
         let mut moved = Vec::new();
         while let Some(record) = cursor.next(&self.log) {
             let record = record.expect("nothing is damaged");
             self.check(&record);
-            if !self.kept[&record.seq.0].live {
-                continue;
-            }
-            let before = self.log.last();
-            let result = self.log.relocate(record.kind, &[&record.payload], record.unix_ms);
-            let payload = record.payload.to_vec();
-            match self.note(result, before, record.kind, &payload, record.unix_ms) {
-                Ok(_) => moved.push(record.seq.0),
-                Err(_) => return false,
+            if self.kept[&record.seq.0].live {
+                let result = match self.relocate(&record) {
+                    Err(AppendError::Backlog) if wait(self) => self.relocate(&record),
+                    result => result,
+                };
+                if result.is_err() {
+                    return false;
+                }
+                moved.push(record.seq.0);
             }
         }
         self.log.remove_when_durable(oldest.id, self.log.last()).expect("it is the oldest");
@@ -224,6 +240,12 @@ impl<B: Backend> Rig<B> {
             self.kept.get_mut(&seq).expect("just read").live = false;
         }
         true
+    }
+
+    fn relocate(&mut self, record: &Record) -> Result<Appended, AppendError> {
+        let before = self.log.last();
+        let result = self.log.relocate(record.kind, &[&record.payload], record.unix_ms);
+        self.note(result, before, record.kind, &record.payload, record.unix_ms)
     }
 
     fn check(&self, record: &Record) {
