@@ -5,6 +5,7 @@
 //! In the simulation all cores are turned on the test's thread; on io_uring each has a thread of
 //! its own, as in a daemon, and a play that takes too long is a failure.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -196,19 +197,19 @@ pub(crate) struct Buffers {
 
 /// Where a play takes place.
 pub(crate) enum Stage {
-    Sim(World),
+    Sim { world: World, ports: Cell<u16> },
     Kernel { dir: tempfile::TempDir, options: Options, rng: Rng },
 }
 
 impl Stage {
     pub(crate) fn is_sim(&self) -> bool {
-        matches!(self, Stage::Sim(_))
+        matches!(self, Stage::Sim { .. })
     }
 
     /// Random numbers, from the seed in the simulation.
     pub(crate) fn random(&mut self) -> Rng {
         match self {
-            Stage::Sim(world) => world.random(),
+            Stage::Sim { world, .. } => world.random(),
             Stage::Kernel { rng, .. } => rng.fork(),
         }
     }
@@ -216,7 +217,7 @@ impl Stage {
     /// Lays out the receive buffers of drivers made from now on.
     pub(crate) fn buffers(&mut self, buffers: Buffers) {
         match self {
-            Stage::Sim(world) => world.plan(|plan| {
+            Stage::Sim { world, .. } => world.plan(|plan| {
                 plan.small = buffers.small;
                 plan.bulk = buffers.bulk;
             }),
@@ -231,7 +232,7 @@ impl Stage {
     pub(crate) fn listener(&self) -> Arc<Listener> {
         let addr = self.free_addr();
         Arc::new(match self {
-            Stage::Sim(_) => Listener::sim(addr),
+            Stage::Sim { .. } => Listener::sim(addr),
             Stage::Kernel { .. } => {
                 Listener::new(std::net::TcpListener::bind("127.0.0.1:0").unwrap()).unwrap()
             }
@@ -241,11 +242,9 @@ impl Stage {
     /// An address on which nobody listens.
     pub(crate) fn free_addr(&self) -> SocketAddr {
         match self {
-            Stage::Sim(_) => {
-                static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(1);
-                // Each world has a network of its own: any port will do, as long as two differ.
-                let port = 1 + NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 30_000;
-                SocketAddr::from(([127, 0, 0, 1], port))
+            Stage::Sim { ports, .. } => {
+                ports.set(ports.get() + 1);
+                SocketAddr::from(([127, 0, 0, 1], ports.get()))
             }
             Stage::Kernel { .. } => {
                 let bound = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -257,7 +256,7 @@ impl Stage {
     /// An empty directory.
     pub(crate) fn dir(&self) -> PathBuf {
         match self {
-            Stage::Sim(_) => "data".into(),
+            Stage::Sim { .. } => "data".into(),
             Stage::Kernel { dir, .. } => dir.path().join("data"),
         }
     }
@@ -265,7 +264,7 @@ impl Stage {
     /// The disk that the cores' files are on.
     pub(crate) fn disk(&self) -> Box<dyn Disk> {
         match self {
-            Stage::Sim(world) => Box::new(world.disk()),
+            Stage::Sim { world, .. } => Box::new(world.disk()),
             Stage::Kernel { .. } => Box::new(HostDisk),
         }
     }
@@ -273,7 +272,7 @@ impl Stage {
     /// Lets the roles play until every core has stopped, with nothing left behind.
     pub(crate) fn play(&mut self, roles: Vec<Role>) {
         match self {
-            Stage::Sim(world) => {
+            Stage::Sim { world, .. } => {
                 let cores = play_simulated(world, roles, false);
                 // What nobody waits for, such as the close of a connection that was refused.
                 world.run_for(&mut [], Duration::from_secs(1));
@@ -289,7 +288,7 @@ impl Stage {
     /// others send it afterwards.
     pub(crate) fn play_until_each_stops(&mut self, roles: Vec<Role>) {
         match self {
-            Stage::Sim(world) => drop(play_simulated(world, roles, true)),
+            Stage::Sim { world, .. } => drop(play_simulated(world, roles, true)),
             Stage::Kernel { options, .. } => play_on_kernel(options, roles),
         }
     }
@@ -398,22 +397,32 @@ fn run_to_the_last_completion(mut core: Core<Uring, Actor>, number: usize) {
 }
 
 /// Runs a scenario in the simulation: plainly with every other seed, and with a driver that wakes
-/// early, ends lasting operations all the time and is short of buffers with the rest.
+/// early, ends lasting operations all the time and is short of buffers with the rest. The first
+/// few runs are repeated, and have to be the same.
 pub(crate) fn simulate(count: u64, scenario: impl Fn(&mut Stage)) {
-    for seed in seeds(count) {
-        let world = World::new(seed);
-        if seed % 2 == 1 {
-            world.plan(|plan| {
-                plan.wake_early = 0.1;
-                plan.lasting_ends = 0.2;
-                plan.starve = 0.1;
-                plan.cut = 0.5;
-                plan.submissions_max = 8;
-            });
+    const REPEATED: usize = 4;
+    for (n, seed) in seeds(count).enumerate() {
+        let trace = simulate_once(seed, &scenario);
+        if n < REPEATED {
+            assert_eq!(trace, simulate_once(seed, &scenario), "seed {seed} had two outcomes");
         }
-        world.disk().create_dir_all("data".as_ref()).unwrap();
-        scenario(&mut Stage::Sim(world));
     }
+}
+
+fn simulate_once(seed: u64, scenario: &impl Fn(&mut Stage)) -> u64 {
+    let world = World::new(seed);
+    if seed % 2 == 1 {
+        world.plan(|plan| {
+            plan.wake_early = 0.1;
+            plan.lasting_ends = 0.2;
+            plan.starve = 0.1;
+            plan.cut = 0.5;
+            plan.submissions_max = 8;
+        });
+    }
+    world.disk().create_dir_all("data".as_ref()).unwrap();
+    scenario(&mut Stage::Sim { world: world.clone(), ports: Cell::new(0) });
+    world.trace()
 }
 
 /// Runs a scenario on io_uring, where the host allows it.

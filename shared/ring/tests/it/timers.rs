@@ -84,7 +84,7 @@ fn a_core_without_anything_to_do_sleeps(stage: &mut Stage) {
         Event::Stopping => {}
         other => panic!("{other:?}"),
     };
-    if let Stage::Sim(world) = stage {
+    if let Stage::Sim { world, .. } = stage {
         world.plan(|plan| plan.wake_early = 0.0);
     }
     stage.play(vec![Role::new(script)]);
