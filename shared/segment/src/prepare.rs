@@ -145,6 +145,9 @@ impl Log {
         let stage = std::mem::take(&mut self.prepare.stage);
         if self.read_only.is_some() {
             self.abandon(&stage, files);
+            if let Ok(FileOutput::Opened(file)) = done.result {
+                self.submit(files, Lane::Close, FileOp::Close { file });
+            }
             return;
         }
         let output = match (done.result, &stage) {

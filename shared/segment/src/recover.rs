@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -227,7 +228,8 @@ impl Findings {
             self.segments.push(found);
             return;
         };
-        if highest_mark(key, &bytes, HEADER_BYTES, 0).is_some() || !last {
+        let written = HEADER_BYTES..found.walk.dirty_end;
+        if highest_mark(key, &bytes, written, 0).is_some() || !last {
             self.corrupt(Corruption::Damaged { segment: SegmentId(segment), offset });
             self.segments.push(found);
         } else if found.walk.dirty_end == HEADER_BYTES && follows {
@@ -255,7 +257,7 @@ fn judge_last(findings: &Findings) -> Option<Corruption> {
     }
     let bytes = last.view.bytes(0, last.size as usize);
     let torn = last.walk.next_seq.unwrap_or(1);
-    let mark = highest_mark(last.key, &bytes, last.walk.tail, torn);
+    let mark = highest_mark(last.key, &bytes, last.walk.tail..last.walk.dirty_end, torn);
     mark.filter(|durable| *durable >= torn).map(|_| damaged)
 }
 
@@ -339,11 +341,11 @@ impl Walk {
     }
 }
 
-/// The highest number of a durable record that any whole mark from `from` on tells, of marks that
-/// can have been written once the record `seq` was.
-fn highest_mark(key: Key, bytes: &Bytes, from: u32, seq: u64) -> Option<u64> {
+/// The highest number of a durable record that any whole mark tells which begins in `range`, of
+/// marks that can have been written once the record `seq` was.
+fn highest_mark(key: Key, bytes: &Bytes, range: Range<u32>, seq: u64) -> Option<u64> {
     let mut highest = None;
-    for offset in (from..bytes.len() as u32).step_by(ALIGN as usize) {
+    for offset in range.step_by(ALIGN as usize) {
         let rest = &bytes[offset as usize..];
         if !format::resembles_mark(rest) {
             continue;

@@ -90,6 +90,23 @@ fn records_found_after_a_failed_sync_are_written_again() {
 }
 
 #[test]
+fn commits_found_after_a_failed_sync_of_all_of_them_are_written_again() {
+    let mut rig = rig(Durability::Os);
+    for _ in 0..6 {
+        rig.append(1, &[7; 400], 0).expect("there is room");
+        rig.drain();
+    }
+    assert_eq!((rig.ackable, rig.durable), (6, 0));
+    rig.backend.fault = failing(ErrorKind::Other, |op| matches!(op, FileOp::Sync { .. }));
+    rig.log.settle();
+    rig.drain();
+    assert!(rig.progress.poisoned);
+    assert_eq!(rig.reopen().last.0, 6);
+    rig.backend.power_failure(&mut Rng::with_seed(1), 0.0);
+    assert_eq!(rig.reopen().last.0, 6);
+}
+
+#[test]
 fn every_operation_may_fail_and_no_promise_is_broken() {
     for durability in
         [Durability::Always, Durability::Every(Duration::from_millis(1)), Durability::Os]
@@ -204,6 +221,7 @@ fn a_directory_that_cannot_be_synced_delays_the_next_segment_and_loses_nothing()
     work(&mut rig, 1);
     assert_eq!(rig.log.read_only(), None);
     assert_eq!(rig.log.segments().count(), 1, "a name that may vanish is not used");
+    assert_eq!(rig.backend.disk.names(), ["0000000001.seg"]);
     rig.backend.fault = None;
     rig.now = rig.now + Duration::from_secs(60);
     work(&mut rig, 2);

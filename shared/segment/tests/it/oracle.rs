@@ -102,8 +102,12 @@ fn play<B: Backend>(rig: &mut Rig<B>, steps: Vec<Step>) {
     rig.reopen();
 }
 
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(20))]
 
     #[test]
     fn the_log_holds_what_was_appended_on_the_host(
@@ -114,6 +118,10 @@ proptest! {
         let path = dir.path().join("log");
         play(&mut Rig::open(HostFiles::default(), &path, small_options(durability)), steps);
     }
+}
+
+proptest! {
+    #![proptest_config(config(256))]
 
     #[test]
     fn the_log_holds_what_was_appended_in_memory(

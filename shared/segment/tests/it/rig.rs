@@ -234,7 +234,9 @@ impl<B: Backend> Rig<B> {
                 moved.push(record.seq.0);
             }
         }
-        self.log.remove_when_durable(oldest.id, self.log.last()).expect("it is the oldest");
+        // With nothing moved there is nothing to wait for.
+        let last = if moved.is_empty() { Seq(0) } else { self.log.last() };
+        self.log.remove_when_durable(oldest.id, last).expect("it is the oldest");
         self.going.insert(oldest.id);
         for seq in moved {
             self.kept.get_mut(&seq).expect("just read").live = false;
