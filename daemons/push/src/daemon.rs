@@ -36,7 +36,7 @@ use crate::auth::Authenticator;
 use crate::auth::hasher::Hasher;
 use crate::auth::token::TokenKey;
 use crate::broker::{Broker, Message, Parts, Settings, Shared, restore};
-use crate::config::Config;
+use crate::config::{Config, is_loopback};
 use crate::control::Command;
 use crate::meters::Names;
 
@@ -102,8 +102,7 @@ pub fn run(
     );
     let metrics = Arc::new(builder.build(cores));
 
-    let remotes =
-        (0..cores).map(|_| Remote::host()).collect::<std::io::Result<Vec<_>>>()?;
+    let remotes = (0..cores).map(|_| Remote::host()).collect::<std::io::Result<Vec<_>>>()?;
     let mut ports = mesh(&remotes, 2, config.mqtt.mesh_capacity as usize);
     let verdicts = ports.pop().context("the hasher has its port")?;
     let commands = ports.pop().context("the control plane has its port")?;
@@ -183,7 +182,7 @@ fn mqtt_listeners(
     let mut checked = Vec::new();
     for listener in listeners {
         let addr = listener.local_addr()?;
-        if config.auth.allows_anonymous() && !addr.ip().is_loopback() {
+        if config.auth.allows_anonymous() && !is_loopback(&addr) {
             bail!(
                 "{addr} is not a loopback address, and any client may do anything: configure \
                  [[auth.users]], or set auth.anonymous = false"
@@ -477,7 +476,7 @@ impl Control {
             error!(%error, "the log level stays as it was");
         }
         let anonymous = newer.value.auth.allows_anonymous();
-        if anonymous && self.addresses.iter().any(|addr| !addr.ip().is_loopback()) {
+        if anonymous && self.addresses.iter().any(|addr| !is_loopback(addr)) {
             error!("anonymous clients are not allowed here: users and rules stay as they were");
             return;
         }

@@ -52,7 +52,7 @@ pub(crate) enum Dropped {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Closed {
     Disconnected = 0,
-    PeerClosed = 1,
+    ByPeer = 1,
     Failed = 2,
     KeepAlive = 3,
     ConnectTimeout = 4,
@@ -117,14 +117,7 @@ impl Names {
                 "sextant_push_messages_dropped_total",
                 "Messages that did not reach a session.",
                 "reason",
-                [
-                    "slow_client",
-                    "queue_full",
-                    "expired",
-                    "too_large",
-                    "refused",
-                    "session_ended",
-                ],
+                ["slow_client", "queue_full", "expired", "too_large", "refused", "session_ended"],
             ),
             closed: builder.counters(
                 "sextant_push_connections_closed_total",
@@ -171,10 +164,8 @@ impl Names {
                 "Bytes of records in the log that are still needed.",
             ),
             log_segments: builder.gauge("sextant_push_log_segments", "Segments of the log."),
-            log_read_only: builder.gauge(
-                "sextant_push_log_read_only",
-                "Cores whose log takes no more appends.",
-            ),
+            log_read_only: builder
+                .gauge("sextant_push_log_read_only", "Cores whose log takes no more appends."),
             acknowledged: builder.latency(
                 "sextant_push_acknowledged_seconds",
                 "From a QoS 1 or 2 PUBLISH, or a push, to its acknowledgement.",

@@ -88,7 +88,11 @@ impl Broker {
         }
     }
 
-    fn move_some(&mut self, cx: &mut Context, compaction: &mut Compaction) -> Result<(), MoveError> {
+    fn move_some(
+        &mut self,
+        cx: &mut Context,
+        compaction: &mut Compaction,
+    ) -> Result<(), MoveError> {
         let unix_ms = cx.clock().unix_ms;
         let mut bytes = 0;
         for _ in 0..RECORDS_A_TURN {
@@ -123,8 +127,7 @@ impl Broker {
                     let mut content = Vec::new();
                     session.to_record().put(&mut content);
                     let before = session.record;
-                    let placed =
-                        self.store.replace(records::SESSION, &content, before, unix_ms)?;
+                    let placed = self.store.replace(records::SESSION, &content, before, unix_ms)?;
                     session.record = Some(placed);
                 }
                 Ok(())

@@ -190,7 +190,7 @@ impl Broker {
         let credentials = Credentials {
             client_id,
             user_name: connect.user_name,
-            password: connect.password.map(|password| password.expose()),
+            password: connect.password.map(sextant_mqtt::Secret::expose),
         };
         match self.auth.decide(&credentials, cx.clock().unix_ms) {
             Decision::Admitted(principal) => Ok(Some(principal)),
@@ -295,32 +295,59 @@ impl Broker {
             }
             found => found.is_some(),
         };
-        let options = AcceptOptions {
-            session_present,
-            assigned_client_id: connect.client_id.is_empty().then_some(client_id),
-            ..AcceptOptions::default()
-        };
-        let expiry_s = connecting.session_expiry_s();
-        let mut answer = std::mem::take(&mut self.scratch);
-        answer.clear();
-        let accepted = connecting.accept(
-            cx.now().as_millis(),
-            &self.settings.server,
-            &options,
-            &mut answer,
-        );
-        let sent = accepted.ok().filter(|_| cx.send_copy(conn, &answer).is_ok());
-        self.scratch = answer;
-        let Some(link) = sent else {
-            self.drop_conn(cx, conn, &[]);
-            return false;
-        };
         let session = match found.filter(|_| session_present) {
             Some(session) => session,
             None => self.new_session(client_id, principal.name()),
         };
-        self.attach(cx, conn, session, link, expiry_s, principal, will);
-        true
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.principal = Some(principal);
+            session.expiry_s = connecting.session_expiry_s();
+        }
+        // A session that cannot be kept is not promised.
+        let accepted = if self.keep_session(cx, session) {
+            self.accept(cx, conn, session, connecting, connect, session_present)
+        } else {
+            self.meters.connect_refused(ConnectRefused::Unavailable);
+            self.refuse_with(cx, conn, connecting, ReasonCode::QuotaExceeded);
+            false
+        };
+        match self.sessions.get_mut(session) {
+            Some(session) if accepted => session.will = will,
+            Some(_) if !session_present => self.end_session(cx, session),
+            _ => {}
+        }
+        accepted
+    }
+
+    /// Sends the CONNACK, and joins the connection and its session.
+    fn accept(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        slot: SlotId,
+        connecting: Connecting,
+        connect: &Connect<'_>,
+        session_present: bool,
+    ) -> bool {
+        let Some(session) = self.sessions.get(slot) else { return false };
+        let options = AcceptOptions {
+            session_present,
+            assigned_client_id: connect.client_id.is_empty().then_some(&*session.client_id),
+            ..AcceptOptions::default()
+        };
+        let mut answer = Vec::new();
+        let now = cx.now().as_millis();
+        let accepted = connecting.accept(now, &self.settings.server, &options, &mut answer);
+        match accepted.ok().filter(|_| cx.send_copy(conn, &answer).is_ok()) {
+            Some(link) => {
+                self.attach(cx, conn, slot, link);
+                true
+            }
+            None => {
+                self.drop_conn(cx, conn, &[]);
+                false
+            }
+        }
     }
 
     fn new_session(&mut self, client_id: &str, user: &str) -> SlotId {
@@ -337,16 +364,7 @@ impl Broker {
     }
 
     /// Joins a connection and its session.
-    fn attach(
-        &mut self,
-        cx: &mut Context,
-        conn: ConnId,
-        slot: SlotId,
-        link: Link,
-        expiry_s: u32,
-        principal: Principal,
-        will: Option<Box<Will>>,
-    ) {
+    fn attach(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId, link: Link) {
         let deadline = link.deadline();
         let peer_receive_max = link.peer_receive_max();
         if let Some(held) = self.conn(conn) {
@@ -364,37 +382,42 @@ impl Broker {
             cx.disarm(timer);
         }
         session.conn = Some(conn);
-        session.principal = Some(principal);
-        session.will = will;
-        session.expiry_s = expiry_s;
         session.left_at = 0;
         session.flight.resume(peer_receive_max);
-        self.note_presence(cx, slot);
+        self.note_presence(slot);
         self.drop_forbidden(cx, slot);
         self.resend(cx, slot);
+        self.claim_waiting(cx, slot);
     }
 
-    /// Says on disk that a session has, or has lost, its connection; a session that begins to
-    /// outlive its connection gets its record, one that no longer does loses it.
-    fn note_presence(&mut self, cx: &mut Context, slot: SlotId) {
-        let Some(session) = self.sessions.get_mut(slot) else { return };
-        match session.record {
-            Some(_) => {
-                let left_at = if session.conn.is_some() { 0 } else { session.left_at.max(1) };
-                let presence = Fact::Presence(session.number, session.expiry_s, left_at);
-                self.store.fact(&presence);
+    /// Gives a session that outlives its connection its record in the log, if it has none; whether
+    /// all is as it should be then.
+    fn keep_session(&mut self, cx: &mut Context, slot: SlotId) -> bool {
+        let Some(session) = self.sessions.get_mut(slot) else { return false };
+        if session.record.is_some() || session.expiry_s == 0 {
+            return true;
+        }
+        let mut content = Vec::new();
+        session.to_record().put(&mut content);
+        let unix_ms = cx.clock().unix_ms;
+        match self.store.replace(records::SESSION, &content, None, unix_ms) {
+            Ok(record) => {
+                session.record = Some(record);
+                true
             }
-            None if session.expiry_s > 0 => {
-                let mut content = Vec::new();
-                session.to_record().put(&mut content);
-                let unix_ms = cx.clock().unix_ms;
-                match self.store.replace(records::SESSION, &content, None, unix_ms) {
-                    Ok(record) => session.record = Some(record),
-                    // It lives as long as its connection, then; nothing was promised yet.
-                    Err(error) => warn!(%error, "a session is not kept"),
-                }
+            Err(error) => {
+                warn!(%error, "a session cannot be kept");
+                false
             }
-            None => {}
+        }
+    }
+
+    /// Says on disk that a session has, or has lost, its connection.
+    fn note_presence(&mut self, slot: SlotId) {
+        let Some(session) = self.sessions.get(slot) else { return };
+        if session.is_persistent() {
+            let left_at = if session.conn.is_some() { 0 } else { session.left_at.max(1) };
+            self.store.fact(&Fact::Presence(session.number, session.expiry_s, left_at));
         }
     }
 
@@ -452,7 +475,7 @@ impl Broker {
             Event::PubComp(ack) => self.pubcomp(cx, conn, session, &ack),
             Event::Subscribe(subscribe) => self.subscribe(cx, conn, session, &subscribe),
             Event::Unsubscribe(unsubscribe) => self.unsubscribe(cx, conn, session, &unsubscribe),
-            Event::PingReq => self.write(cx, conn, |link, out| link.pingresp(out)),
+            Event::PingReq => self.write(cx, conn, Link::pingresp),
             Event::Disconnect(disconnect) => {
                 self.client_left(cx, conn, session, &disconnect);
                 return Flow::Ended;
@@ -475,10 +498,10 @@ impl Broker {
     ) {
         self.meters.closed(Closed::Disconnected);
         let max = self.settings.server.session_expiry_max_s;
-        if let Some(session) = self.sessions.get_mut(slot) {
-            if let Some(expiry_s) = disconnect.properties.session_expiry_s {
-                session.expiry_s = expiry_s.min(max);
-            }
+        if let Some(session) = self.sessions.get_mut(slot)
+            && let Some(expiry_s) = disconnect.properties.session_expiry_s
+        {
+            session.expiry_s = expiry_s.min(max);
         }
         let in_order = disconnect.reason != ReasonCode::DisconnectWithWill;
         self.detach(cx, conn, in_order);
@@ -561,7 +584,7 @@ impl Broker {
         if let Some(session) = self.sessions.get_mut(slot) {
             session.flight.shrink();
         }
-        self.note_presence(cx, slot);
+        self.note_presence(slot);
         self.arm_session(cx, slot);
     }
 

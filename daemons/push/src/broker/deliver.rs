@@ -10,8 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sextant_mqtt::{
     Ack, Delivery as Wire, ForwardProperties, Inflight, PacketId, Puback, Pubcomp, PublishHead,
-    Pubrec, QoS, ReasonCode, Released, SubscriptionId, SubscriptionIds,
-    Version,
+    Pubrec, QoS, ReasonCode, Released, SubscriptionId, SubscriptionIds, Version,
 };
 use sextant_ring::core::ConnId;
 use sextant_ring::slot::SlotId;

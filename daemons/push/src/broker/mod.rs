@@ -244,13 +244,8 @@ impl Broker {
 
     /// A question of one part: the asker's own, ended by [`Broker::part_done`].
     fn open_ticket(&mut self, cx: &Context, then: Then) -> SlotId {
-        let ticket = Ticket {
-            parts: 1,
-            recipients: 0,
-            refused: None,
-            then: vec![then],
-            asked: cx.now(),
-        };
+        let ticket =
+            Ticket { parts: 1, recipients: 0, refused: None, then: vec![then], asked: cx.now() };
         match self.tickets.insert(ticket) {
             Ok(id) => id,
             Err(_) => panic!("tickets are bounded by what connections may have in flight"),
@@ -376,7 +371,7 @@ impl Broker {
 
     fn command(&mut self, cx: &mut Context, command: Command) {
         match command {
-            Command::Push { push, reply } => self.push(cx, push, reply),
+            Command::Push { push, reply } => self.push(cx, &push, reply),
             Command::Lookup { id, reply } => {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.receipts.get(id).cloned());
@@ -393,9 +388,8 @@ impl Broker {
     }
 
     fn status(&self, cx: &Context) -> CoreStatus {
-        let sum = |counters: [_; 3]| {
-            counters.iter().map(|counter| self.meters.core.read(*counter)).sum()
-        };
+        let sum =
+            |counters: [_; 3]| counters.iter().map(|counter| self.meters.core.read(*counter)).sum();
         CoreStatus {
             connections: cx.connections() as u64,
             sessions: self.sessions.len() as u64,
@@ -479,7 +473,7 @@ impl App for Broker {
 
     fn on_close(&mut self, cx: &mut Context, conn: ConnId, reason: CloseReason) {
         self.meters.closed(match reason {
-            CloseReason::PeerClosed => Closed::PeerClosed,
+            CloseReason::PeerClosed => Closed::ByPeer,
             CloseReason::Failed(_) => Closed::Failed,
             CloseReason::Stopped => Closed::Server,
         });
@@ -535,6 +529,9 @@ impl App for Broker {
     fn on_turn_end(&mut self, cx: &mut Context) {
         self.compact(cx);
         let clock = cx.clock();
+        if self.settling {
+            self.store.log.settle();
+        }
         self.store.end_turn(cx, clock);
         // Without waiting for the disk, by configuration: at once.
         self.open_gates(cx);
@@ -558,7 +555,6 @@ impl App for Broker {
             }
         }
         self.settling = true;
-        self.store.log.settle();
     }
 
     fn is_busy(&self) -> bool {

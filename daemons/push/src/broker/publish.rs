@@ -31,16 +31,9 @@ pub(super) struct Relay {
     keep: Option<usize>,
 }
 
-/// How many sessions of this core a message is for.
-pub(super) struct Reach {
-    pub(super) matched: u32,
-    /// Those of them that its receipt counts.
-    pub(super) recipients: u32,
-}
-
 /// What became of a message on this core.
 struct Delivered {
-    matched: u32,
+    /// Sessions that its receipt counts.
     recipients: u32,
     /// Its record, if it has one. To be released.
     held: Option<Rc<Held>>,
@@ -204,7 +197,8 @@ impl Broker {
         }
     }
 
-    /// Brings a message to everybody. The ticket gets a part for each promise that has to wait.
+    /// Brings a message to everybody, and tells how many sessions of this core its receipt
+    /// counts. The ticket gets a part for each promise that has to wait.
     ///
     /// # Errors
     /// Why this core could not keep it; then nobody got it.
@@ -213,7 +207,7 @@ impl Broker {
         cx: &mut Context,
         incoming: &Incoming<'_>,
         ticket: Option<SlotId>,
-    ) -> Result<Reach, ReasonCode> {
+    ) -> Result<u32, ReasonCode> {
         let (deliver, keep) = self.elsewhere(cx, incoming);
         let keep_here = incoming.retain && keep.is_none();
         let relays = deliver != 0 || keep.is_some();
@@ -242,7 +236,7 @@ impl Broker {
         if let Some(held) = delivered.held {
             self.store.release(held);
         }
-        Ok(Reach { matched: delivered.matched, recipients: delivered.recipients })
+        Ok(delivered.recipients)
     }
 
     /// The other cores that deliver a message, and the one that keeps it as retained.
@@ -419,23 +413,12 @@ impl Broker {
         matches: &[(SlotId, Subscriber)],
     ) -> Result<Delivered, ReasonCode> {
         let groups = || matches.chunk_by(|a, b| a.0 == b.0);
-        let mut delivered = Delivered { matched: 0, recipients: 0, held: None };
-        let mut record = MessageRecord {
-            topic: incoming.topic.into(),
-            expires_at: incoming.expires_at,
-            qos: incoming.qos as u8,
-            retain: incoming.retain,
-            retained: keep && !incoming.payload.is_empty(),
-            receipt: incoming.receipt,
-            publisher: incoming.publisher,
-            origin: incoming.origin,
-            ..MessageRecord::default()
-        };
+        let mut delivered = Delivered { recipients: 0, held: None };
+        let mut recipients = Vec::new();
         let mut acknowledged = false;
         for group in groups() {
             let (session, wanted) = (group[0].0, Wanted::of(group, incoming));
-            let counts = self.counts(session, incoming);
-            delivered.matched += 1;
+            let counts = self.counts(session, incoming, &wanted);
             delivered.recipients += u32::from(counts);
             if wanted.qos == QoS::AtMostOnce {
                 continue;
@@ -443,7 +426,7 @@ impl Broker {
             acknowledged = true;
             let kept = self.sessions.get(session).filter(|session| session.is_persistent());
             if let Some(session) = kept {
-                record.recipients.push(Recipient {
+                recipients.push(Recipient {
                     session: session.number,
                     qos: wanted.qos,
                     retain: wanted.retain,
@@ -452,21 +435,32 @@ impl Broker {
                 });
             }
         }
-        if let Some(device) = incoming.device
-            && delivered.recipients == 0
-        {
+        let waits_for = incoming.device.filter(|_| delivered.recipients == 0);
+        if let Some(device) = waits_for {
             self.check_waiting(device)?;
-            record.waits_for = Some(device.into());
         }
-        let relayed = incoming.publisher.is_some_and(|publisher| publisher.relayed);
-        let needed = acknowledged || record.retained || record.waits_for.is_some() || relayed;
         if keep {
             self.check_retained(incoming)?;
         }
-        if needed {
-            record.forward = Bytes::copy_from_slice(incoming.forward);
-            let unix_ms = cx.clock().unix_ms;
-            let kept = self.store.keep(&record, incoming.payload, unix_ms);
+        let retained = keep && !incoming.payload.is_empty();
+        let relayed = incoming.publisher.is_some_and(|publisher| publisher.relayed);
+        if acknowledged || retained || waits_for.is_some() || relayed {
+            let record = MessageRecord {
+                id: 0,
+                topic: incoming.topic.into(),
+                forward: Bytes::copy_from_slice(incoming.forward),
+                expires_at: incoming.expires_at,
+                qos: incoming.qos as u8,
+                retain: incoming.retain,
+                retained,
+                receipt: incoming.receipt,
+                waits_for: waits_for.map(Box::from),
+                publisher: incoming.publisher,
+                origin: incoming.origin,
+                recipients,
+                payload: Bytes::new(),
+            };
+            let kept = self.store.keep(&record, incoming.payload, cx.clock().unix_ms);
             let held = kept.map_err(|error| self.refused_by(error))?;
             self.arm_held(cx, &held);
             if let Some(ticket) = ticket {
@@ -480,14 +474,14 @@ impl Broker {
         if keep {
             self.keep_retained(incoming, delivered.held.as_ref(), ticket);
         }
-        if let (Some(device), Some(held)) = (&record.waits_for, &delivered.held) {
+        if let (Some(device), Some(held)) = (waits_for, &delivered.held) {
             super::filters::entry(&mut self.waiting, device).push_back(Rc::clone(held));
             delivered.recipients = 1;
         }
         let mut shared = super::deliver::Shared::new(incoming);
         for group in groups() {
             let (session, wanted) = (group[0].0, Wanted::of(group, incoming));
-            let counts = self.counts(session, incoming);
+            let counts = self.counts(session, incoming, &wanted);
             match (wanted.qos, &delivered.held) {
                 (QoS::AtMostOnce, _) => {
                     self.send_once(cx, session, &mut shared, &wanted, counts);
@@ -508,12 +502,13 @@ impl Broker {
         Ok(delivered)
     }
 
-    /// Whether a message's receipt counts a session: any, or that of the device it was for.
-    fn counts(&self, session: SlotId, incoming: &Incoming<'_>) -> bool {
+    /// Whether a message's receipt counts a session: any that it can reach, or that of the device
+    /// it was for. QoS 0 reaches nobody who is not connected.
+    fn counts(&self, session: SlotId, incoming: &Incoming<'_>, wanted: &Wanted<'_>) -> bool {
+        let Some(session) = self.sessions.get(session) else { return false };
         incoming.receipt.is_some()
-            && incoming.device.is_none_or(|device| {
-                self.sessions.get(session).is_some_and(|session| *session.client_id == *device)
-            })
+            && (wanted.qos > QoS::AtMostOnce || session.conn.is_some())
+            && incoming.device.is_none_or(|device| *session.client_id == *device)
     }
 
     /// What to say of a log that did not take a message.

@@ -18,7 +18,7 @@ impl Broker {
     pub(super) fn push(
         &mut self,
         cx: &mut Context,
-        push: Push,
+        push: &Push,
         reply: oneshot::Sender<Result<u32, PushError>>,
     ) {
         self.meters.core.inc(self.meters.names.pushes);
@@ -71,7 +71,7 @@ impl Broker {
             device,
         };
         match self.route(cx, &incoming, Some(ticket)) {
-            Ok(reach) => self.part_done(cx, ticket, reach.recipients, None),
+            Ok(recipients) => self.part_done(cx, ticket, recipients, None),
             Err(reason) => self.part_done(cx, ticket, 0, Some(reason)),
         }
     }

@@ -72,8 +72,7 @@ impl Receipts {
         };
         let mut content = Vec::new();
         put_receipt(&kept.receipt, &mut content);
-        kept.record =
-            store.replace(records::RECEIPT, &content, Some(kept.record), unix_ms)?;
+        kept.record = store.replace(records::RECEIPT, &content, Some(kept.record), unix_ms)?;
         Ok(())
     }
 }

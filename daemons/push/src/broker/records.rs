@@ -315,9 +315,7 @@ impl Subscribed {
     fn put(&self, out: &mut Vec<u8>) {
         out.bytes(self.filter.as_bytes());
         out.byte(
-            self.qos as u8
-                | u8::from(self.no_local) << 2
-                | u8::from(self.retain_as_published) << 3,
+            self.qos as u8 | u8::from(self.no_local) << 2 | u8::from(self.retain_as_published) << 3,
         );
         out.number(u64::from(self.subscription_id));
     }
@@ -731,8 +729,11 @@ mod tests {
             any::<(u64, u16)>().prop_map(|(s, p)| Fact::Completed(s, p)),
             any::<(u64, u16)>().prop_map(|(s, p)| Fact::Received(s, p)),
             any::<(u64, u16)>().prop_map(|(s, p)| Fact::Forgotten(s, p)),
-            any::<(u128, u32, u64)>()
-                .prop_map(|(id, n, at)| Fact::Receipt(id, Progress::Expired(n), at)),
+            any::<(u128, u32, u64)>().prop_map(|(id, n, at)| Fact::Receipt(
+                id,
+                Progress::Expired(n),
+                at
+            )),
             any::<(u128, u64)>().prop_map(|(id, at)| Fact::Receipt(id, Progress::Sent, at)),
             any::<u64>().prop_map(Fact::Relayed),
             any::<(u16, u64)>().prop_map(|(core, id)| Fact::OriginMark(core, id)),

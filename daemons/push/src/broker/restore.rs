@@ -346,8 +346,12 @@ impl Broker {
     }
 
     fn load_session(&mut self, record: SessionRecord, place: (Position, u32)) {
-        let mut session =
-            Session::new(record.client_id.clone(), record.user, record.number, self.settings.session);
+        let mut session = Session::new(
+            record.client_id.clone(),
+            record.user,
+            record.number,
+            self.settings.session,
+        );
         session.expiry_s = record.expiry_s;
         session.left_at = record.left_at;
         session.record = Some(place);

@@ -259,8 +259,12 @@ mod tests {
         answers.resolve(second, ReasonCode::Success);
         assert!(answers.next().is_none(), "the first still waits");
         answers.resolve(first, ReasonCode::QuotaExceeded);
-        assert!(matches!(answers.next(), Some((Answer::Puback(i), ReasonCode::QuotaExceeded)) if i == id(1)));
-        assert!(matches!(answers.next(), Some((Answer::Puback(i), ReasonCode::Success)) if i == id(2)));
+        assert!(
+            matches!(answers.next(), Some((Answer::Puback(i), ReasonCode::QuotaExceeded)) if i == id(1))
+        );
+        assert!(
+            matches!(answers.next(), Some((Answer::Puback(i), ReasonCode::Success)) if i == id(2))
+        );
         assert!(answers.next().is_none());
         answers.resolve(first, ReasonCode::Success);
         let third = answers.push(Answer::Puback(id(3)));

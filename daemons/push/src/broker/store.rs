@@ -160,6 +160,7 @@ impl Store {
     }
 
     /// Gives a reference up; with the last one the message's record is dead.
+    #[allow(clippy::needless_pass_by_value)] // The reference is what is given up.
     pub(super) fn release(&mut self, held: Rc<Held>) {
         // One in the table, and this one.
         if Rc::strong_count(&held) == 2 {

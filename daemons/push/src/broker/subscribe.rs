@@ -31,7 +31,7 @@ impl Broker {
         slot: SlotId,
         subscribe: &Subscribe<'_>,
     ) {
-        let id = subscribe.properties.subscription_id.map_or(0, |id| id.get());
+        let id = subscribe.properties.subscription_id.map_or(0, sextant_mqtt::SubscriptionId::get);
         let packet_id = subscribe.packet_id;
         let later = self.answer_later(cx, conn, Answer::Suback(packet_id, Box::default()));
         let Some((ticket, number)) = later else { return };
