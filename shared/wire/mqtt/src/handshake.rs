@@ -32,6 +32,8 @@ pub struct ServerLimits {
     pub session_expiry_max_s: u32,
     /// How long and deep topic names and filters may be.
     pub topics: TopicLimits,
+    /// Whether subscriptions may be shared.
+    pub shared_subscriptions: bool,
 }
 
 impl Default for ServerLimits {
@@ -45,6 +47,7 @@ impl Default for ServerLimits {
             keep_alive_max_s: 1200,
             session_expiry_max_s: 7 * 24 * 3600,
             topics: TopicLimits::default(),
+            shared_subscriptions: true,
         }
     }
 }
@@ -312,6 +315,7 @@ impl Connecting {
             // [MQTT-3.2.2-21]
             server_keep_alive_s: (link.keep_alive_s != self.asked_keep_alive_s)
                 .then_some(link.keep_alive_s),
+            shared_available: (!limits.shared_subscriptions).then_some(false),
             response_info: options.response_info.filter(|_| self.wants_response_info),
             // [MQTT-4.12.0-5]
             auth_method: link.auth_method.as_ref().map(|method| &*method.0),
