@@ -172,6 +172,13 @@ fn topic_name<'a>(body: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
 }
 
 impl<'a> Publish<'a> {
+    /// Decodes a frame that is a PUBLISH.
+    #[inline]
+    pub(crate) fn decode_frame(frame: &Frame<'a>, version: Version) -> Result<Self, DecodeError> {
+        Publish::decode(frame.first_byte & 0x0F, Reader::new(frame.body), version)
+    }
+
+    #[inline]
     fn decode(flags: u8, mut body: Reader<'a>, version: Version) -> Result<Self, DecodeError> {
         let topic = topic_name(&mut body)?;
         let dup = flags & 0b1000 != 0;

@@ -132,12 +132,16 @@ impl Link {
     /// # Errors
     /// As [`Link::handle`], or the frame is not a valid packet.
     pub fn handle_frame<'p>(&mut self, now_ms: u64, frame: &Frame<'p>) -> Result<Event<'p>, Fault> {
-        // [MQTT-3.1.0-2], well formed or not.
-        if frame.packet_type()? == PacketType::Connect {
-            return Err(Fault::SecondConnect);
+        match frame.packet_type()? {
+            // The hot path, spared two copies of a packet.
+            PacketType::Publish => {
+                self.last_received_ms = now_ms;
+                self.handle_publish(Publish::decode_frame(frame, self.version)?)
+            }
+            // [MQTT-3.1.0-2], well formed or not.
+            PacketType::Connect => Err(Fault::SecondConnect),
+            _ => self.handle(now_ms, Packet::decode(frame, self.version)?),
         }
-        let packet = Packet::decode(frame, self.version)?;
-        self.handle(now_ms, packet)
     }
 
     /// Takes a packet of the client.
@@ -171,6 +175,7 @@ impl Link {
         }
     }
 
+    #[inline]
     fn handle_publish<'p>(&mut self, publish: Publish<'p>) -> Result<Event<'p>, Fault> {
         // [MQTT-3.3.4-6]
         if !publish.properties.subscription_ids.is_empty() {
