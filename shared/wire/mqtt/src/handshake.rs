@@ -486,6 +486,16 @@ mod tests {
     }
 
     #[test]
+    fn a_server_without_shared_subscriptions_says_so() {
+        let connect = Connect::new(V5, "c");
+        for (shared_subscriptions, told) in [(true, "None"), (false, "Some(false)")] {
+            let limits = ServerLimits { shared_subscriptions, ..ServerLimits::default() };
+            let told = format!("shared_available: {told}");
+            assert!(accept(&connect, &limits).0.contains(&told));
+        }
+    }
+
+    #[test]
     fn mqtt_3_2_2_2_a_clean_start_has_no_session_present() {
         let limits = ServerLimits::default();
         for clean_start in [true, false] {
