@@ -1,11 +1,13 @@
 //! The HTTP side: messages, receipts, tokens, errors, and who may do what.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sextant_mqtt::{Connect, ConnectProperties, Packet, QoS, ReasonCode, Secret, Version};
-use sextant_tests::{Answer, Daemon, Mqtt, Options, binary, publish, until};
+use sextant_tests::{Answer, DEADLINE, Daemon, Mqtt, Options, binary, publish, until};
 
 /// Asserts that an answer is a problem by RFC 9457 with this status.
 #[track_caller]
@@ -37,7 +39,7 @@ fn with_user() -> String {
     let mut command = Command::new(binary("sextant"));
     command.args(["push", "passwd", "dashboard"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"geheim\n").unwrap();
+    child.stdin.take().unwrap().write_all(b"geheim\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
@@ -212,8 +214,20 @@ fn a_request_that_is_wrong_is_refused_by_the_name_of_what_is_wrong() {
 #[test]
 fn a_body_that_is_too_large_is_refused() {
     let daemon = Daemon::start();
-    let large = json!({"device": "a", "payload": "x".repeat(4 << 20)});
-    assert_problem(&daemon.api().post("/v1/messages", &large), &[413]);
+    // By its length alone: nothing of it is sent.
+    let token = std::fs::read_to_string(daemon.data().join("admin.token")).unwrap();
+    let mut stream = TcpStream::connect(daemon.admin()).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nHost: push\r\nContent-Type: application/json\r\n\
+         Authorization: Bearer {}\r\nContent-Length: {}\r\n\r\n",
+        token.trim(),
+        4 << 20
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
     // It fits a request, but no packet that a device may get.
     let large = json!({"device": "a", "payload": "x".repeat((1 << 20) + 1)});
     assert_problem(&daemon.api().post("/v1/messages", &large), &[413]);

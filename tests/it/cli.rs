@@ -221,6 +221,19 @@ fn a_file_is_sent_byte_by_byte() {
 }
 
 #[test]
+fn a_message_that_is_too_large_is_refused_with_its_size() {
+    let daemon = Daemon::start();
+    let file = daemon.dir().join("large.bin");
+    for mib in [1, 8] {
+        std::fs::write(&file, vec![0xFF; mib << 20]).unwrap();
+        let args = ["push", "send", "--topic", "x", "--file", file.to_str().unwrap()];
+        let (code, _, said) = run(sextant(&daemon, &args));
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains("packet_bytes_max") || said.contains("413"), "{said}");
+    }
+}
+
+#[test]
 fn watch_prints_what_comes_and_connects_again() {
     let mut daemon = Daemon::start();
     let broker = daemon.mqtt().to_string();

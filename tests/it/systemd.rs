@@ -1,5 +1,6 @@
 //! The units in `systemd/`, and what the daemon and a service manager tell each other.
 
+use std::collections::BTreeSet;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -71,9 +72,93 @@ fn every_service_is_shut_in() {
     }
 }
 
+/// The calls that a filter of systemd names: a call, or a set with its subsets.
+fn calls_of(name: &str) -> BTreeSet<String> {
+    if !name.starts_with('@') {
+        return BTreeSet::from([name.to_owned()]);
+    }
+    let (success, listed) = run(command("systemd-analyze").args(["syscall-filter", name]));
+    assert!(success, "{listed}");
+    let members = listed.lines().skip(1).map(str::trim);
+    members.filter(|line| !line.is_empty() && !line.starts_with('#')).flat_map(calls_of).collect()
+}
+
+/// A process under strace, which goes on when strace is killed: ended with this value.
+struct Traced(rustix::process::Pid);
+
+impl Traced {
+    fn find(trace: &Path) -> Traced {
+        let trace = std::fs::read_to_string(trace).unwrap();
+        let pid = trace.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap();
+        Traced(rustix::process::Pid::from_raw(pid).unwrap())
+    }
+
+    fn signal(&self, signal: Signal) {
+        let _ = rustix::process::kill_process(self.0, signal);
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.signal(Signal::KILL);
+        }
+    }
+}
+
+#[test]
+fn the_daemon_makes_no_call_that_its_service_forbids() {
+    let unit = std::fs::read_to_string(units().join("sextant-push.service")).unwrap();
+    let mut allowed = BTreeSet::new();
+    for filter in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        let (is_denied, names) = match filter.strip_prefix('~') {
+            Some(names) => (true, names),
+            None => (false, filter),
+        };
+        for call in names.split_whitespace().flat_map(calls_of) {
+            if is_denied {
+                allowed.remove(&call);
+            } else {
+                allowed.insert(call);
+            }
+        }
+    }
+    assert!(allowed.len() > 100, "{allowed:?}");
+    let mut daemon = Daemon::prepare(Options::default());
+    let trace = daemon.dir().join("trace");
+    let plain = daemon.command();
+    let mut traced = command("strace");
+    traced.args(["-f", "-qq", "-o"]).arg(&trace);
+    traced.arg(plain.get_program()).args(plain.get_args());
+    daemon.adopt(traced);
+    daemon.wait_ready();
+    let traced = Traced::find(&trace);
+    let mut client = Mqtt::clean(daemon.mqtt(), "client");
+    client.subscribe("x", QoS::ExactlyOnce);
+    client.publish("x", b"seen by strace", QoS::ExactlyOnce);
+    assert_eq!(client.message().text(), "seen by strace");
+    assert_eq!(daemon.api().get("/metrics").status, 200);
+    client.disconnect();
+    traced.signal(Signal::TERM);
+    assert!(daemon.wait().success());
+    let trace = std::fs::read_to_string(&trace).unwrap();
+    let made: BTreeSet<&str> = trace
+        .lines()
+        .filter_map(|line| line.split_once(char::is_whitespace)?.1.trim().split_once('('))
+        .map(|(call, _)| call)
+        .filter(|call| {
+            call.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        })
+        .collect();
+    assert!(made.contains("io_uring_enter") || made.contains("epoll_wait"), "{made:?}");
+    let forbidden: Vec<_> = made.iter().filter(|call| !allowed.contains(**call)).collect();
+    assert!(forbidden.is_empty(), "not in the filter of the service: {forbidden:?}");
+}
+
 #[test]
 fn users_and_folders_are_made_as_the_service_wants_them() {
     let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("etc")).unwrap();
     let at_root = format!("--root={}", root.path().display());
     let (success, said) =
         run(command("systemd-sysusers").arg(&at_root).arg(units().join("sysusers.d/sextant.conf")));
@@ -198,7 +283,8 @@ fn a_reload_takes_over_what_can_change_and_says_what_cannot() {
     daemon.signal(Signal::HUP);
     sextant_tests::until("the log says what needs a restart", || {
         let log = daemon.log();
-        (log.contains("log.durability") && log.contains("restart")).then_some(())
+        let told = |line: &str| line.contains("log.durability") && line.contains("next start");
+        log.lines().any(told).then_some(())
     });
     std::fs::write(daemon.dir().join("push.toml"), "[mqtt]\nnonsense = 1\n").unwrap();
     daemon.signal(Signal::HUP);

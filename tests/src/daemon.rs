@@ -252,6 +252,10 @@ impl Daemon {
         self.signal(Signal::KILL);
         let status = self.wait();
         assert_eq!(status.signal(), Some(9), "ended before it was killed:\n{}", self.log());
+        // The kernel takes a ring apart after its process has ended, and its sockets with it.
+        for addr in [self.mqtt, self.admin] {
+            until("the kernel has closed what listened", || TcpListener::bind(addr).ok());
+        }
     }
 
     /// Asks it to stop, and waits until it has.

@@ -1,1 +1,54 @@
-fn main() {}
+//! The project's own commands, run as `cargo xtask …`.
+//!
+//! ```text
+//!   setup   installs what is missing, and says each command that it runs
+//!   up      setup, build, `sextant up`, and a message to a real device before your eyes
+//!   test    setup, rustfmt, clippy, build, doc tests, all tests
+//! ```
+//!
+//! One profile, release, is used throughout, so that what is built once serves all of them.
+
+mod proof;
+mod setup;
+mod sh;
+mod test;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::setup::Purpose;
+
+/// Build, run and test this project.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what running and testing need and this machine lacks
+    Setup,
+    /// Build and run everything, and see a message arrive
+    Up(up::Args),
+    /// Check and test everything
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Setup => setup::run(Purpose::Test),
+        Command::Up(args) => up::run(&args),
+        Command::Test(args) => test::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{} {error:#}", sh::paint(sh::RED, "error:"));
+            ExitCode::FAILURE
+        }
+    }
+}

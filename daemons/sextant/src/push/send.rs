@@ -6,16 +6,19 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use sextant_service::client::ClientError;
 
 use crate::cli::SendArgs;
 use crate::error::Error;
 use crate::place::Place;
-use crate::terminal::say;
+use crate::terminal::{say, size};
 
 use super::receipt;
 
 /// More than any MQTT packet holds.
 const PAYLOAD_BYTES_MAX: u64 = 268_435_455;
+/// Below this no daemon refuses a message for its length.
+const LARGE_BYTES: usize = 512 << 10;
 
 #[derive(Debug, Serialize)]
 struct Message<'a> {
@@ -39,6 +42,15 @@ enum Payload {
     Text(String),
     #[serde(rename = "payload_base64")]
     Base64(String),
+}
+
+impl Payload {
+    /// Bytes of it in the request.
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::Base64(text) => text.len(),
+        }
+    }
 }
 
 impl From<Vec<u8>> for Payload {
@@ -71,16 +83,28 @@ struct Accepted {
 
 pub(super) fn run(place: &Place, args: &SendArgs) -> Result<(), Error> {
     let push = place.push()?;
+    let payload = payload(args)?;
+    let len = payload.len();
     let message = Message {
         device: args.device.as_deref(),
         topic: args.topic.as_deref(),
-        payload: payload(args)?,
+        payload,
         qos: args.qos,
         ttl: args.ttl.as_deref().map(Ttl::from),
         retain: args.retain,
     };
     let accepted: Accepted =
-        push.client.post("/v1/messages", &message).map_err(|source| push.failed(source))?;
+        push.client.post("/v1/messages", &message).map_err(|source| match source {
+            // A daemon that refuses a body by its length need not read it before it closes.
+            ClientError::Unreachable { .. } if len > LARGE_BYTES => Error::Outcome(format!(
+                "{} broke off while it was given {}: the daemon takes what fits \
+                 mqtt.packet_bytes_max and admin.body_bytes_max of its settings, if it is there \
+                 (`sextant status`)",
+                push.url,
+                size(len as u64)
+            )),
+            source => push.failed(source),
+        })?;
     say(&accepted.id);
     match args.wait {
         true => receipt::follow(&push, &accepted.id),

@@ -1,0 +1,150 @@
+//! `cargo xtask setup`: installs what is missing, and nothing else.
+//!
+//! System packages come from apt, where there is apt; paho comes from pip into a virtual
+//! environment in the target folder, unless Python has it already; cargo-nextest comes from
+//! cargo. Whatever is run is said; when nothing is missing nothing is said.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::sh;
+
+/// What the machine is to be good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Purpose {
+    /// To see a message arrive at a real client.
+    Up,
+    /// To run all tests, too.
+    Test,
+}
+
+/// A program of the system, the Debian package that has it, and what it is needed for first.
+const PROGRAMS: [(&str, &str, Purpose); 8] = [
+    ("stdbuf", "coreutils", Purpose::Up),
+    ("mosquitto_sub", "mosquitto-clients", Purpose::Up),
+    ("mosquitto_pub", "mosquitto-clients", Purpose::Test),
+    ("python3", "python3", Purpose::Test),
+    ("systemd-analyze", "systemd", Purpose::Test),
+    ("systemd-socket-activate", "systemd", Purpose::Test),
+    ("strace", "strace", Purpose::Test),
+    ("mount", "mount", Purpose::Test),
+];
+
+const PAHO: &str = "paho-mqtt>=2,<3";
+
+/// Makes this machine good for `purpose`.
+///
+/// # Errors
+///
+/// Something is missing and cannot be installed; the error says what, and how to get it.
+pub(crate) fn run(purpose: Purpose) -> Result<()> {
+    let missing = PROGRAMS
+        .iter()
+        .filter(|(program, _, needed_for)| *needed_for <= purpose && !sh::is_installed(program))
+        .map(|(_, package, _)| *package);
+    install(missing.collect())?;
+    if purpose == Purpose::Test {
+        paho()?;
+        nextest()?;
+    }
+    Ok(())
+}
+
+/// Whether tests run under cargo-nextest.
+pub(crate) fn has_nextest() -> bool {
+    sh::succeeds(sh::cargo().args(["nextest", "--version"]))
+}
+
+/// Installs Debian packages.
+fn install(mut packages: Vec<&str>) -> Result<()> {
+    packages.sort_unstable();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let list = packages.join(" ");
+    if !sh::is_installed("apt-get") {
+        bail!("this machine lacks {list} (by their names in Debian) and has no apt: install them");
+    }
+    let offline = || {
+        format!(
+            "apt cannot install {list}: is this machine online, and are its package sources right? \
+             Install them by hand, and come again"
+        )
+    };
+    if !packages.iter().all(|package| is_known(package)) {
+        sh::run(apt()?.arg("update")).with_context(offline)?;
+    }
+    let mut install = apt()?;
+    install.args(["install", "--yes", "--no-install-recommends"]).args(&packages);
+    sh::run(&mut install).with_context(offline)
+}
+
+/// Whether apt's lists have a package; without any lists they have none.
+fn is_known(package: &str) -> bool {
+    let output = sh::command("apt-cache").args(["policy", package]).env("LC_ALL", "C").output();
+    output.is_ok_and(|output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().any(|line| line.contains("Candidate:") && !line.contains("(none)"))
+    })
+}
+
+/// apt-get as root: as this user if that is root, else through sudo.
+fn apt() -> Result<Command> {
+    let root = rustix::process::geteuid().is_root();
+    let mut command = if root {
+        sh::command("apt-get")
+    } else if sh::is_installed("sudo") {
+        let mut sudo = sh::command("sudo");
+        sudo.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        sudo
+    } else {
+        bail!("packages must be installed, and this user is neither root nor has sudo");
+    };
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    Ok(command)
+}
+
+/// The folder of our own Python, which the tests look into first.
+fn own_python() -> Result<PathBuf> {
+    Ok(sh::target()?.join("python"))
+}
+
+/// Makes sure that a Python with paho is there.
+fn paho() -> Result<()> {
+    let dir = own_python()?;
+    let own = dir.join("bin/python3");
+    let has_paho = |python: &mut Command| {
+        let check = "import paho.mqtt as p; assert int(p.__version__.split('.')[0]) == 2";
+        sh::succeeds(python.args(["-c", check]))
+    };
+    if has_paho(&mut sh::command(&own)) || (!own.exists() && has_paho(&mut sh::command("python3")))
+    {
+        return Ok(());
+    }
+    if !sh::succeeds(sh::command("python3").args(["-c", "import ensurepip, venv"])) {
+        install(vec!["python3-venv"])?;
+    }
+    sh::run(sh::command("python3").args(["-m", "venv"]).arg(&dir))
+        .context("python3 makes no virtual environment")?;
+    let mut pip = sh::command(&own);
+    pip.args(["-m", "pip", "install", "--quiet", PAHO]);
+    sh::run(&mut pip).with_context(|| {
+        format!("pip cannot install {PAHO}: is this machine online, and is pip's index right?")
+    })
+}
+
+/// Installs cargo-nextest; without it the tests run all the same, under cargo's own harness.
+fn nextest() -> Result<()> {
+    if has_nextest() {
+        return Ok(());
+    }
+    let mut install = sh::cargo();
+    install.args(["install", "--locked", "cargo-nextest"]).stdin(Stdio::null());
+    if let Err(error) = sh::run(&mut install) {
+        println!("{error:#}: the tests will run under `cargo test` instead");
+    }
+    Ok(())
+}
