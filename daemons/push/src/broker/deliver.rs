@@ -521,6 +521,9 @@ impl Broker {
         if !held.is_expired(unix_ms) {
             self.arm_held(cx, &held);
         } else if !held.expired.replace(true) {
+            if held.retained {
+                self.expire_retained(&held);
+            }
             let waited = self.stop_waiting(&held);
             let count = held.queued.get() + u32::from(waited);
             if count > 0 {

@@ -167,6 +167,8 @@ pub(super) struct Held {
     pub(super) receipt: Option<(u16, u128)>,
     /// The device that it was kept for when nobody took it.
     pub(super) waits_for: Option<Box<str>>,
+    /// It was kept as its topic's retained message.
+    pub(super) retained: bool,
 }
 
 impl Held {

@@ -52,6 +52,7 @@ struct Found {
     expires_at: u64,
     receipt: Option<(u16, u128)>,
     waits_for: Option<Box<str>>,
+    retained: bool,
     /// It was still to be relayed.
     relayed: bool,
 }
@@ -190,6 +191,7 @@ impl State {
             expires_at: message.expires_at,
             receipt: message.receipt,
             waits_for: message.waits_for,
+            retained: message.retained,
             relayed: message.publisher.is_some_and(|publisher| publisher.relayed),
         };
         let before = self.messages.insert(id, found);
@@ -417,31 +419,13 @@ impl Broker {
             self.arm_session(cx, slot);
         }
         for held in self.store.all_held() {
-            if held.is_expired(unix_ms) {
-                self.expire_restored(cx, &held);
-            } else {
-                self.arm_held(cx, &held);
-            }
+            // One whose time came while the daemon was down is due at once.
+            self.arm_held(cx, &held);
             self.store.release(held);
         }
         let relays: Vec<u64> = self.relays.keys().copied().collect();
         for id in relays {
             self.relay_again(cx, id);
-        }
-    }
-
-    /// A message whose time came while the daemon was down.
-    fn expire_restored(&mut self, cx: &mut Context, held: &Rc<Held>) {
-        self.held_timer(cx, held.id);
-        // A retained one has nobody who waits for it to be taken away.
-        let topics: Vec<Box<str>> = self
-            .retained
-            .iter()
-            .filter(|(_, kept)| Rc::ptr_eq(kept, held))
-            .map(|(topic, _)| topic.clone())
-            .collect();
-        for topic in topics {
-            self.forget_retained(&topic);
         }
     }
 
@@ -487,6 +471,7 @@ impl Found {
             queued: Cell::new(0),
             receipt: self.receipt,
             waits_for: self.waits_for,
+            retained: self.retained,
         }
     }
 }

@@ -117,7 +117,8 @@ impl Store {
     }
 
     /// Keeps a message for those whom its record names. Its record comes before the changes of
-    /// this turn. The caller drops its own reference by
+    /// this turn, unless it is a topic's retained one: those say that the one before it went. The
+    /// caller drops its own reference by
     /// [`Store::release`], as do all who get one.
     pub(super) fn keep(
         &mut self,
@@ -126,6 +127,9 @@ impl Store {
         unix_ms: u64,
     ) -> Result<Rc<Held>, AppendError> {
         self.unix_ms = unix_ms;
+        if record.retained {
+            self.place_facts(unix_ms);
+        }
         self.scratch.clear();
         record.put_head(payload.len(), &mut self.scratch);
         let parts: [&[u8]; 2] = [&self.scratch, payload];
@@ -142,6 +146,7 @@ impl Store {
             queued: Cell::new(0),
             receipt: record.receipt,
             waits_for: record.waits_for.clone(),
+            retained: record.retained,
         });
         self.held.insert(seq.0, Rc::clone(&held));
         Ok(held)

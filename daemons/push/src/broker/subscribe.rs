@@ -312,11 +312,15 @@ impl Broker {
         }
     }
 
-    /// Forgets a topic's retained message, whose time has come.
-    pub(super) fn forget_retained(&mut self, topic: &str) {
-        if let Some(held) = self.retained.remove(topic) {
+    /// Forgets a retained message whose time has come, unless another took its place.
+    pub(super) fn expire_retained(&mut self, held: &Rc<Held>) {
+        let Ok(record) = self.store.load(held) else { return };
+        if self.retained.get(&record.topic).is_none_or(|kept| !Rc::ptr_eq(kept, held)) {
+            return;
+        }
+        if let Some(held) = self.retained.remove(&record.topic) {
             self.retained_bytes -= held.bytes as usize;
-            self.store.fact(&Fact::Unretained(topic.into()));
+            self.store.fact(&Fact::Unretained(record.topic));
             self.store.release(held);
         }
     }
