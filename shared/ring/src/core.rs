@@ -998,7 +998,7 @@ impl<D: Driver, A: App> Core<D, A> {
             if c.phase != Phase::Open || c.paused {
                 continue;
             }
-            if let Some(held) = c.held.take() {
+            if let Some(held) = c.held.take().filter(|held| !held.is_empty()) {
                 self.app.on_data(&mut self.cx, conn, &held);
             }
             self.cx.arm_recv(conn);
