@@ -385,14 +385,19 @@ impl State {
         let reset = self.plan.reset;
         let reset = self.chance(reset);
         let Some(receiver) = self.end(end) else { return };
+        if receiver.dead {
+            // Nothing is taken behind a gap.
+            receiver.wire.clear();
+            receiver.wire_bytes = 0;
+            return;
+        }
         let Some(piece) = receiver.wire.pop_front() else { return };
         if reset {
             self.send_reset(end);
-            let at = self.after_local();
             if let Some(receiver) = self.end(end) {
                 // It fails at this end too, as if something in between had sent the resets.
                 receiver.dead = false;
-                self.schedule(at, Event::Reset { end });
+                self.reset_arrives(end);
             }
             return;
         }

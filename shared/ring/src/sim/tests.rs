@@ -327,6 +327,42 @@ fn a_reset_ends_a_receive_behind_what_had_arrived() {
 }
 
 #[test]
+fn what_arrives_before_a_failure_is_the_beginning_of_what_was_sent() {
+    let mut failed = 0;
+    for seed in seeds(100) {
+        let world = World::new(seed);
+        let mut rig = Rig::new(&world);
+        let (socket, mut peer) = rig.accepted(1);
+        world.plan(|plan| plan.reset = 0.05);
+        let sent = pattern(100_000);
+        peer.send(&sent);
+        peer.finish();
+        let mut got = Vec::<u8>::new();
+        let mut recv = rig.start(Op::Recv { socket, group: Group::Bulk });
+        loop {
+            let (result, more) = rig.recv(recv);
+            match result {
+                Ok(Some(bytes)) => got.extend(bytes),
+                Ok(None) => break assert!(got == sent, "seed {seed}"),
+                Err(error) => {
+                    assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET));
+                    failed += 1;
+                    break;
+                }
+            }
+            if !more {
+                recv = rig.start(Op::Recv { socket, group: Group::Bulk });
+            }
+        }
+        assert!(sent.starts_with(&got), "seed {seed}: bytes after a gap");
+        peer.close();
+    }
+    if std::env::var_os("SEXTANT_SEED").is_none() {
+        assert!(failed > 10, "{failed} failures");
+    }
+}
+
+#[test]
 fn nobody_is_connected_where_nobody_listens() {
     for seed in seeds(20) {
         let world = World::new(seed);

@@ -4,9 +4,11 @@
 //!
 //! - [`harness`]: cores that play scripted roles, on either driver.
 //! - [`streams`], [`endings`], [`cores`], [`datagrams`], [`files`], [`timers`]: the scenarios.
+//! - [`chaos`]: everything at once, with faults, in the simulation only.
 
 #![allow(clippy::unwrap_used)]
 
+mod chaos;
 mod cores;
 mod datagrams;
 mod endings;
