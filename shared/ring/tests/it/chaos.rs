@@ -265,9 +265,9 @@ fn caller(
             if call.sent == call.total || abrupt {
                 calls.remove(&conn);
                 if abrupt {
-                    cx.abort(conn)
+                    cx.abort(conn);
                 } else {
-                    cx.finish(conn)
+                    cx.finish(conn);
                 }
                 if !over {
                     connects += 1;
