@@ -112,7 +112,10 @@ fn what_was_durable_survives_every_power_failure() {
             // there, and may lose power in its turn.
             match rng.bool() {
                 true => lose_power(&mut rig, &mut rng, &mut seen),
-                false => drop(rig.reopen()),
+                false => {
+                    rig.backend.kill(&mut rng);
+                    rig.reopen();
+                }
             }
         }
         lose_power(&mut rig, &mut rng, &mut seen);
@@ -136,6 +139,7 @@ fn what_an_opening_found_is_durable() {
             for _ in 0..rng.u32(..200) {
                 act(&mut rig, &mut rng, &mut Seen::default());
             }
+            rig.backend.kill(&mut rng);
             rig.reopen();
             rig.backend.power_failure(&mut rng, 0.0);
             rig.reopen();

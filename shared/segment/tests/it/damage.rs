@@ -268,6 +268,17 @@ fn the_active_segment_gone_from_before_a_ready_one_is_corruption() {
     assert_eq!(recovery.read_only, Some(Corruption::Missing(SegmentId(3))));
 }
 
+/// The numbers would begin anew, and with them everything that was ever told about the log.
+#[test]
+fn a_ready_segment_that_is_all_there_is_is_corruption() {
+    let sample = sample();
+    let disk = sample.disk.fork();
+    (1..=3).for_each(|number| disk.unlink(&segment_path(number)));
+    let (_, recovery) = Log::open(&disk, Path::new(DIR), sample.options).expect("it opens");
+    let damaged = Corruption::Damaged { segment: SegmentId(4), offset: 512 };
+    assert_eq!(recovery.read_only, Some(damaged));
+}
+
 #[test]
 fn a_ready_segment_that_is_gone_is_no_loss() {
     let sample = sample();

@@ -364,15 +364,20 @@ impl MemoryFiles {
         self.waiting.iter().map(|(_, op)| op)
     }
 
-    /// The power fails: each operation under way has begun or not.
-    pub(crate) fn power_failure(&mut self, rng: &mut Rng, keep: f64) {
+    /// The process is killed: each operation under way has begun or not.
+    pub(crate) fn kill(&mut self, rng: &mut Rng) {
         for (_, op) in std::mem::take(&mut self.waiting) {
             if rng.bool() {
                 self.interrupt(&op);
             }
         }
-        self.disk.power_failure(rng, keep);
         self.stop();
+    }
+
+    /// The process is killed, and the power fails.
+    pub(crate) fn power_failure(&mut self, rng: &mut Rng, keep: f64) {
+        self.kill(rng);
+        self.disk.power_failure(rng, keep);
     }
 
     fn carry_out(&mut self, op: &FileOp) -> io::Result<FileOutput> {
