@@ -125,14 +125,15 @@ impl Steps {
     }
 }
 
-/// Sends a message to a device, and follows it until the device has acknowledged it.
+/// Sends a message to a device, and follows it until the device has acknowledged it. The daemons
+/// were started at `began`.
 ///
 /// # Errors
 ///
 /// A step did not come about; those before it were ticked off.
-pub(crate) fn run(push: &Push) -> Result<()> {
+pub(crate) fn run(push: &Push, began: Instant) -> Result<()> {
     println!();
-    let mut steps = Steps { last: Instant::now() };
+    let mut steps = Steps { last: began };
     steps.done(format_args!("sextant-push serves MQTT on {} and HTTP on {}", push.mqtt, push.url));
     let issued = push.post("/v1/tokens", &json!({"device": DEVICE, "ttl": "1h"}))?;
     let token = text(&issued, "token")?;

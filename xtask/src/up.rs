@@ -56,9 +56,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         options.push(format!("--set=push.mqtt.listen={mqtt}"));
         options.push(format!("--set=push.admin.listen={admin}"));
     }
+    let began = Instant::now();
     let mut daemons = Daemons::start(&data, &options)?;
     let push = daemons.wait_ready(&data, &asked)?;
-    proof::run(&push).context("the message did not arrive")?;
+    proof::run(&push, began).context("the message did not arrive")?;
     if args.check {
         daemons.stop()?;
         println!("{}", sh::paint(sh::GREEN, "✓ everything works"));
@@ -95,7 +96,7 @@ impl Daemons {
     fn start(data: &Path, options: &[String]) -> Result<Daemons> {
         let sextant = sh::target()?.join("release/sextant");
         let mut command = sh::command(&sextant);
-        command.args(["up", "--data"]).arg(data).args(options);
+        command.args(["up", "--no-hints", "--data"]).arg(data).args(options);
         println!("{}", sh::paint(sh::GREY, format_args!("$ {}", sh::shown(&command))));
         // Started by way of itself: it is told to stop when this process is gone, even by kill -9.
         let mut wrapped = sh::command(&sextant);

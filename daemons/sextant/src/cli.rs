@@ -84,6 +84,10 @@ pub(crate) struct UpArgs {
     /// Set one key of one daemon, such as push.mqtt.connections_max=100 (repeatable)
     #[arg(long = "set", value_name = "DAEMON.KEY=VALUE")]
     pub(crate) sets: Vec<String>,
+
+    /// Do not say what to try next: whoever started this does
+    #[arg(long, hide = true)]
+    pub(crate) no_hints: bool,
 }
 
 #[derive(Debug, Args)]

@@ -39,7 +39,7 @@ const NEWS_MAX: usize = 64;
 pub(crate) fn run(place: &Place, args: &UpArgs) -> Result<(), Error> {
     let data = DataDir::open(&place.data)?;
     let programs = program::find(data.path(), args)?;
-    runtime::run(supervise(data.path(), programs)).map_err(Error::io("start"))?
+    runtime::run(supervise(data.path(), programs, !args.no_hints)).map_err(Error::io("start"))?
 }
 
 /// Becomes the program that `args` name, which gets SIGTERM when its parent is gone.
@@ -75,7 +75,7 @@ enum Seen {
     GivenUp,
 }
 
-async fn supervise(data: &Path, programs: Vec<Program>) -> Result<(), Error> {
+async fn supervise(data: &Path, programs: Vec<Program>, hints: bool) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(Error::io("listen for signals"))?;
     let (sender, mut news) = mpsc::channel(NEWS_MAX);
     let mut daemons: Vec<Kept> = programs
@@ -89,7 +89,7 @@ async fn supervise(data: &Path, programs: Vec<Program>) -> Result<(), Error> {
         })
         .collect();
     drop(sender);
-    let mut greeted = false;
+    let mut greeted = !hints;
     let result = loop {
         tokio::select! {
             Some((index, what)) = news.recv() => {
