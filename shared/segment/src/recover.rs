@@ -20,7 +20,7 @@ use sextant_ring::disk::{Disk, View};
 use crate::error::{Corruption, OpenError, ReadOnly};
 use crate::format::{
     self, ALIGN, BadHeader, HEADER_BYTES, Item, Key, MARK_BYTES, NoItem, RESERVED_BYTES,
-    SegmentHeader,
+    SEAL_BYTES, SegmentHeader,
 };
 use crate::log::{Recovered, Segment};
 use crate::options::Options;
@@ -263,6 +263,7 @@ fn judge_last(findings: &Findings) -> Option<Corruption> {
 
 /// Follows the items of a segment. `expected` is the number of its first record, if known.
 fn walk(key: Key, bytes: &Bytes, expected: Option<u64>) -> Walk {
+    let size = bytes.len() as u32;
     let mut walk = Walk {
         end: End::Open,
         tail: HEADER_BYTES,
@@ -287,7 +288,7 @@ fn walk(key: Key, bytes: &Bytes, expected: Option<u64>) -> Walk {
                 break;
             }
         };
-        if !walk.accept(item, &mut unsure) {
+        if !walk.accept(item, size, &mut unsure) {
             walk.end = End::Damaged;
             break;
         }
@@ -297,14 +298,28 @@ fn walk(key: Key, bytes: &Bytes, expected: Option<u64>) -> Walk {
             break;
         }
     }
-    walk.unsure = unsure.front().map_or(walk.tail, |(_, offset)| *offset);
+    // A mark that was followed by the seal alone, and the seal did not make it: without the mark
+    // there is room for both again.
+    if walk.end != End::Sealed && walk.tail > size - RESERVED_BYTES {
+        walk.tail -= MARK_BYTES;
+        walk.marked = false;
+    }
+    walk.unsure = unsure.front().map_or(walk.tail, |(_, offset)| walk.tail.min(*offset));
     walk
 }
 
 impl Walk {
     /// Takes the item at the tail, if it can follow what came before it.
-    fn accept(&mut self, item: Item, unsure: &mut VecDeque<(u64, u32)>) -> bool {
+    fn accept(&mut self, item: Item, size: u32, unsure: &mut VecDeque<(u64, u32)>) -> bool {
         let begun = self.tail > HEADER_BYTES;
+        let behind = match item {
+            Item::Record { .. } => RESERVED_BYTES,
+            Item::Mark { .. } => SEAL_BYTES,
+            Item::Seal { .. } => 0,
+        };
+        if item.span() + behind > size - self.tail {
+            return false;
+        }
         match item {
             Item::Mark { seq, durable } => {
                 if seq == 0 || durable >= seq || self.next_seq.is_some_and(|next| next != seq) {

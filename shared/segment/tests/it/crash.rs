@@ -175,6 +175,37 @@ fn a_power_failure_at_every_operation_of_a_run_loses_nothing_durable() {
     }
 }
 
+#[test]
+fn a_seal_that_was_torn_from_its_mark_is_written_again_with_one() {
+    let mut rig =
+        Rig::open(MemoryFiles::default(), Path::new(DIR), small_options(Durability::Always));
+    for _ in 0..3 {
+        rig.append(1, &[7; 1136], 0).expect("there is room");
+    }
+    rig.drain();
+    // Between the end of the records and that of the segment is room for a mark and a seal, and
+    // for no second mark.
+    let path = Path::new("/log/0000000001.seg");
+    let tail = 512 + 32 + 3 * 1160;
+    assert!((4096 - 88..=4096 - 56).contains(&tail));
+    let position = rig.append(1, b"next", 0).expect("the next segment is ready").position;
+    assert_eq!(position.segment.0, 2);
+    rig.commit();
+    rig.run(0);
+    rig.backend.kill(&mut Rng::with_seed(1));
+    rig.backend.disk.tamper(path, |bytes| bytes[tail + 32..].fill(0));
+    rig.backend.disk.tamper(Path::new("/log/0000000002.seg"), |bytes| bytes[512..].fill(0));
+    rig.kept.pop_last();
+    let recovery = rig.reopen();
+    assert_eq!(recovery.last.0, 3);
+    for _ in 0..20 {
+        rig.append(1, &[7; 100], 0).expect("there is room");
+        rig.drain();
+    }
+    rig.verify();
+    rig.reopen();
+}
+
 /// `kill -9` cannot show a missing sync, since the kernel's cache survives it. So here, whenever
 /// the log lets something be acknowledged, everything that is not synced is lost on a copy of the
 /// disk, and the copy is opened.
