@@ -1,6 +1,6 @@
 //! Apps that do anything at any time, in a world that fails at any time: whatever happens, no
 //! byte is lost, doubled or out of place on a connection that lives, each connection ends at most
-//! once, and every core stops in time. Only in the simulation, which can fail on purpose.
+//! once, and every core stops in time. What fails on purpose does so in the simulation only.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use sextant_ring::core::{CloseReason, ConnId, Cx, Limits, SendError};
 
-use crate::harness::{Event, Msg, Role, Stage, simulate, stop_all};
+use crate::harness::{Buffers, Event, Msg, Role, Stage, on_kernel, simulate, stop_all};
 
 #[test]
 fn whatever_apps_do_and_whatever_fails_no_byte_goes_astray() {
@@ -19,6 +19,11 @@ fn whatever_apps_do_and_whatever_fails_no_byte_goes_astray() {
 #[test]
 fn whatever_apps_do_every_byte_that_was_sent_in_order_arrives() {
     simulate(150, |stage| chaos(stage, true));
+}
+
+#[test]
+fn whatever_apps_do_every_byte_that_was_sent_in_order_arrives_on_io_uring() {
+    on_kernel(|stage| (0..5).for_each(|_| chaos(stage, true)));
 }
 
 /// The byte at a place of every stream.
@@ -300,20 +305,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Three servers and a client. If `gentle`, nothing fails but what has to be put up with.
 fn chaos(stage: &mut Stage, gentle: bool) {
     let mut rng = stage.random();
-    let Stage::Sim { world, .. } = stage else { panic!("only where faults can be planned") };
-    let world = world.clone();
-    world.plan(|plan| {
-        plan.small = (rng.u16(2..8), rng.u32(16..600));
-        plan.bulk = (rng.u16(1..4), rng.u32(600..5000));
-        plan.submissions_max = rng.usize(2..20);
-        plan.window_bytes = rng.usize(500..70_000);
-        if !gentle {
-            plan.reset = rng.f64() * 0.01;
-            plan.refuse = rng.f64() * 0.1;
-            plan.hand_over = rng.f64() * 0.3;
-            plan.sockets_max = rng.u32(4..20);
+    match stage {
+        Stage::Sim { world, .. } => world.plan(|plan| {
+            plan.small = (rng.u16(2..8), rng.u32(16..600));
+            plan.bulk = (rng.u16(1..4), rng.u32(600..5000));
+            plan.submissions_max = rng.usize(2..20);
+            plan.window_bytes = rng.usize(500..70_000);
+            if !gentle {
+                plan.reset = rng.f64() * 0.01;
+                plan.refuse = rng.f64() * 0.1;
+                plan.hand_over = rng.f64() * 0.3;
+                plan.sockets_max = rng.u32(4..20);
+            }
+        }),
+        Stage::Kernel { .. } => {
+            let small = (1 << rng.u16(1..4), 1 << rng.u32(6..12));
+            stage.buffers(Buffers { small, bulk: (1 << rng.u16(0..3), 4096) });
         }
-    });
+    }
     let listener = stage.listener();
     let limits = |limits: &mut Limits, rng: &mut Rng| {
         limits.turn_max = rng.usize(1..10);
@@ -333,8 +342,8 @@ fn chaos(stage: &mut Stage, gentle: bool) {
     // Long enough to tell a server that does not notice the end of a stream.
     roles.push(Role::new(client).limits(|limits| limits.linger = PATIENCE * 2));
     drop(listener);
-    let began = world.now();
+    let began = stage.now();
     stage.play_until_each_stops(roles);
-    let took = world.now().since(began);
+    let took = stage.now().since(began);
     assert!(took < PATIENCE, "it took {took:?}");
 }

@@ -18,7 +18,7 @@ use sextant_ring::disk::{Disk, HostDisk};
 use sextant_ring::driver::{Driver, FileDone, Listener};
 use sextant_ring::mesh::{Port, Remote, mesh};
 use sextant_ring::sim::{SimDriver, Turn, World, seeds};
-use sextant_ring::time::Clock;
+use sextant_ring::time::{Clock, Time};
 use sextant_ring::uring::{Options, Uring};
 
 /// How long a play may take, in real or in virtual time.
@@ -250,6 +250,14 @@ impl Stage {
                 let bound = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
                 bound.local_addr().unwrap()
             }
+        }
+    }
+
+    /// The time there, virtual or real.
+    pub(crate) fn now(&self) -> Time {
+        match self {
+            Stage::Sim { world, .. } => world.now(),
+            Stage::Kernel { .. } => Clock::read().now,
         }
     }
 

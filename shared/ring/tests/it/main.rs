@@ -4,7 +4,7 @@
 //!
 //! - [`harness`]: cores that play scripted roles, on either driver.
 //! - [`streams`], [`endings`], [`cores`], [`datagrams`], [`files`], [`timers`]: the scenarios.
-//! - [`chaos`]: everything at once, with faults, in the simulation only.
+//! - [`chaos`]: everything at once, and with faults.
 
 #![allow(clippy::unwrap_used)]
 
