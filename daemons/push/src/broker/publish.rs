@@ -435,7 +435,10 @@ impl Broker {
                 });
             }
         }
-        let waits_for = incoming.device.filter(|_| delivered.recipients == 0);
+        // It waits on the device's home, and nowhere else.
+        let waits_for = incoming
+            .device
+            .filter(|device| delivered.recipients == 0 && home(device, cx.cores()) == cx.core());
         if let Some(device) = waits_for {
             self.check_waiting(device)?;
         }
