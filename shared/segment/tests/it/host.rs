@@ -10,13 +10,14 @@ use sextant_ring::buf::IoBuf;
 use sextant_ring::disk::{Disk, HostDisk, View};
 use sextant_ring::driver::{File, FileDone, FileOp, FileOutput, Files, OpenMode};
 
+use crate::FileNames;
 use crate::rig::Backend;
 
 #[derive(Default)]
 pub(crate) struct HostFiles {
     waiting: Vec<(u64, FileOp)>,
     open: HashMap<File, fs::File>,
-    opened: i32,
+    names: FileNames,
 }
 
 impl Files for HostFiles {
@@ -57,8 +58,7 @@ impl HostFiles {
                     .create_new(mode == OpenMode::CreateNew)
                     .open(path);
                 let opened = file.map(|file| {
-                    self.opened += 1;
-                    let name = crate::file(self.opened);
+                    let name = self.names.next();
                     self.open.insert(name, file);
                     FileOutput::Opened(name)
                 });

@@ -12,12 +12,33 @@ mod oracle;
 mod rig;
 mod sim;
 
-use sextant_ring::driver::File;
+use std::path::PathBuf;
 
-/// Names an open file of a stand-in for a driver.
-#[allow(unsafe_code)]
-fn file(number: i32) -> File {
-    const _: () = assert!(size_of::<File>() == size_of::<i32>());
-    // SAFETY: a `File` is one `i32` and nothing else, and every `i32` is a value of it.
-    unsafe { std::mem::transmute(number) }
+use sextant_ring::driver::{File, FileOp, FileOutput, Files, OpenMode};
+use sextant_ring::sim::{SimFiles, World};
+
+/// Names for the open files of a stand-in for a driver. Only drivers make such names, so they are
+/// borrowed from a simulated one.
+struct FileNames {
+    files: SimFiles,
+    given: u64,
+}
+
+impl Default for FileNames {
+    fn default() -> FileNames {
+        FileNames { files: World::new(0).files(), given: 0 }
+    }
+}
+
+impl FileNames {
+    /// A name that was not given before.
+    fn next(&mut self) -> File {
+        self.given += 1;
+        let path = PathBuf::from(format!("/{}", self.given));
+        self.files.submit(0, FileOp::Open { path, mode: OpenMode::CreateNew });
+        match self.files.wait().expect("it ends").result {
+            Ok(FileOutput::Opened(file)) => file,
+            other => panic!("{other:?}"),
+        }
+    }
 }

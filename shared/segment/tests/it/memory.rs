@@ -16,6 +16,7 @@ use fastrand::Rng;
 use sextant_ring::disk::{Disk, Entry, LiveBytes, View};
 use sextant_ring::driver::{File, FileDone, FileOp, FileOutput, Files, OpenMode};
 
+use crate::FileNames;
 use crate::rig::Backend;
 
 const SECTOR: usize = 512;
@@ -315,7 +316,7 @@ pub(crate) struct MemoryFiles {
     pub(crate) disk: MemoryDisk,
     waiting: Vec<(u64, FileOp)>,
     open: HashMap<File, u64>,
-    opened: i32,
+    handles: FileNames,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -393,8 +394,7 @@ impl MemoryFiles {
                     }
                     (_, number) => number?,
                 };
-                self.opened += 1;
-                let name = crate::file(self.opened);
+                let name = self.handles.next();
                 self.open.insert(name, number);
                 return Ok(FileOutput::Opened(name));
             }
