@@ -1,8 +1,7 @@
 //! Reading: one record by its position, or records in order. What was written comes out of the
 //! map of its segment, shared, not copied; what was not comes out of the commit buffers. Every
 //! read verifies the checksum, so that damage is an error and never a wrong payload: all told about
-//! 0.2 µs for a record of 200 bytes and 2.5 µs for one of 16 KB (AMD EPYC, 2 cores shared with
-//! others).
+//! 0.1 µs for a record of 200 bytes and 1.6 µs for one of 16 KB (AMD EPYC).
 
 use bytes::Bytes;
 
