@@ -1,5 +1,6 @@
 //! From a connection's first bytes to its session, and from its end to that of its session.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use sextant_mqtt::{
@@ -37,6 +38,7 @@ impl Broker {
             timer: None,
             blocked: None,
             paused: false,
+            later: VecDeque::new(),
         };
         if self.conns.len() <= conn.index() {
             self.conns.resize_with(conn.index() + 1, || None);

@@ -179,17 +179,19 @@ impl Broker {
         let Some(held) = self.conn(conn) else { return };
         held.blocked = None;
         if let Stage::Online { session, .. } = held.stage {
-            self.pump(cx, session);
+            self.send_later(cx, conn, session);
+            self.resend(cx, session);
         }
     }
 
-    /// Sends again what was in flight when the last connection ended, then goes on.
+    /// Sends again what was in flight when the last connection ended, as far as this one takes it,
+    /// then goes on. What QoS 2 sends again waits until the disk has what was said of it: that may
+    /// still be on its way.
     pub(super) fn resend(&mut self, cx: &mut Context, slot: SlotId) {
-        loop {
+        while self.takes_more(cx, slot) {
             let Some(session) = self.sessions.get_mut(slot) else { return };
-            if session.conn.is_none() {
-                return;
-            }
+            let Some(conn) = session.conn else { return };
+            let persistent = session.is_persistent();
             let next = session.flight.resend().map(|(packet_id, inflight)| match inflight {
                 Inflight::AwaitPuback(delivery) | Inflight::AwaitPubrec(delivery) => {
                     let held = Rc::clone(&delivery.held);
@@ -200,9 +202,16 @@ impl Broker {
             });
             match next {
                 None => break,
-                Some((packet_id, None)) => self.send_pubrel(cx, slot, packet_id),
+                Some((packet_id, None)) => {
+                    self.store.gate(Gated::Release { session: slot, conn, packet_id });
+                }
                 Some((packet_id, Some((held, qos, retain, ids)))) => {
-                    self.send_held(cx, slot, packet_id, &held, (qos, retain, true), &ids);
+                    if persistent && qos == QoS::ExactlyOnce {
+                        let dup = true;
+                        self.store.gate(Gated::Publish { session: slot, conn, packet_id, dup });
+                    } else {
+                        self.send_held(cx, slot, packet_id, &held, (qos, retain, true), &ids);
+                    }
                     self.store.release(held);
                 }
             }
@@ -242,7 +251,8 @@ impl Broker {
         let (qos, retain, held) = (delivery.qos, delivery.retain, Rc::clone(&delivery.held));
         let ids = delivery.subscription_ids.clone();
         let receipt = delivery.receipt();
-        let (number, persistent) = (session.number, session.is_persistent());
+        let (number, persistent, conn) =
+            (session.number, session.is_persistent(), session.conn);
         let packet_id = match session.flight.begin(qos, delivery) {
             Ok(packet_id) => packet_id,
             Err(delivery) => {
@@ -253,7 +263,10 @@ impl Broker {
         if qos == QoS::ExactlyOnce && persistent {
             // Sent under another identifier after a crash, it would come twice.
             self.store.fact(&Fact::Started(number, packet_id.get(), held.id));
-            self.store.gate(Gated::Publish(slot, packet_id));
+            if let Some(conn) = conn {
+                let dup = false;
+                self.store.gate(Gated::Publish { session: slot, conn, packet_id, dup });
+            }
         } else if let Some(hot) = hot {
             let flags = (qos, retain, false);
             self.send_publish(cx, slot, packet_id, hot, flags, &ids, None);
@@ -264,8 +277,30 @@ impl Broker {
         self.store.release(held);
     }
 
-    /// A QoS 2 message whose packet identifier is on disk is sent, if it is still in flight.
-    pub(super) fn send_started(&mut self, cx: &mut Context, slot: SlotId, packet_id: PacketId) {
+    /// A QoS 2 message whose packet identifier is on disk is sent, if this is still its
+    /// connection, now or as soon as that takes more.
+    pub(super) fn send_started(
+        &mut self,
+        cx: &mut Context,
+        slot: SlotId,
+        conn: ConnId,
+        packet_id: PacketId,
+        dup: bool,
+    ) {
+        let Some(held) = self.conn(conn) else { return };
+        held.later.push_back((packet_id, dup));
+        self.send_later(cx, conn, slot);
+    }
+
+    fn send_later(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId) {
+        while self.takes_more(cx, slot) {
+            let Some(held) = self.conn(conn) else { return };
+            let Some((packet_id, dup)) = held.later.pop_front() else { return };
+            self.send_in_flight(cx, slot, packet_id, dup);
+        }
+    }
+
+    fn send_in_flight(&mut self, cx: &mut Context, slot: SlotId, packet_id: PacketId, dup: bool) {
         let Some(session) = self.sessions.get(slot) else { return };
         let found = session.flight.inflight().find_map(|(id, inflight)| match inflight {
             Inflight::AwaitPubrec(delivery) if id == packet_id => Some((
@@ -277,7 +312,7 @@ impl Broker {
             _ => None,
         });
         if let Some((held, qos, retain, ids)) = found {
-            self.send_held(cx, slot, packet_id, &held, (qos, retain, false), &ids);
+            self.send_held(cx, slot, packet_id, &held, (qos, retain, dup), &ids);
             self.store.release(held);
         }
     }
@@ -442,12 +477,14 @@ impl Broker {
                 }
                 self.finish(cx, slot, delivery, None);
                 if persistent {
-                    self.store.gate(Gated::Release(slot, packet_id));
+                    self.store.gate(Gated::Release { session: slot, conn, packet_id });
                 } else {
-                    self.send_pubrel(cx, slot, packet_id);
+                    self.send_released(cx, slot, conn, packet_id);
                 }
             }
-            Pubrec::ReleaseAgain => self.store.gate(Gated::Release(slot, packet_id)),
+            Pubrec::ReleaseAgain => {
+                self.store.gate(Gated::Release { session: slot, conn, packet_id });
+            }
             Pubrec::Refused(delivery) => {
                 if persistent {
                     self.store.fact(&Fact::Completed(number, packet_id.get()));
@@ -464,8 +501,23 @@ impl Broker {
         self.resend(cx, slot);
     }
 
-    pub(super) fn send_pubrel(&mut self, cx: &mut Context, slot: SlotId, packet_id: PacketId) {
-        if let Some(conn) = self.sessions.get(slot).and_then(|session| session.conn) {
+    /// A QoS 2 message that the client has, as the disk knows, is released, if this is still the
+    /// connection that it has to be released on.
+    pub(super) fn send_released(
+        &mut self,
+        cx: &mut Context,
+        slot: SlotId,
+        conn: ConnId,
+        packet_id: PacketId,
+    ) {
+        let Some(session) = self.sessions.get(slot).filter(|held| held.conn == Some(conn)) else {
+            return;
+        };
+        let awaits = session
+            .flight
+            .inflight()
+            .any(|(id, inflight)| id == packet_id && matches!(inflight, Inflight::AwaitPubcomp));
+        if awaits {
             self.write(cx, conn, |link, out| link.pubrel(packet_id, ReasonCode::Success, out));
         }
     }

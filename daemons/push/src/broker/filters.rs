@@ -83,6 +83,14 @@ impl<T: Copy + PartialEq> Default for Filters<T> {
 }
 
 impl<T: Copy + PartialEq> Filters<T> {
+    /// Whether nobody holds a filter.
+    pub(super) fn is_empty(&self) -> bool {
+        self.exact.is_empty()
+            && self.prefixes.is_empty()
+            && self.everything.is_empty()
+            && self.tree.is_empty()
+    }
+
     /// Adds a subscriber to a filter, which is a valid one; whether it is the filter's first.
     pub(super) fn insert(&mut self, filter: &str, subscriber: T) -> bool {
         let held = match kind(filter) {

@@ -238,6 +238,30 @@ impl Broker {
         broker
     }
 
+    /// What this core has not finished, in words: for tests, which end with nothing left.
+    #[doc(hidden)]
+    pub fn unfinished(&self) -> Vec<String> {
+        let counts = [
+            ("connections", self.conns.iter().flatten().count()),
+            ("sessions", self.sessions.len()),
+            ("names of sessions", self.by_client.len().max(self.by_number.len())),
+            ("subscriptions", self.subscriptions),
+            ("filters", usize::from(!self.filters.is_empty())),
+            ("filters of other cores", usize::from(!self.interest.is_empty())),
+            ("retained messages", self.retained.len()),
+            ("bytes of retained messages", self.retained_bytes),
+            ("devices waited for", self.waiting.len()),
+            ("messages held", self.store.held()),
+            ("tickets", self.tickets.len()),
+            ("gates", self.store.gated()),
+            ("relays", self.relays.len()),
+            ("connections held back", self.held_back.len()),
+            ("connections blocked", self.blocked.len()),
+        ];
+        let left = counts.iter().filter(|(_, count)| *count > 0);
+        left.map(|(what, count)| format!("{count} {what}")).collect()
+    }
+
     fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
         self.conns.get_mut(conn.index())?.as_deref_mut().filter(|held| held.id == conn)
     }
@@ -296,8 +320,12 @@ impl Broker {
         while let Some(gated) = self.store.next_open() {
             match gated {
                 Gated::Part(ticket) => self.part_done(cx, ticket, 0, None),
-                Gated::Publish(session, packet_id) => self.send_started(cx, session, packet_id),
-                Gated::Release(session, packet_id) => self.send_pubrel(cx, session, packet_id),
+                Gated::Publish { session, conn, packet_id, dup } => {
+                    self.send_started(cx, session, conn, packet_id, dup);
+                }
+                Gated::Release { session, conn, packet_id } => {
+                    self.send_released(cx, session, conn, packet_id);
+                }
                 Gated::Relay(relay) => self.relay(cx, *relay),
             }
         }

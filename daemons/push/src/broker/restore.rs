@@ -423,7 +423,9 @@ impl Broker {
             self.arm_held(cx, &held);
             self.store.release(held);
         }
-        let relays: Vec<u64> = self.relays.keys().copied().collect();
+        // In their order: a core that has one has all before it.
+        let mut relays: Vec<u64> = self.relays.keys().copied().collect();
+        relays.sort_unstable();
         for id in relays {
             self.relay_again(cx, id);
         }

@@ -241,6 +241,8 @@ pub(super) struct Conn {
     pub(super) blocked: Option<Time>,
     /// Not read from, since it is owed too many answers.
     pub(super) paused: bool,
+    /// QoS 2 messages that are to be sent as soon as it takes more; whether they are duplicates.
+    pub(super) later: VecDeque<(PacketId, bool)>,
 }
 
 #[cfg(test)]

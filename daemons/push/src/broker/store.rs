@@ -12,6 +12,7 @@ use std::rc::Rc;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use sextant_mqtt::PacketId;
+use sextant_ring::core::ConnId;
 use sextant_ring::driver::{FileDone, Files};
 use sextant_ring::slot::SlotId;
 use sextant_ring::time::Clock;
@@ -25,10 +26,10 @@ use super::records::{self, Fact, MessageRecord, Unreadable};
 pub(super) enum Gated {
     /// One part of a ticket is done.
     Part(SlotId),
-    /// A QoS 2 PUBLISH may be sent to this session.
-    Publish(SlotId, PacketId),
-    /// A PUBREL may be sent to this session.
-    Release(SlotId, PacketId),
+    /// A QoS 2 PUBLISH may be sent to this session on this connection.
+    Publish { session: SlotId, conn: ConnId, packet_id: PacketId, dup: bool },
+    /// A PUBREL may be sent to this session on this connection.
+    Release { session: SlotId, conn: ConnId, packet_id: PacketId },
     /// A message may be relayed to other cores.
     Relay(Box<super::publish::Relay>),
 }
@@ -99,6 +100,11 @@ impl Store {
         }
     }
 
+    /// Things that wait for the disk.
+    pub(super) fn gated(&self) -> usize {
+        self.gates.len() + self.unplaced.len()
+    }
+
     /// The next thing that need not wait any more.
     pub(super) fn next_open(&mut self) -> Option<Gated> {
         let ackable = self.log.ackable();
@@ -152,9 +158,11 @@ impl Store {
         Ok(held)
     }
 
-    /// All messages that somebody is to get. Each is to be released.
+    /// All messages that somebody is to get, oldest first. Each is to be released.
     pub(super) fn all_held(&self) -> Vec<Rc<Held>> {
-        self.held.values().cloned().collect()
+        let mut held: Vec<Rc<Held>> = self.held.values().cloned().collect();
+        held.sort_unstable_by_key(|held| held.id);
+        held
     }
 
     /// Takes a message in that recovery found.
