@@ -578,8 +578,9 @@ impl Broker {
             }
             let waited = self.stop_waiting(&held);
             let count = held.queued.get() + u32::from(waited);
-            if count > 0 {
+            if count > 0 && held.receipt.is_some() {
                 self.count(cx, held.receipt, Progress::Expired(count));
+                self.store.fact(&Fact::Expired(id));
             }
         }
         self.store.release(held);

@@ -120,7 +120,12 @@ pub(crate) enum Then {
     /// Another core, by the name that it gave its question.
     Core(usize, u64),
     /// The sender of a pushed message.
-    Push { id: u128, reply: oneshot::Sender<Result<u32, PushError>> },
+    Push {
+        id: u128,
+        reply: oneshot::Sender<Result<u32, PushError>>,
+        /// Recipients that the receipt knows of.
+        counted: u32,
+    },
     /// Nobody, but other cores shall have the relayed message.
     Relayed(u64),
 }
@@ -307,8 +312,9 @@ impl Broker {
                     let (recipients, refused) = (ticket.recipients, ticket.refused);
                     cx.tell(core, Message::Stored { ticket: ticket_name, recipients, refused });
                 }
-                Then::Push { id, reply } => {
-                    self.answer_push(cx, id, ticket.recipients, ticket.refused, reply);
+                Then::Push { id, reply, counted } => {
+                    let recipients = (ticket.recipients, counted);
+                    self.answer_push(cx, id, recipients, ticket.refused, reply);
                 }
                 Then::Relayed(id) => self.relay_done(id, ticket.refused),
             }
@@ -337,10 +343,12 @@ impl Broker {
         if !std::mem::replace(&mut self.told_read_only, true) {
             error!(core = cx.core(), %reason, "the log takes no more appends");
         }
+        let refused = Some(ReasonCode::ImplementationSpecificError);
         for gated in self.store.take_gates() {
-            if let Gated::Part(ticket) = gated {
-                let refused = Some(ReasonCode::ImplementationSpecificError);
-                self.part_done(cx, ticket, 0, refused);
+            match gated {
+                Gated::Part(ticket) => self.part_done(cx, ticket, 0, refused),
+                Gated::Relay(relay) => self.refuse_relay(cx, &relay, refused),
+                Gated::Publish { .. } | Gated::Release { .. } => {}
             }
         }
     }
@@ -384,7 +392,10 @@ impl Broker {
 
     fn cut_slow_clients(&mut self, cx: &mut Context) {
         let (now, limit) = (cx.now(), self.settings.slow_client_timeout);
-        let blocked = std::mem::take(&mut self.blocked);
+        let mut blocked = std::mem::take(&mut self.blocked);
+        // One that took something, and then nothing again, is there twice.
+        blocked.sort_unstable();
+        blocked.dedup();
         for conn in blocked {
             match self.conn(conn).and_then(|held| held.blocked) {
                 Some(since) if now.since(since) >= limit => {
@@ -556,6 +567,10 @@ impl App for Broker {
 
     fn on_turn_end(&mut self, cx: &mut Context) {
         self.compact(cx);
+        if self.settling {
+            // What was said since the last time is to be durable too.
+            self.store.log.settle();
+        }
         let clock = cx.clock();
         if self.settling {
             self.store.log.settle();

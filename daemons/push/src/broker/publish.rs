@@ -301,6 +301,19 @@ impl Broker {
         self.part_done(cx, ticket, 0, None);
     }
 
+    /// A message that this core is not sure to remember goes nowhere.
+    pub(super) fn refuse_relay(
+        &mut self,
+        cx: &mut Context,
+        relay: &Relay,
+        refused: Option<ReasonCode>,
+    ) {
+        if let Some(origin) = relay.publication.incoming().origin {
+            self.relay_done(origin.id, refused);
+        }
+        self.part_done(cx, relay.ticket, 0, refused);
+    }
+
     /// All other cores have a message, or will not take it.
     pub(super) fn relay_done(&mut self, id: u64, refused: Option<ReasonCode>) {
         if let Some(held) = self.relays.remove(&id) {

@@ -54,9 +54,7 @@ impl Broker {
             let _ = reply.send(Err(refused));
             return;
         }
-        let ticket = self.open_ticket(cx, Then::Push { id: push.id, reply });
-        self.add_part(ticket);
-        self.store.gate(Gated::Part(ticket));
+        let ticket = self.open_ticket(cx, Then::Push { id: push.id, reply, counted: 0 });
         let incoming = Incoming {
             topic: &name,
             payload: &push.payload,
@@ -71,29 +69,50 @@ impl Broker {
             device,
         };
         match self.route(cx, &incoming, Some(ticket)) {
-            Ok(recipients) => self.part_done(cx, ticket, recipients, None),
+            Ok(recipients) => {
+                self.count_recipients(cx, push.id, recipients);
+                if let Some(Then::Push { counted, .. }) =
+                    self.tickets.get_mut(ticket).and_then(|ticket| ticket.then.first_mut())
+                {
+                    *counted = recipients;
+                }
+                self.add_part(ticket);
+                self.store.gate(Gated::Part(ticket));
+                self.part_done(cx, ticket, recipients, None);
+            }
             Err(reason) => self.part_done(cx, ticket, 0, Some(reason)),
         }
     }
 
-    /// All parts of a push are answered.
+    fn count_recipients(&mut self, cx: &Context, id: u128, count: u32) {
+        if count > 0 {
+            let at = cx.clock().unix_ms;
+            self.receipts.advance(id, Progress::Recipients(count), at, &mut self.store);
+        }
+    }
+
+    /// All parts of a push are answered; it has so many recipients, of which the receipt knows so
+    /// many.
     pub(super) fn answer_push(
         &mut self,
         cx: &mut Context,
         id: u128,
-        recipients: u32,
+        (recipients, counted): (u32, u32),
         refused: Option<ReasonCode>,
         reply: oneshot::Sender<Result<u32, PushError>>,
     ) {
-        let answer = match refused {
-            None => {
-                if recipients > 0 {
-                    let at = cx.clock().unix_ms;
-                    let progress = Progress::Recipients(recipients);
-                    self.receipts.advance(id, progress, at, &mut self.store);
-                }
-                Ok(recipients)
+        self.count_recipients(cx, id, recipients - counted);
+        if refused.is_none() && recipients > counted {
+            // The receipt is to know of those on other cores before the sender does.
+            let ticket = self.open_ticket(cx, Then::Push { id, reply, counted: recipients });
+            if let Some(ticket) = self.tickets.get_mut(ticket) {
+                ticket.recipients = recipients;
             }
+            self.store.gate(Gated::Part(ticket));
+            return;
+        }
+        let answer = match refused {
+            None => Ok(recipients),
             Some(reason) if recipients > 0 => Err(PushError::Partly(reason)),
             Some(reason) => {
                 self.receipts.remove(id, &mut self.store);

@@ -55,6 +55,8 @@ struct Found {
     retained: bool,
     /// It was still to be relayed.
     relayed: bool,
+    /// Its receipt knows that it expired.
+    expired: bool,
 }
 
 #[derive(Default)]
@@ -193,6 +195,7 @@ impl State {
             waits_for: message.waits_for,
             retained: message.retained,
             relayed: message.publisher.is_some_and(|publisher| publisher.relayed),
+            expired: self.messages.get(&id).is_some_and(|before| before.expired),
         };
         let before = self.messages.insert(id, found);
         dead.extend(before.map(|found| (found.position, found.stored_bytes)));
@@ -285,6 +288,11 @@ impl State {
             }
             Fact::Claimed(message) => {
                 self.waiting.remove(&message);
+            }
+            Fact::Expired(message) => {
+                if let Some(found) = self.messages.get_mut(&message) {
+                    found.expired = true;
+                }
             }
         }
     }
@@ -469,7 +477,7 @@ impl Found {
             stored_bytes: Cell::new(self.stored_bytes),
             bytes: self.bytes,
             expires_at: self.expires_at,
-            expired: Cell::new(false),
+            expired: Cell::new(self.expired),
             queued: Cell::new(0),
             receipt: self.receipt,
             waits_for: self.waits_for,

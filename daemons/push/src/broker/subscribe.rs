@@ -204,10 +204,10 @@ impl Broker {
         has: bool,
         ticket: Option<u64>,
     ) {
+        // Told again of what is known already, it still holds the filter once.
+        let _ = self.interest.remove(filter, |held| *held == core);
         if has {
             self.interest.insert(filter, core);
-        } else {
-            let _ = self.interest.remove(filter, |held| *held == core);
         }
         if let Some(ticket) = ticket {
             let done = Message::Stored { ticket, recipients: 0, refused: None };

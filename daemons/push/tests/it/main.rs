@@ -1,0 +1,21 @@
+//! The whole broker in virtual time: cores, network and disk are simulated, on one thread and
+//! from one seed; only the code under test is real. Clients and senders are scripted, the machine
+//! crashes, and a model keeps watch over what was promised.
+//!
+//! - [`rig`]: cores over one simulated machine; starting, stopping, crashing them.
+//! - [`client`]: an MQTT client that keeps all rules and forgets nothing.
+//! - [`model`]: what was promised to whom, and whether it was kept.
+//! - [`play`]: clients, senders and the machine together, and the way to a quiet end.
+//! - [`random`]: plays with everything at once. A failure prints its seed:
+//!   `SEXTANT_SEED=… cargo test -p sextant-push --release --test it`. `SEXTANT_SIM_SEEDS` says how
+//!   many seeds are played.
+//! - [`scenes`]: plays with one turn of events each.
+
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod model;
+mod play;
+mod random;
+mod rig;
+mod scenes;

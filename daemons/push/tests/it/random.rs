@@ -1,0 +1,241 @@
+//! Plays with everything at once: which client does what, when the network fails and the machine
+//! crashes is drawn from the seed.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use sextant_mqtt::{QoS, Version};
+use sextant_ring::sim::Access;
+
+use crate::client::{Parting, Profile};
+use crate::play::Play;
+use crate::rig::Setup;
+
+/// The seeds of one test.
+fn seeds(count: u64) -> Box<dyn Iterator<Item = u64>> {
+    let number = |name: &str| {
+        let value = std::env::var(name).ok()?;
+        Some(value.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number, not {value:?}")))
+    };
+    match number("SEXTANT_SEED") {
+        Some(seed) => Box::new(std::iter::once(seed)),
+        None => Box::new(0..number("SEXTANT_SIM_SEEDS").unwrap_or(count)),
+    }
+}
+
+const TOPICS: [&str; 4] = ["t/a", "t/b", "t/c/d", "u"];
+const FILTERS: [&str; 9] = ["t/#", "t/+", "t/a", "t/b", "t/c/d", "+/a", "#", "r/#", "r/+/x"];
+
+/// What a play is made of.
+struct Temper {
+    /// How often something of a kind happens, in so many of 1000 steps.
+    crash: u32,
+    stop: u32,
+    sync_error: u32,
+    part: u32,
+    connect: u32,
+    publish: u32,
+    retain: u32,
+    subscribe: u32,
+    unsubscribe: u32,
+    clean: u32,
+    push: u32,
+    slow: u32,
+    steps: u32,
+    bulk: bool,
+}
+
+impl Temper {
+    fn draw(rng: &mut Rng) -> Temper {
+        let crashes = rng.u8(..4);
+        Temper {
+            crash: [0, 4, 10, 20][usize::from(crashes)],
+            stop: [0, 0, 4][rng.usize(..3)],
+            sync_error: [0, 0, 0, 3][rng.usize(..4)],
+            part: [2, 10, 40][rng.usize(..3)],
+            connect: 150,
+            publish: [100, 300, 600][rng.usize(..3)],
+            retain: [0, 60][rng.usize(..2)],
+            subscribe: [10, 40][rng.usize(..2)],
+            unsubscribe: [0, 15][rng.usize(..2)],
+            clean: [0, 4][rng.usize(..2)],
+            push: [0, 60, 200][rng.usize(..3)],
+            slow: [0, 10][rng.usize(..2)],
+            steps: rng.u32(200..900),
+            bulk: rng.u8(..4) == 0,
+        }
+    }
+}
+
+fn qos(rng: &mut Rng) -> QoS {
+    QoS::from_u8(rng.u8(0..3)).unwrap()
+}
+
+fn version(rng: &mut Rng) -> Version {
+    if rng.bool() { Version::V5 } else { Version::V311 }
+}
+
+/// Clients 0 to 3 keep their sessions, 4 and 5 do not, 6 and 7 are devices.
+fn cast(play: &mut Play) {
+    for n in 0..8 {
+        let version = version(&mut play.rng);
+        let mut profile = match n {
+            0..=3 => Profile::persistent(&format!("keeper-{n}"), version),
+            4..=5 => Profile::clean(&format!("guest-{n}"), version),
+            _ => Profile::persistent(&format!("device-{n}"), version),
+        };
+        if play.rng.u8(..3) == 0 {
+            profile.receive_max = Some(play.rng.u16(1..8));
+        }
+        play.add(profile);
+    }
+}
+
+fn act(play: &mut Play, temper: &Temper) {
+    let roll = |play: &mut Play, of_1000: u32| play.rng.u32(..1000) < of_1000;
+    if roll(play, temper.crash) {
+        play.crash();
+    }
+    if roll(play, temper.stop) && play.rig.is_running() {
+        play.stop();
+    }
+    if !play.rig.is_running() {
+        // It is down for a while.
+        if play.rng.u8(..10) == 0 {
+            play.rig.start();
+        }
+        return;
+    }
+    if roll(play, temper.sync_error) {
+        play.rig.world.fail_disk(Some(Access::Sync), play.rng.u64(..10), 5);
+    }
+    let client = play.rng.usize(..play.clients.len());
+    if roll(play, temper.connect) && play.clients[client].is_offline() {
+        if roll(play, temper.clean) {
+            play.clients[client].want_clean();
+        }
+        play.connect(client);
+    }
+    if roll(play, temper.part) {
+        let how = [Parting::Reset, Parting::Close, Parting::Disconnect][play.rng.usize(..3)];
+        play.part(client, how);
+    }
+    // A takeover.
+    if roll(play, temper.part / 4) {
+        play.connect(client);
+    }
+    if roll(play, temper.slow) {
+        play.clients[client].pause_reading();
+    }
+    if roll(play, temper.slow * 4) {
+        play.clients[client].resume_reading();
+    }
+    if roll(play, temper.slow) {
+        play.clients[client].lazy ^= true;
+    }
+    if roll(play, temper.publish) && play.clients[client].outbox_len() < 40 {
+        let (qos, topic) = (qos(&mut play.rng), TOPICS[play.rng.usize(..TOPICS.len())]);
+        for _ in 0..play.rng.usize(1..6) {
+            let most = if temper.bulk { 6000 } else { 200 };
+            let len = play.rng.usize(1..most);
+            let id = play.publish(client, topic, qos, false, len);
+            let v5 = play.clients[client].profile.version == Version::V5;
+            play.model.messages[id].expires = v5 && play.rng.u8(..20) == 0;
+        }
+    }
+    if roll(play, temper.retain) && client < 4 {
+        // One sender and one QoS a topic: what comes last is then known.
+        let (qos, name) = [(QoS::AtLeastOnce, "x"), (QoS::ExactlyOnce, "y")][play.rng.usize(..2)];
+        let len = if play.rng.u8(..4) == 0 { 0 } else { play.rng.usize(1..100) };
+        play.publish(client, &format!("r/{client}/{name}"), qos, true, len);
+    }
+    if roll(play, temper.subscribe) {
+        let device = format!("d/{}/#", play.clients[client].profile.name);
+        let mut filter = FILTERS[play.rng.usize(..FILTERS.len())];
+        if client >= 6 && play.rng.bool() {
+            filter = &device;
+        }
+        let (mut qos, no_local) = (qos(&mut play.rng), play.rng.u8(..5) == 0);
+        if client >= 6 {
+            // At QoS 0 nothing is promised.
+            qos = qos.max(QoS::AtLeastOnce);
+        }
+        play.clients[client].subscribe(&[filter], qos, no_local, &mut play.model);
+    }
+    if roll(play, temper.unsubscribe) {
+        let filters = play.model.filters(client);
+        if !filters.is_empty() {
+            let filter = &filters[play.rng.usize(..filters.len())];
+            play.clients[client].unsubscribe(filter, &mut play.model);
+        }
+    }
+    if roll(play, temper.push) {
+        let to = match play.rng.u8(..3) {
+            0 => Err(TOPICS[play.rng.usize(..TOPICS.len())]),
+            _ => Ok(play.rng.usize(6..8)),
+        };
+        let ttl = [Duration::from_millis(300), Duration::from_secs(86_400)][play.rng.usize(..2)];
+        let (qos, len) = (qos(&mut play.rng), play.rng.usize(1..300));
+        play.push(to, qos, ttl, len);
+    }
+}
+
+fn random_play(seed: u64) -> (u64, u64) {
+    let mut rng = Rng::with_seed(seed ^ 0x005e_87a9);
+    let setup = Setup {
+        cores: 1 + (seed % 3) as usize,
+        inflight_max: [2, 16][rng.usize(..2)],
+        send_queue_bytes_max: [8 << 10, 64 << 10][rng.usize(..2)],
+        ..Setup::default()
+    };
+    let temper = Temper::draw(&mut rng);
+    let mut play = Play::new(seed, setup);
+    play.pieces = rng.bool();
+    play.rig.world.plan(|plan| {
+        plan.reset = [0.0, 0.0, 0.002][rng.usize(..3)];
+        plan.refuse = [0.0, 0.05][rng.usize(..2)];
+        plan.starve = [0.0, 0.01][rng.usize(..2)];
+        plan.hand_over = [0.0, 0.05][rng.usize(..2)];
+        plan.wake_early = [0.0, 0.05][rng.usize(..2)];
+        if rng.bool() {
+            plan.disk_delay = Duration::from_micros(50)..=Duration::from_micros(20_000);
+        }
+        if rng.bool() {
+            plan.small = (8, 256);
+            plan.bulk = (4, 4096);
+        }
+    });
+    cast(&mut play);
+    for _ in 0..temper.steps {
+        act(&mut play, &temper);
+        let time = Duration::from_micros(play.rng.u64(50..3000));
+        play.pass(time);
+        let poisoned = temper.sync_error > 0
+            && play.rig.is_running()
+            && play.rng.u8(..20) == 0
+            && play.rig.status().iter().any(|status| status.log_read_only);
+        if poisoned {
+            // Whoever runs the broker starts it again.
+            play.crash();
+        }
+    }
+    if temper.sync_error > 0 {
+        play.crash();
+    }
+    play.finish();
+    (play.model.deliveries, play.rig.world.trace())
+}
+
+#[test]
+fn what_was_acknowledged_is_delivered_whatever_happens() {
+    for seed in seeds(200) {
+        random_play(seed);
+    }
+}
+
+#[test]
+fn a_seed_plays_the_same_play_every_time() {
+    for seed in [3, 4, 5] {
+        assert_eq!(random_play(seed), random_play(seed), "seed {seed}");
+    }
+}

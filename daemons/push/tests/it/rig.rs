@@ -1,0 +1,269 @@
+//! A simulated machine with the broker on it: some cores, their logs on one disk, one listener,
+//! and a way in for senders.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use sextant_mqtt::{ServerLimits, SessionLimits};
+use sextant_push::auth::Authenticator;
+use sextant_push::auth::hasher::Hasher;
+use sextant_push::auth::token::TokenKey;
+use sextant_push::broker::{Broker, Message, Parts, Settings, Shared, restore};
+use sextant_push::control::{Command, CoreStatus};
+use sextant_push::meters::Names;
+use sextant_ring::core::{Core, Envelope, Limits};
+use sextant_ring::driver::Listener;
+use sextant_ring::mesh::{Port, Remote, mesh};
+use sextant_ring::sim::{SimDriver, SimPeer, Turn, World};
+use sextant_segment::{Durability, Options};
+use sextant_service::metrics::Builder;
+use sextant_service::notify::Heartbeats;
+use tokio::sync::oneshot;
+
+/// Where the broker listens.
+const ADDR: &str = "127.0.0.1:1883";
+
+/// What a stored message takes besides its packet, at most: as the daemon reckons.
+const RECORD_OVERHEAD_BYTES: u32 = 64 << 10;
+
+/// How the broker is set up.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) cores: usize,
+    pub(crate) packet_bytes_max: u32,
+    pub(crate) receive_max: u16,
+    pub(crate) inflight_max: u16,
+    pub(crate) send_queue_bytes_max: usize,
+    pub(crate) queue_messages_max: usize,
+    pub(crate) session_expiry_max_s: u32,
+    pub(crate) receipts_max: usize,
+    pub(crate) device_waiting_max: usize,
+    pub(crate) mesh_capacity: usize,
+    pub(crate) log_bytes_max: u64,
+    pub(crate) durability: Durability,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            cores: 1,
+            packet_bytes_max: 8 << 10,
+            receive_max: 16,
+            inflight_max: 16,
+            send_queue_bytes_max: 32 << 10,
+            queue_messages_max: 100_000,
+            session_expiry_max_s: 7 * 24 * 3600,
+            receipts_max: 1000,
+            device_waiting_max: 1000,
+            mesh_capacity: 64,
+            log_bytes_max: 64 << 20,
+            durability: Durability::Always,
+        }
+    }
+}
+
+impl Setup {
+    fn settings(&self) -> Settings {
+        let server = ServerLimits {
+            packet_bytes_max: NonZeroU32::new(self.packet_bytes_max).unwrap(),
+            receive_max: NonZeroU16::new(self.receive_max).unwrap(),
+            session_expiry_max_s: self.session_expiry_max_s,
+            ..ServerLimits::default()
+        };
+        let session =
+            SessionLimits { inflight_max: self.inflight_max, received_max: self.receive_max * 2 };
+        Settings {
+            server,
+            session,
+            connections_max: 1000,
+            queue_messages_max: self.queue_messages_max,
+            queue_bytes_max: 64 << 20,
+            send_queue_bytes_max: self.send_queue_bytes_max,
+            retained_bytes_max: 1 << 20,
+            device_waiting_max: self.device_waiting_max,
+            receipts_max: self.receipts_max,
+            slow_client_timeout: Duration::from_secs(10),
+            log_bytes_max: self.log_bytes_max,
+        }
+    }
+
+    fn log_options(&self, core: usize) -> Options {
+        let record_bytes_max = self.packet_bytes_max + RECORD_OVERHEAD_BYTES;
+        Options {
+            segment_bytes_min: (record_bytes_max + 8192).next_multiple_of(4096),
+            segment_bytes_max: 256 << 10,
+            bytes_max: self.log_bytes_max,
+            record_bytes_max,
+            commit_bytes_max: 64 << 10,
+            backlog_bytes_max: 4 * record_bytes_max,
+            durability: self.durability,
+            ..Options::new(0x5e17_a917 + core as u64, core as u16 + 1)
+        }
+    }
+}
+
+/// No password is checked in these tests: clients are anonymous.
+fn hasher() -> Hasher {
+    static HASHER: OnceLock<Hasher> = OnceLock::new();
+    let spawn = || Hasher::spawn(1, |_, _, _| panic!("nobody has a password")).unwrap();
+    HASHER.get_or_init(spawn).clone()
+}
+
+/// The machine.
+pub(crate) struct Rig {
+    pub(crate) world: World,
+    pub(crate) setup: Setup,
+    cores: Vec<Core<SimDriver, Broker>>,
+    outsider: Option<Port<Envelope<Message>>>,
+    /// Times that the broker was started.
+    pub(crate) starts: u32,
+}
+
+impl Rig {
+    /// A machine on which the broker runs.
+    pub(crate) fn new(seed: u64, setup: Setup) -> Rig {
+        let world = World::new(seed);
+        world.set_unix_ms(1_800_000_000_000);
+        let mut rig = Rig { world, setup, cores: Vec::new(), outsider: None, starts: 0 };
+        rig.start();
+        rig
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        !self.cores.is_empty()
+    }
+
+    /// Starts the broker from what is on the disk.
+    pub(crate) fn start(&mut self) {
+        assert!(self.cores.is_empty(), "it is stopped first");
+        self.starts += 1;
+        let count = self.setup.cores;
+        let mut builder = Builder::new("push", "0");
+        let names = Names::declare(&mut builder);
+        let metrics = builder.build(count);
+        let heartbeats = Heartbeats::new(count);
+        let shared = Arc::new(Shared::default());
+        let key = TokenKey::from_bytes([7; 32]);
+        let auth = Arc::new(Authenticator::new(&sextant_push::config::Auth::default(), key));
+        let remotes: Vec<Remote> = (0..count).map(|_| Remote::sim()).collect();
+        let mut ports = mesh(&remotes, 1, self.setup.mesh_capacity);
+        self.outsider = ports.pop();
+        let listener = Arc::new(Listener::sim(ADDR.parse().unwrap()));
+        for (core, (remote, port)) in remotes.into_iter().zip(ports).enumerate() {
+            let parts = Parts {
+                auth: Arc::clone(&auth),
+                hasher: hasher(),
+                heartbeat: heartbeats.core(core),
+                shared: Arc::clone(&shared),
+                names,
+                metrics: metrics.core(core),
+            };
+            let settings = self.setup.settings();
+            let limits = Limits {
+                connections_max: 1000,
+                timers_max: 1 << 16,
+                send_bytes_max: settings.send_queue_bytes_max
+                    + 2 * self.setup.packet_bytes_max as usize
+                    + 64 * 1024,
+                ..Limits::default()
+            };
+            let options = self.setup.log_options(core);
+            options.check().unwrap();
+            let restored =
+                restore(&self.world.disk(), &PathBuf::from(format!("log/{core}")), options)
+                    .unwrap();
+            let broker = Broker::new(settings, parts, restored, count);
+            let driver = self.world.driver(remote);
+            let listeners = vec![Arc::clone(&listener)];
+            let clock = self.world.clock();
+            self.cores.push(Core::new(driver, broker, port, listeners, limits, clock));
+        }
+    }
+
+    /// The power fails: what was not synced is there or not.
+    pub(crate) fn crash(&mut self) {
+        self.world.crash_disk();
+        self.cores.clear();
+        self.outsider = None;
+    }
+
+    /// Asks all cores to stop within two seconds.
+    pub(crate) fn ask_to_stop(&mut self) {
+        let deadline = self.world.now() + Duration::from_secs(2);
+        for core in 0..self.cores.len() {
+            self.command(core, Command::Stop { deadline });
+        }
+    }
+
+    /// Whether all cores have stopped; then nothing may be left of them.
+    pub(crate) fn has_stopped(&mut self) -> bool {
+        if !self.cores.iter().all(Core::is_finished) {
+            return false;
+        }
+        for core in &self.cores {
+            self.world.assert_quiet(core.driver());
+        }
+        self.cores.clear();
+        self.outsider = None;
+        true
+    }
+
+    /// Lets some time pass in which the cores do what they have to.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let limit = self.world.now() + time;
+        loop {
+            let running: Vec<usize> =
+                (0..self.cores.len()).filter(|n| !self.cores[*n].is_finished()).collect();
+            let remotes: Vec<Remote> = running.iter().map(|n| self.cores[*n].remote()).collect();
+            match self.world.step(&remotes, limit) {
+                Some(at) => self.world.turn(&mut self.cores[running[at]]),
+                None => return,
+            }
+        }
+    }
+
+    pub(crate) fn connect(&self) -> SimPeer {
+        self.world.connect(ADDR.parse::<SocketAddr>().unwrap())
+    }
+
+    /// Sends a command to a core, as the control plane does; whether there was room.
+    pub(crate) fn command(&mut self, core: usize, command: Command) -> bool {
+        let Some(port) = self.outsider.as_mut().filter(|port| !port.is_full(core)) else {
+            return false;
+        };
+        port.send(core, Envelope::Message(Message::Command(command)));
+        port.flush();
+        true
+    }
+
+    /// Asks every core something, and waits for the answers.
+    pub(crate) fn ask<T>(&mut self, question: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
+        let mut answers = Vec::new();
+        for core in 0..self.cores.len() {
+            let (reply, mut answer) = oneshot::channel();
+            assert!(self.command(core, question(reply)), "there is room for a question");
+            let answered = (0..10_000).find_map(|_| {
+                self.pass(Duration::from_micros(100));
+                answer.try_recv().ok()
+            });
+            answers.push(answered.expect("a core that runs answers within a second"));
+        }
+        answers
+    }
+
+    pub(crate) fn status(&mut self) -> Vec<CoreStatus> {
+        self.ask(|reply| Command::Status { reply })
+    }
+
+    /// What the cores have not finished, in words; nothing when all is quiet.
+    pub(crate) fn unfinished(&self) -> Vec<String> {
+        let told = self.cores.iter().enumerate();
+        told.flat_map(|(n, core)| {
+            core.app().unfinished().into_iter().map(move |what| format!("core {n}: {what}"))
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,1 @@
+//! Plays with one turn of events each.
