@@ -413,6 +413,7 @@ impl Client {
     /// Whether the client goes on with this connection.
     fn connected(&mut self, session_present: bool, now_ms: u64, model: &mut Model) -> bool {
         self.session_present = Some(session_present);
+        model.tell(|| format!("client {} is connected, session {session_present}", self.me));
         let clean = !self.profile.persistent || self.wants_clean;
         assert!(!(clean && session_present), "a clean start has no session");
         let offline_ms = now_ms.saturating_sub(self.offline_since_ms);

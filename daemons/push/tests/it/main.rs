@@ -8,7 +8,7 @@
 //! - [`play`]: clients, senders and the machine together, and the way to a quiet end.
 //! - [`random`]: plays with everything at once. A failure prints its seed:
 //!   `SEXTANT_SEED=… cargo test -p sextant-push --release --test it`. `SEXTANT_SIM_SEEDS` says how
-//!   many seeds are played.
+//!   many seeds are played, `SEXTANT_SIM_TELL=1` tells what happens.
 //! - [`scenes`]: plays with one turn of events each.
 
 #![allow(clippy::unwrap_used)]

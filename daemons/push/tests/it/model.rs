@@ -88,9 +88,19 @@ pub(crate) struct Model {
     places: BTreeMap<(From, String), u64>,
     sessions: Vec<Session>,
     pub(crate) deliveries: u64,
+    /// Virtual time, microseconds, for whoever reads what is told.
+    pub(crate) now_us: u64,
+    /// Every event is told on standard error.
+    pub(crate) tells: bool,
 }
 
 impl Model {
+    pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
+        if self.tells {
+            eprintln!("{:9} {}", self.now_us, what());
+        }
+    }
+
     pub(crate) fn add_client(&mut self, persistent: bool) -> usize {
         self.sessions.push(Session { persistent, ..Session::default() });
         self.sessions.len() - 1
@@ -129,12 +139,14 @@ impl Model {
 
     pub(crate) fn sent(&mut self, id: MsgId) {
         let now = self.event();
+        self.tell(|| format!("message {id} is sent: {:?}", self.messages[id]));
         self.messages[id].sent.get_or_insert(now);
     }
 
     /// The sender saw the acknowledgement: whoever was subscribed has to get it.
     pub(crate) fn acknowledged(&mut self, id: MsgId) {
         let now = self.event();
+        self.tell(|| format!("message {id} is acknowledged"));
         let message = &mut self.messages[id];
         if message.acknowledged.is_some() {
             return;
@@ -195,6 +207,7 @@ impl Model {
 
     pub(crate) fn subscribed(&mut self, client: usize, filter: &str) {
         let now = self.event();
+        self.tell(|| format!("client {client} has subscribed to {filter:?}"));
         if let Some(sub) = self.sessions[client].subs.get_mut(filter) {
             sub.granted = Some(now);
         }
@@ -215,6 +228,7 @@ impl Model {
 
     /// What was asked for on a connection that is gone, and not granted, is not known to be there.
     pub(crate) fn disconnected(&mut self, client: usize) {
+        self.tell(|| format!("client {client} has no connection"));
         let session = &mut self.sessions[client];
         if !session.persistent {
             session.subs.clear();
@@ -252,6 +266,9 @@ impl Model {
             assert!(payload.is_empty(), "a payload begins with its message's number");
             return;
         };
+        if self.tells {
+            eprintln!("{:9} client {client} got message {id} at {qos:?}", self.now_us);
+        }
         let Some(message) = self.messages.get(id) else { panic!("nobody sent message {id}") };
         assert_eq!(message.payload(id), payload, "message {id} came changed");
         assert_eq!(message.topic, name, "message {id} came with another topic");
@@ -281,13 +298,24 @@ impl Model {
             );
             return;
         }
+        // What was first sent before the subscription, or comes at QoS 0, may come late: when its
+        // sender sends it again.
+        let in_order = session.subs.iter().any(|(filter, sub)| {
+            sub.qos > QoS::AtMostOnce
+                && sub.granted.is_some_and(|granted| Some(granted) < message.sent)
+                && topic::matches(filter, name)
+        });
+        if !in_order {
+            return;
+        }
         let key = (message.from, name.to_owned(), message.qos, qos);
         let last = session.last.insert(key, (message.place, id));
         if let Some((place, before)) = last {
             assert!(
                 place < message.place,
                 "client {client} got message {id} behind {before}, which was sent later, both on \
-                 {name:?} at {qos:?}"
+                 {name:?} at {qos:?}: {message:?}, {:?}",
+                self.messages[before]
             );
         }
     }

@@ -43,9 +43,11 @@ impl Play {
     pub(crate) fn new(seed: u64, setup: Setup) -> Play {
         let rig = Rig::new(seed, setup);
         let rng = rig.world.random();
+        let mut model = Model::default();
+        model.tells = std::env::var_os("SEXTANT_SIM_TELL").is_some();
         Play {
             rig,
-            model: Model::default(),
+            model,
             clients: Vec::new(),
             pushes: Vec::new(),
             rng,
@@ -139,12 +141,14 @@ impl Play {
     pub(crate) fn crash(&mut self) {
         if self.rig.is_running() {
             self.crashes += 1;
+            self.model.tell(|| "crash".to_owned());
             self.rig.crash();
         }
     }
 
     /// Stops the broker in order.
     pub(crate) fn stop(&mut self) {
+        self.model.tell(|| "stop".to_owned());
         self.rig.ask_to_stop();
         self.until("the broker stops", Duration::from_secs(10), |play| play.rig.has_stopped());
     }
@@ -188,6 +192,7 @@ impl Play {
     fn step(&mut self, time: Duration) {
         self.rig.pass(time);
         let now_ms = self.now_ms();
+        self.model.now_us = self.rig.world.now().as_nanos() / 1000;
         for client in &mut self.clients {
             let cut = (self.pieces && self.rng.u8(..8) == 0).then(|| self.rng.usize(0..40));
             client.poll(now_ms, cut, &mut self.model);
@@ -212,10 +217,6 @@ impl Play {
 
     /// Connects whoever is offline, and waits until nobody waits for anything.
     pub(crate) fn settle(&mut self) {
-        for client in &mut self.clients {
-            client.lazy = false;
-            client.resume_reading();
-        }
         self.until(
             "everybody is connected, and has what is his",
             Duration::from_secs(60),
@@ -247,6 +248,10 @@ impl Play {
         self.pieces = false;
         if !self.rig.is_running() {
             self.rig.start();
+        }
+        for client in &mut self.clients {
+            client.lazy = false;
+            client.resume_reading();
         }
         self.bring_devices();
         self.settle();
