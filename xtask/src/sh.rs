@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -84,6 +85,17 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("`{}` failed ({status})", shown(command));
     }
     Ok(())
+}
+
+/// Says a command, and goes on as it: its exit code is this process's, its last line the last.
+///
+/// # Errors
+///
+/// It cannot be run.
+pub(crate) fn become_command(mut command: Command) -> Result<()> {
+    println!("{}", paint(GREY, format_args!("$ {}", shown(&command))));
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot run {}", shown(&command)))
 }
 
 /// Whether a command succeeds, without its output.

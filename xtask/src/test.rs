@@ -64,13 +64,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             sh::run(sh::cargo().args(["test", "--workspace", "--release", "--doc", "--quiet"]))
         })?;
     }
-    // Nothing is said after the tests: their runner has the last word.
     sh::headline(&format!("tests, after {}", sh::seconds(began.elapsed())));
-    let mut tests = match setup::has_nextest() {
+    let tests = match setup::has_nextest() {
         true => nextest(args.only),
         false => cargo_test(args.only),
     };
-    sh::run(&mut tests)
+    // Their runner has the last word.
+    sh::become_command(tests)
 }
 
 fn nextest(only: Option<Part>) -> Command {
