@@ -299,6 +299,18 @@ impl Log {
         u64::from(self.tail) + need <= u64::from(active.size)
     }
 
+    /// Whether the longest record would be refused with
+    /// [`AppendError::Backlog`](crate::AppendError::Backlog) now: for whoever takes things in, to
+    /// wait with that.
+    pub fn is_backlogged(&self) -> bool {
+        let span = stored_bytes(self.options.record_bytes_max as usize);
+        let after = self.commit.pending_bytes() + u64::from(span);
+        let coming = || self.prepare.is_under_way() || self.can_prepare();
+        self.read_only.is_none()
+            && (after > u64::from(self.options.backlog_bytes_max)
+                || (!self.fits(span) && self.ready.is_none() && coming()))
+    }
+
     /// Ends the active segment and goes on in the next, if that is ready.
     fn seal_and_switch(&mut self) -> Result<(), AppendError> {
         let Some(ready) = self.ready.take() else {

@@ -19,6 +19,8 @@ pub(super) struct Compaction {
     cursor: Cursor,
     /// All that is needed of it was appended again.
     moved: bool,
+    /// And what is known of other cores was said again.
+    told: bool,
 }
 
 /// Records of the oldest segment that one turn looks at.
@@ -52,7 +54,7 @@ impl Broker {
             return;
         }
         if let Ok(cursor) = log.scan(oldest.id) {
-            self.compaction = Some(Compaction { segment: oldest.id, cursor, moved: false });
+            self.compaction = Some(Compaction { segment: oldest.id, cursor, moved: false, told: false });
         }
     }
 
@@ -78,10 +80,15 @@ impl Broker {
             self.compaction = Some(compaction);
             return;
         }
-        for (core, id) in self.origins.iter().enumerate() {
-            self.store.fact(&Fact::OriginMark(core as u16, *id));
+        if !std::mem::replace(&mut compaction.told, true) {
+            for (core, id) in self.origins.iter().enumerate() {
+                self.store.fact(&Fact::OriginMark(core as u16, *id));
+            }
         }
-        self.store.place_facts(cx.clock().unix_ms);
+        if !self.store.place_facts(cx.clock().unix_ms) {
+            self.compaction = Some(compaction);
+            return;
+        }
         let last = self.store.log.last();
         if let Err(error) = self.store.log.remove_when_durable(compaction.segment, last) {
             error!(%error, "the oldest segment cannot be freed");
@@ -148,8 +155,10 @@ impl Broker {
             // Whose it is, their own records say; what it came with is settled, unless it is
             // still on its way to other cores.
             message.recipients = Vec::new();
-            if !self.relays.contains_key(&message.id) {
-                message.publisher = None;
+            message.publisher = message.publisher.filter(|_| self.relays.contains_key(&message.id));
+            if let Some(publisher) = &mut message.publisher {
+                // Its packet identifier is its session's to remember, or not any more.
+                publisher.session = records::NOBODY;
             }
             message.retained =
                 self.retained.get(&message.topic).is_some_and(|kept| Rc::ptr_eq(kept, &held));

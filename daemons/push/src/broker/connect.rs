@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 
 use super::message::Message;
 use super::records::{self, Fact};
+use super::store::Gated;
 use super::session::{Answers, Conn, Session, Stage, Will};
 use super::{Broker, Context, timer};
 use crate::auth::{Credentials, Decision, Principal, Refusal, Verified};
@@ -38,6 +39,7 @@ impl Broker {
             timer: None,
             blocked: None,
             paused: false,
+            unread: Vec::new(),
             later: VecDeque::new(),
         };
         if self.conns.len() <= conn.index() {
@@ -162,7 +164,8 @@ impl Broker {
             },
         };
         let rest = &bytes[first.total_len..];
-        if self.open(cx, conn, connecting, &connect, client_id, principal) && !rest.is_empty() {
+        let opened = self.open(cx, conn, connecting, &connect, client_id, principal, bytes);
+        if opened && !rest.is_empty() {
             self.read_packets(cx, conn, rest);
         }
     }
@@ -254,7 +257,9 @@ impl Broker {
         self.drop_conn(cx, conn, &answer);
     }
 
-    /// Makes or resumes the session, and accepts; whether the connection is online then.
+    /// Makes or resumes the session, and accepts; whether the connection is online then. `bytes`
+    /// is all that it has sent.
+    #[allow(clippy::too_many_arguments)]
     fn open(
         &mut self,
         cx: &mut Context,
@@ -263,6 +268,7 @@ impl Broker {
         connect: &Connect<'_>,
         client_id: &str,
         principal: Principal,
+        bytes: &[u8],
     ) -> bool {
         if self.store.log.read_only().is_some() {
             self.meters.connect_refused(ConnectRefused::Unavailable);
@@ -292,7 +298,14 @@ impl Broker {
         let found = self.by_client.get(client_id).copied();
         let session_present = match found {
             Some(session) if connect.clean_start => {
+                let kept = self.sessions.get(session).is_some_and(Session::is_persistent);
                 self.end_session(cx, session);
+                if kept {
+                    // To be told that it begins anew, and to find its old session after a crash,
+                    // would be a lie.
+                    self.wait_for_disk(cx, conn, principal, bytes);
+                    return false;
+                }
                 false
             }
             found => found.is_some(),
@@ -319,6 +332,20 @@ impl Broker {
             _ => {}
         }
         accepted
+    }
+
+    /// Goes on with a CONNECT once what was said is on disk.
+    fn wait_for_disk(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        principal: Principal,
+        bytes: &[u8],
+    ) {
+        let Some(held) = self.conn(conn) else { return };
+        held.stage = Stage::Verifying { bytes: bytes.to_vec() };
+        cx.pause(conn);
+        self.store.gate(Gated::Connect(conn, principal));
     }
 
     /// Sends the CONNACK, and joins the connection and its session.
@@ -431,12 +458,16 @@ impl Broker {
         }
     }
 
-    fn read_packets(&mut self, cx: &mut Context, conn: ConnId, mut data: &[u8]) {
+    pub(super) fn read_packets(&mut self, cx: &mut Context, conn: ConnId, mut data: &[u8]) {
         let max = self.settings.server.packet_bytes_max.get();
         let Some(held) = self.conn(conn) else { return };
         // Its own memory, so that a packet borrows nothing of this broker.
         let mut inbound = std::mem::replace(&mut held.inbound, Inbound::new(max));
         loop {
+            if self.store.log.is_backlogged() {
+                // What the disk cannot take yet is not refused: it is read later.
+                break;
+            }
             match inbound.next_frame(&mut data) {
                 Ok(Some(packet)) => {
                     if let Flow::Ended = self.read_packet(cx, conn, &packet) {
@@ -447,9 +478,10 @@ impl Broker {
                 Err(error) => return self.fault(cx, conn, error.into()),
             }
         }
-        let overloaded = self.is_overloaded(cx);
+        let overloaded = self.is_overloaded(cx) || !data.is_empty();
         let Some(held) = self.conn(conn) else { return };
         held.inbound = inbound;
+        held.unread = data.to_vec();
         if overloaded || held.owes_too_much() {
             self.hold_back(cx, conn);
         }

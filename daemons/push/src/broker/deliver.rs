@@ -86,7 +86,9 @@ impl Broker {
         wanted: &Wanted<'_>,
         tracked: bool,
     ) {
-        let Some(conn) = self.sessions.get(slot).and_then(|session| session.conn) else { return };
+        let Some(conn) = self.sessions.get(slot).and_then(|session| session.conn) else {
+            return self.count(cx, shared.incoming.receipt.filter(|_| tracked), Progress::Dropped);
+        };
         let unix_ms = cx.clock().unix_ms;
         if cx.unsent(conn) >= self.settings.send_queue_bytes_max {
             self.note_blocked(cx, conn);

@@ -89,6 +89,8 @@ pub struct RetainedAsk {
     pub(super) filter: Arc<str>,
     pub(super) qos: QoS,
     pub(super) subscription_id: u32,
+    /// The name of the question, if the core waits until it has them.
+    pub(super) ticket: Option<u64>,
 }
 
 /// What cores tell each other, and what the control plane tells them.

@@ -49,13 +49,14 @@ use tracing::{error, warn};
 pub use message::Message;
 pub use restore::{RestoreError, Restored, restore};
 
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Verified};
 use crate::auth::hasher::Hasher;
 use crate::control::{Command, CoreStatus, PushError};
 use crate::meters::{Closed, Meters};
 use compact::Compaction;
 use filters::Filters;
 use message::Held;
+use publish::Postponed;
 use receipts::Receipts;
 use session::{Conn, Session, Subscriber};
 use store::{Gated, Store};
@@ -186,6 +187,11 @@ pub struct Broker {
     origins: Vec<u64>,
     /// Relayed messages that other cores have yet to confirm.
     relays: Map<u64, Rc<Held>>,
+    /// Messages of other cores that the disk has no room for yet, in their order. They are as many
+    /// as clients of those cores may have unanswered.
+    postponed: VecDeque<Postponed>,
+    /// There was no room for the first of them when it was last tried.
+    postponed_full: bool,
     /// Connections that are not read from while this core cannot keep up.
     held_back: Vec<ConnId>,
     /// Connections that take nothing.
@@ -230,6 +236,8 @@ impl Broker {
             tickets: Slots::new(1 << 24),
             origins: vec![0; cores],
             relays: Map::default(),
+            postponed: VecDeque::new(),
+            postponed_full: false,
             held_back: Vec::new(),
             blocked: Vec::new(),
             compaction: None,
@@ -260,6 +268,7 @@ impl Broker {
             ("tickets", self.tickets.len()),
             ("gates", self.store.gated()),
             ("relays", self.relays.len()),
+            ("messages postponed", self.postponed.len()),
             ("connections held back", self.held_back.len()),
             ("connections blocked", self.blocked.len()),
         ];
@@ -332,6 +341,9 @@ impl Broker {
                 Gated::Release { session, conn, packet_id } => {
                     self.send_released(cx, session, conn, packet_id);
                 }
+                Gated::Connect(conn, principal) => {
+                    self.verified(cx, conn, Verified::Admitted(principal));
+                }
                 Gated::Relay(relay) => self.relay(cx, *relay),
             }
         }
@@ -348,6 +360,10 @@ impl Broker {
             match gated {
                 Gated::Part(ticket) => self.part_done(cx, ticket, 0, refused),
                 Gated::Relay(relay) => self.refuse_relay(cx, &relay, refused),
+                // It will find that the log is read-only.
+                Gated::Connect(conn, principal) => {
+                    self.verified(cx, conn, Verified::Admitted(principal));
+                }
                 Gated::Publish { .. } | Gated::Release { .. } => {}
             }
         }
@@ -365,6 +381,7 @@ impl Broker {
         const TICK: Duration = Duration::from_millis(500);
         let _ = cx.arm(cx.now() + TICK, timer::key(timer::TICK, 0));
         self.cut_slow_clients(cx);
+        self.postponed_full = false;
         self.meters.take_stats(cx.stats());
         let names = self.meters.names;
         let (mut stored, mut live, mut segments) = (0, 0, 0);
@@ -456,24 +473,29 @@ impl Broker {
     fn is_overloaded(&self, cx: &Context) -> bool {
         /// Messages that found another core's queue full.
         const BACKLOG_MAX: usize = 256;
-        cx.backlog() > BACKLOG_MAX || self.store.is_stuck()
+        cx.backlog() > BACKLOG_MAX || self.store.is_stuck() || self.store.log.is_backlogged()
     }
 
     fn let_go(&mut self, cx: &mut Context) {
         if self.held_back.is_empty() || self.is_overloaded(cx) {
             return;
         }
-        let mut still = Vec::new();
         for conn in std::mem::take(&mut self.held_back) {
             let Some(held) = self.conn(conn) else { continue };
             if held.owes_too_much() {
-                still.push(conn);
+                self.held_back.push(conn);
                 continue;
             }
             held.paused = false;
-            cx.resume(conn);
+            let unread = std::mem::take(&mut held.unread);
+            if !unread.is_empty() {
+                self.read_packets(cx, conn, &unread);
+            }
+            // It may be held back again by what it had sent.
+            if self.conn(conn).is_some_and(|held| !held.paused) {
+                cx.resume(conn);
+            }
         }
-        self.held_back = still;
     }
 }
 
@@ -538,7 +560,8 @@ impl App for Broker {
             Message::Arrived => unreachable!("it comes with a connection"),
             Message::Introduced => self.introduced(cx),
             Message::Publish { publication, keep, deliver, answer } => {
-                self.take_publication(cx, &publication, keep, deliver, answer);
+                self.postponed.push_back(Postponed { publication, keep, deliver, answer });
+                self.take_postponed(cx);
             }
             Message::Stored { ticket, recipients, refused } => {
                 self.part_done(cx, SlotId::from_bits(ticket), recipients, refused);
@@ -567,6 +590,7 @@ impl App for Broker {
 
     fn on_turn_end(&mut self, cx: &mut Context) {
         self.compact(cx);
+        self.take_postponed(cx);
         if self.settling {
             // What was said since the last time is to be durable too.
             self.store.log.settle();

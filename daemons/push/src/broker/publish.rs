@@ -31,6 +31,17 @@ pub(super) struct Relay {
     keep: Option<usize>,
 }
 
+/// A message that came from another core.
+pub(super) struct Postponed {
+    pub(super) publication: Arc<Publication>,
+    /// Whether it is to be kept as its topic's retained message here.
+    pub(super) keep: bool,
+    /// Whether this core's sessions get it.
+    pub(super) deliver: bool,
+    /// The core that wants to know, and the name it gave the question.
+    pub(super) answer: Option<(usize, u64)>,
+}
+
 /// What became of a message on this core.
 struct Delivered {
     /// Sessions that its receipt counts.
@@ -317,36 +328,45 @@ impl Broker {
     /// All other cores have a message, or will not take it.
     pub(super) fn relay_done(&mut self, id: u64, refused: Option<ReasonCode>) {
         if let Some(held) = self.relays.remove(&id) {
-            // One that was refused is its publisher's to send again.
-            let _ = refused;
+            if refused.is_some()
+                && let Ok(record) = self.store.load(&held)
+                && let Some(publisher) = record.publisher
+                && let Some(slot) = self.by_number.get(&publisher.session).copied()
+                && let Some(packet_id) = PacketId::new(publisher.packet_id)
+            {
+                // It is its publisher's to send again, and then counts as new.
+                self.forget_packet_id(slot, packet_id);
+            }
             self.store.fact(&Fact::Relayed(id));
             self.store.release(held);
         }
     }
 
-    /// A message came from another core.
-    pub(super) fn take_publication(
-        &mut self,
-        cx: &mut Context,
-        publication: &Publication,
-        keep: bool,
-        deliver: bool,
-        answer: Option<(usize, u64)>,
-    ) {
+    /// Takes in what came from other cores, as far as the disk keeps up.
+    pub(super) fn take_postponed(&mut self, cx: &mut Context) {
+        while !self.postponed_full && !self.store.log.is_backlogged() {
+            let Some(next) = self.postponed.pop_front() else { return };
+            if let Some(again) = self.take_publication(cx, next) {
+                self.postponed.push_front(again);
+                self.postponed_full = true;
+            }
+        }
+    }
+
+    /// A message came from another core. It is given back if it has to be tried again: what was
+    /// published at QoS 2 was taken in by its publisher's core, where it is not refused any more.
+    fn take_publication(&mut self, cx: &mut Context, message: Postponed) -> Option<Postponed> {
+        let Postponed { ref publication, keep, deliver, answer } = message;
         let incoming = publication.incoming();
-        let seen = incoming.origin.is_some_and(|origin| {
-            let mark = &mut self.origins[usize::from(origin.core)];
-            let seen = origin.id <= *mark;
-            *mark = origin.id.max(*mark);
-            seen
-        });
+        let mark = incoming.origin.map(|origin| self.origins[usize::from(origin.core)]);
+        let seen = incoming.origin.zip(mark).is_some_and(|(origin, mark)| origin.id <= mark);
         let ticket = answer.map(|(core, name)| self.open_ticket(cx, Then::Core(core, name)));
         if seen {
             // It was taken in before a crash: its disk has it, or will before this is answered.
             if let Some(ticket) = ticket {
                 self.store.gate(Gated::Part(ticket));
             }
-            return;
+            return None;
         }
         let delivered = match deliver {
             true => self.deliver(cx, &incoming, keep, ticket),
@@ -361,9 +381,21 @@ impl Broker {
             }
             Err(reason) => (0, Some(reason)),
         };
+        let no_room = refused == Some(ReasonCode::QuotaExceeded)
+            && !(keep && self.check_retained(&incoming).is_err());
+        if incoming.origin.is_some() && no_room {
+            if let Some(ticket) = ticket {
+                self.tickets.remove(ticket);
+            }
+            return Some(message);
+        }
+        if let Some(origin) = incoming.origin {
+            self.origins[usize::from(origin.core)] = origin.id;
+        }
         if let Some(ticket) = ticket {
             self.part_done(cx, ticket, recipients, refused);
         }
+        None
     }
 
     fn keep_only(
@@ -552,6 +584,13 @@ impl Broker {
     ) {
         if let Some(held) = self.conn(conn) {
             held.answers.resolve(number, result);
+            let Stage::Online { link, .. } = &held.stage else { return };
+            if result.is_error() && link.version() == Version::V311 {
+                // There are no words for this refusal, and an acknowledgement would be a lie. What
+                // comes behind it is not read: it would overtake what is sent again.
+                self.disconnect(cx, conn, result, Closed::Server);
+                return;
+            }
         }
         while let Some((answer, result)) = self.conn(conn).and_then(|held| held.answers.next()) {
             self.answer(cx, conn, &answer, result);
@@ -560,16 +599,16 @@ impl Broker {
 
     fn answer(&mut self, cx: &mut Context, conn: ConnId, answer: &Answer, result: ReasonCode) {
         let Some(held) = self.conn(conn) else { return };
-        let Stage::Online { link, session } = &held.stage else { return };
-        let (version, session) = (link.version(), *session);
+        let Stage::Online { session, .. } = &held.stage else { return };
+        let session = *session;
         if let Answer::Pubrec(packet_id) = answer
             && result.is_error()
         {
             self.forget_packet_id(session, *packet_id);
         }
         let wordless = !matches!(answer, Answer::Puback(_) | Answer::Pubrec(_));
-        if result.is_error() && (version == Version::V311 || wordless) {
-            // There are no words for this refusal: an acknowledgement would be a lie.
+        if result.is_error() && wordless {
+            // No more are there for this one.
             self.disconnect(cx, conn, result, Closed::Server);
             return;
         }

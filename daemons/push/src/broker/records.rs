@@ -28,6 +28,9 @@ pub(super) const SESSION: u8 = 2;
 pub(super) const RECEIPT: u8 = 3;
 pub(super) const FACTS: u8 = 4;
 
+/// The number of no session.
+pub(super) const NOBODY: u64 = 0;
+
 /// A record that this version does not understand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a record of the log has a form that this version does not know")]

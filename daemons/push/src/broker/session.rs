@@ -239,8 +239,10 @@ pub(super) struct Conn {
     pub(super) timer: Option<TimerId>,
     /// Since when it takes nothing.
     pub(super) blocked: Option<Time>,
-    /// Not read from, since it is owed too many answers.
+    /// Not read from, since it is owed too many answers, or this core cannot keep up.
     pub(super) paused: bool,
+    /// What it had sent when that began.
+    pub(super) unread: Vec<u8>,
     /// QoS 2 messages that are to be sent as soon as it takes more; whether they are duplicates.
     pub(super) later: VecDeque<(PacketId, bool)>,
 }

@@ -19,6 +19,7 @@ use sextant_ring::time::Clock;
 use sextant_segment::{AppendError, Appended, Log, Position, Progress, ReadError, Seq};
 
 use super::message::Held;
+use crate::auth::Principal;
 use super::records::{self, Fact, MessageRecord, Unreadable};
 
 /// What waits until the disk has what was said before it.
@@ -30,18 +31,24 @@ pub(super) enum Gated {
     Publish { session: SlotId, conn: ConnId, packet_id: PacketId, dup: bool },
     /// A PUBREL may be sent to this session on this connection.
     Release { session: SlotId, conn: ConnId, packet_id: PacketId },
+    /// A connection whose client began anew may go on: its old session is gone for good.
+    Connect(ConnId, Principal),
     /// A message may be relayed to other cores.
     Relay(Box<super::publish::Relay>),
 }
 
-/// Facts in one record, at most.
-const FACTS_BYTES: usize = 128 * 1024;
+/// Facts in one record, until one more makes it full. A record may be twice as long and more,
+/// however short the packets are that clients may send.
+const FACTS_BYTES: usize = 32 * 1024;
 
 /// A log, and what is known of its content.
 pub(super) struct Store {
     pub(super) log: Log,
     held: HashMap<u64, Rc<Held>, RandomState>,
-    facts: Vec<u8>,
+    /// Records of facts that have yet to be appended; never an empty one.
+    facts: VecDeque<Vec<u8>>,
+    /// Memory for the next of them.
+    spare: Vec<u8>,
     /// Opened by the record that the facts of this turn will be in.
     unplaced: Vec<Gated>,
     gates: VecDeque<(Seq, Gated)>,
@@ -65,7 +72,8 @@ impl Store {
         Store {
             log,
             held: HashMap::default(),
-            facts: Vec::new(),
+            facts: VecDeque::new(),
+            spare: Vec::new(),
             unplaced: Vec::new(),
             gates: VecDeque::new(),
             scratch: Vec::new(),
@@ -85,9 +93,13 @@ impl Store {
 
     /// Remembers a small change.
     pub(super) fn fact(&mut self, fact: &Fact) {
-        fact.put(&mut self.facts);
-        if self.facts.len() >= FACTS_BYTES {
-            self.place_facts(self.unix_ms);
+        match self.facts.back_mut().filter(|facts| facts.len() < FACTS_BYTES) {
+            Some(facts) => fact.put(facts),
+            None => {
+                let mut facts = std::mem::take(&mut self.spare);
+                fact.put(&mut facts);
+                self.facts.push_back(facts);
+            }
         }
     }
 
@@ -133,8 +145,8 @@ impl Store {
         unix_ms: u64,
     ) -> Result<Rc<Held>, AppendError> {
         self.unix_ms = unix_ms;
-        if record.retained {
-            self.place_facts(unix_ms);
+        if record.retained && !self.place_facts(unix_ms) {
+            return Err(AppendError::Backlog);
         }
         self.scratch.clear();
         record.put_head(payload.len(), &mut self.scratch);
@@ -215,7 +227,9 @@ impl Store {
         unix_ms: u64,
     ) -> Result<(Position, u32), AppendError> {
         // What was said of it before stays before.
-        self.place_facts(unix_ms);
+        if !self.place_facts(unix_ms) {
+            return Err(AppendError::Backlog);
+        }
         let parts: [&[u8]; 1] = [content];
         let appended = match before {
             Some(_) => self.log.relocate(kind, &parts, unix_ms)?,
@@ -227,30 +241,32 @@ impl Store {
         Ok((appended.position, appended.stored_bytes))
     }
 
-    /// Makes a record of the facts so far. They take the room that is kept for moving things:
-    /// most of them say that something is no longer needed.
-    pub(super) fn place_facts(&mut self, unix_ms: u64) {
-        if self.facts.is_empty() {
-            return;
-        }
-        let parts: [&[u8]; 1] = [&self.facts];
-        match self.log.relocate(records::FACTS, &parts, unix_ms) {
-            Ok(appended) => {
-                // Relocation never needs them: they are dead once the records around them are.
-                self.log.retire(appended.position, appended.stored_bytes);
-                self.facts.clear();
-                self.stuck_turns = 0;
-                let placed = self.unplaced.drain(..).map(|gated| (appended.seq, gated));
-                self.gates.extend(placed);
+    /// Appends the facts so far; whether it could. They take the room that is kept for
+    /// moving things: most of them say that something is no longer needed.
+    pub(super) fn place_facts(&mut self, unix_ms: u64) -> bool {
+        while let Some(facts) = self.facts.front() {
+            let Ok(appended) = self.log.relocate(records::FACTS, &[facts], unix_ms) else {
+                self.stuck_turns += 1;
+                return false;
+            };
+            // Relocation never needs them: they are dead once the records around them are.
+            self.log.retire(appended.position, appended.stored_bytes);
+            if let Some(mut facts) = self.facts.pop_front() {
+                facts.clear();
+                self.spare = facts;
             }
-            Err(_) => self.stuck_turns += 1,
         }
+        self.stuck_turns = 0;
+        let last = self.log.last();
+        self.gates.extend(self.unplaced.drain(..).map(|gated| (last, gated)));
+        true
     }
 
     /// Whether the disk has not taken this core's changes for some turns, so that no more should
     /// be let in.
     pub(super) fn is_stuck(&self) -> bool {
-        self.stuck_turns > 0 && self.facts.len() >= FACTS_BYTES / 2
+        self.stuck_turns > 0
+            && self.facts.iter().map(Vec::len).sum::<usize>() >= FACTS_BYTES / 2
     }
 
     /// Starts the commit of what this turn brought.

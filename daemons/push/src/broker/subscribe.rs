@@ -147,7 +147,7 @@ impl Broker {
             RetainHandling::DoNotSend => false,
         };
         if wants_retained {
-            self.ask_retained(cx, slot, &subscribed);
+            self.ask_retained(cx, slot, &subscribed, ticket);
         }
         subscription.qos.granted()
     }
@@ -325,8 +325,15 @@ impl Broker {
         }
     }
 
-    /// Gets a new subscription the retained messages that it matches.
-    fn ask_retained(&mut self, cx: &mut Context, slot: SlotId, subscribed: &Subscribed) {
+    /// Gets a new subscription the retained messages that it matches. Those for a session that is
+    /// kept are on disk before its SUBACK: nobody asks for them again.
+    fn ask_retained(
+        &mut self,
+        cx: &mut Context,
+        slot: SlotId,
+        subscribed: &Subscribed,
+        ticket: SlotId,
+    ) {
         let Some(session) = self.sessions.get(slot) else { return };
         let ask = RetainedAsk {
             core: cx.core(),
@@ -334,6 +341,7 @@ impl Broker {
             filter: (&*subscribed.filter).into(),
             qos: subscribed.qos,
             subscription_id: subscribed.subscription_id,
+            ticket: Some(ticket.to_bits()),
         };
         let wild = subscribed.filter.contains(['+', '#']);
         let keeper = home(&subscribed.filter, cx.cores());
@@ -341,6 +349,7 @@ impl Broker {
             if core == cx.core() {
                 self.give_retained(cx, slot, &ask);
             } else {
+                self.add_part(ticket);
                 cx.tell(core, Message::RetainedAsk(ask.clone()));
             }
         }
@@ -426,6 +435,10 @@ impl Broker {
             }
             self.store.release(held);
         }
+        if let Some(ticket) = ask.ticket {
+            let done = Message::Stored { ticket, recipients: 0, refused: None };
+            cx.tell(ask.core, done);
+        }
     }
 
     /// Another core found a retained message for a session of this one.
@@ -462,6 +475,10 @@ impl Broker {
         match self.store.keep(&record, incoming.payload, cx.clock().unix_ms) {
             Ok(held) => {
                 self.arm_held(cx, &held);
+                if let Some(ticket) = ask.ticket.map(SlotId::from_bits) {
+                    self.add_part(ticket);
+                    self.store.gate(Gated::Part(ticket));
+                }
                 self.offer(cx, slot, retained_delivery(held, qos, ask), Some(&incoming));
             }
             Err(error) => {
