@@ -88,12 +88,12 @@ fn nextest(only: Option<Part>) -> Command {
 
 fn cargo_test(only: Option<Part>) -> Command {
     let mut command = sh::cargo();
-    command.args(["test", "--workspace", "--release", "--no-fail-fast"]);
+    command.args(["test", "--release", "--no-fail-fast", "--lib", "--bins", "--tests"]);
     let parts: &[&str] = match only {
-        Some(Part::Unit) => &["--exclude", E2E, "--lib", "--bins", "--tests"],
-        Some(Part::E2e) => &["--test", "it", "--", "--skip", "systemd::"],
-        Some(Part::Systemd) => &["--test", "it", "--", "systemd::"],
-        _ => &["--lib", "--bins", "--tests"],
+        Some(Part::Unit) => &["--workspace", "--exclude", E2E],
+        Some(Part::E2e) => &["--package", E2E, "--", "--skip", "systemd::"],
+        Some(Part::Systemd) => &["--package", E2E, "--", "systemd::"],
+        _ => &["--workspace"],
     };
     command.args(parts);
     command

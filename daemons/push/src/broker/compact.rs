@@ -54,7 +54,8 @@ impl Broker {
             return;
         }
         if let Ok(cursor) = log.scan(oldest.id) {
-            self.compaction = Some(Compaction { segment: oldest.id, cursor, moved: false, told: false });
+            self.compaction =
+                Some(Compaction { segment: oldest.id, cursor, moved: false, told: false });
         }
     }
 

@@ -13,8 +13,8 @@ use tracing::{debug, warn};
 
 use super::message::Message;
 use super::records::{self, Fact};
-use super::store::Gated;
 use super::session::{Answers, Conn, Session, Stage, Will};
+use super::store::Gated;
 use super::{Broker, Context, timer};
 use crate::auth::{Credentials, Decision, Principal, Refusal, Verified};
 use crate::home::home;

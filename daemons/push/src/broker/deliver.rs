@@ -253,8 +253,7 @@ impl Broker {
         let (qos, retain, held) = (delivery.qos, delivery.retain, Rc::clone(&delivery.held));
         let ids = delivery.subscription_ids.clone();
         let receipt = delivery.receipt();
-        let (number, persistent, conn) =
-            (session.number, session.is_persistent(), session.conn);
+        let (number, persistent, conn) = (session.number, session.is_persistent(), session.conn);
         let packet_id = match session.flight.begin(qos, delivery) {
             Ok(packet_id) => packet_id,
             Err(delivery) => {

@@ -49,8 +49,8 @@ use tracing::{error, warn};
 pub use message::Message;
 pub use restore::{RestoreError, Restored, restore};
 
-use crate::auth::{Authenticator, Verified};
 use crate::auth::hasher::Hasher;
+use crate::auth::{Authenticator, Verified};
 use crate::control::{Command, CoreStatus, PushError};
 use crate::meters::{Closed, Meters};
 use compact::Compaction;
@@ -311,7 +311,16 @@ impl Broker {
         if ticket.parts > 0 {
             return;
         }
-        let Some(ticket) = self.tickets.remove(id) else { return };
+        let Some(mut ticket) = self.tickets.remove(id) else { return };
+        let is_relay = |then: &Then| matches!(then, Then::Relayed(_));
+        if ticket.refused == Some(ReasonCode::ImplementationSpecificError)
+            && ticket.then.iter().any(is_relay)
+        {
+            // Another core's log has failed. This one's has the message, and asks again when the
+            // daemon starts the next time.
+            ticket.refused = None;
+            ticket.then.retain(|then| !is_relay(then));
+        }
         let result = ticket.refused.unwrap_or(ReasonCode::Success);
         self.meters.core.record(self.meters.names.acknowledged, cx.now().since(ticket.asked));
         for then in ticket.then {

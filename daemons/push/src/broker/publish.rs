@@ -601,12 +601,19 @@ impl Broker {
         let Some(held) = self.conn(conn) else { return };
         let Stage::Online { session, .. } = &held.stage else { return };
         let session = *session;
+        // A log that failed may have kept the message all the same: neither yes nor no is true.
+        let unsure = result == ReasonCode::ImplementationSpecificError;
+        let wordless = match answer {
+            Answer::Puback(_) => false,
+            Answer::Pubrec(_) => unsure,
+            Answer::Pubcomp(..) | Answer::Suback(..) | Answer::Unsuback(..) => true,
+        };
         if let Answer::Pubrec(packet_id) = answer
             && result.is_error()
+            && !wordless
         {
             self.forget_packet_id(session, *packet_id);
         }
-        let wordless = !matches!(answer, Answer::Puback(_) | Answer::Pubrec(_));
         if result.is_error() && wordless {
             // No more are there for this one.
             self.disconnect(cx, conn, result, Closed::Server);

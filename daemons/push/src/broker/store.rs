@@ -19,8 +19,8 @@ use sextant_ring::time::Clock;
 use sextant_segment::{AppendError, Appended, Log, Position, Progress, ReadError, Seq};
 
 use super::message::Held;
-use crate::auth::Principal;
 use super::records::{self, Fact, MessageRecord, Unreadable};
+use crate::auth::Principal;
 
 /// What waits until the disk has what was said before it.
 #[derive(Debug)]
@@ -265,8 +265,7 @@ impl Store {
     /// Whether the disk has not taken this core's changes for some turns, so that no more should
     /// be let in.
     pub(super) fn is_stuck(&self) -> bool {
-        self.stuck_turns > 0
-            && self.facts.iter().map(Vec::len).sum::<usize>() >= FACTS_BYTES / 2
+        self.stuck_turns > 0 && self.facts.iter().map(Vec::len).sum::<usize>() >= FACTS_BYTES / 2
     }
 
     /// Starts the commit of what this turn brought.

@@ -69,8 +69,8 @@ struct Session {
     asked: BTreeSet<String>,
     /// Messages that it has to get.
     owed: BTreeSet<MsgId>,
-    /// How often it got each message.
-    got: BTreeMap<MsgId, u32>,
+    /// How often it got each message, and at which QoS at least.
+    got: BTreeMap<MsgId, (u32, QoS)>,
     /// The place of the last message that came for the first time, by sender, topic, the QoS that
     /// it was sent with, and the one that it came with.
     last: BTreeMap<(From, String, QoS, QoS), (u64, MsgId)>,
@@ -232,9 +232,9 @@ impl Model {
         let session = &mut self.sessions[client];
         if !session.persistent {
             session.subs.clear();
+            session.retained_floor.clear();
         }
         session.subs.retain(|_, sub| sub.granted.is_some());
-        session.retained_floor.clear();
     }
 
     /// The client begins anew, or found that its session has ended.
@@ -289,11 +289,12 @@ impl Model {
         if id < session.floor {
             return;
         }
-        let count = session.got.entry(id).or_default();
+        let (count, least) = session.got.entry(id).or_insert((0, qos));
         *count += 1;
+        *least = qos.min(*least);
         if *count > 1 {
             assert!(
-                message.qos < QoS::ExactlyOnce || qos < QoS::ExactlyOnce,
+                *least < QoS::ExactlyOnce,
                 "client {client} got message {id} on {name:?} twice, at QoS 2"
             );
             return;
@@ -322,7 +323,7 @@ impl Model {
 
     /// How often a client got a message.
     pub(crate) fn got(&self, client: usize, id: MsgId) -> u32 {
-        self.sessions[client].got.get(&id).copied().unwrap_or(0)
+        self.sessions[client].got.get(&id).map_or(0, |(count, _)| *count)
     }
 
     /// Whether every promise was kept; if not, which was not.

@@ -45,15 +45,7 @@ impl Play {
         let rng = rig.world.random();
         let mut model = Model::default();
         model.tells = std::env::var_os("SEXTANT_SIM_TELL").is_some();
-        Play {
-            rig,
-            model,
-            clients: Vec::new(),
-            pushes: Vec::new(),
-            rng,
-            crashes: 0,
-            pieces: false,
-        }
+        Play { rig, model, clients: Vec::new(), pushes: Vec::new(), rng, crashes: 0, pieces: false }
     }
 
     pub(crate) fn add(&mut self, profile: Profile) -> usize {
@@ -330,6 +322,14 @@ impl Play {
             }
         }
         self.settle();
+        self.until("everybody gets everything", Duration::from_secs(60), |play| {
+            let missing = |(from, id): &(usize, MsgId)| {
+                let takes = |client| play.model.takes(client, *from, "t/a") == Some(true);
+                (0..play.clients.len()).any(|n| takes(n) && play.model.got(n, *id) == 0)
+            };
+            !sent.iter().any(missing)
+        });
+        self.pass(Duration::from_millis(50));
         for (from, id) in sent {
             for client in 0..self.clients.len() {
                 let got = self.model.got(client, id);

@@ -15,7 +15,7 @@ use sextant_push::broker::{Broker, Message, Parts, Settings, Shared, restore};
 use sextant_push::control::{Command, CoreStatus};
 use sextant_push::meters::Names;
 use sextant_ring::core::{Core, Envelope, Limits};
-use sextant_ring::driver::Listener;
+use sextant_ring::driver::{Driver, Listener};
 use sextant_ring::mesh::{Port, Remote, mesh};
 use sextant_ring::sim::{SimDriver, SimPeer, Turn, World};
 use sextant_segment::{Durability, Options};
@@ -112,6 +112,11 @@ fn hasher() -> Hasher {
     HASHER.get_or_init(spawn).clone()
 }
 
+/// Whether a core has something to do; one that has finished may still have something cancelled.
+fn is_turning(core: &Core<SimDriver, Broker>) -> bool {
+    !core.is_finished() || core.driver().in_flight() > 0
+}
+
 /// The machine.
 pub(crate) struct Rig {
     pub(crate) world: World,
@@ -200,7 +205,7 @@ impl Rig {
 
     /// Whether all cores have stopped; then nothing may be left of them.
     pub(crate) fn has_stopped(&mut self) -> bool {
-        if !self.cores.iter().all(Core::is_finished) {
+        if self.cores.iter().any(is_turning) {
             return false;
         }
         for core in &self.cores {
@@ -216,7 +221,7 @@ impl Rig {
         let limit = self.world.now() + time;
         loop {
             let running: Vec<usize> =
-                (0..self.cores.len()).filter(|n| !self.cores[*n].is_finished()).collect();
+                (0..self.cores.len()).filter(|n| is_turning(&self.cores[*n])).collect();
             let remotes: Vec<Remote> = running.iter().map(|n| self.cores[*n].remote()).collect();
             match self.world.step(&remotes, limit) {
                 Some(at) => self.world.turn(&mut self.cores[running[at]]),
