@@ -169,10 +169,6 @@ impl Broker {
                     .is_some_and(|waiting| waiting.iter().any(|other| Rc::ptr_eq(other, &held)))
             });
             let moved = self.store.move_message(&held, &message, unix_ms);
-            if moved.is_ok() && held.expired.get() && held.receipt.is_some() {
-                // The fact that says so goes with its segment.
-                self.store.fact(&Fact::Expired(held.id));
-            }
             self.store.release(held);
             moved?;
             return Ok(());

@@ -417,12 +417,9 @@ impl Broker {
         let receipt = delivery.receipt();
         match dropped {
             None => self.count(cx, receipt, Progress::Acknowledged),
-            // The timer of an expired message has counted those that waited for it.
             Some(Dropped::Expired) => {
                 self.meters.dropped(Dropped::Expired);
-                if !delivery.held.expired.get() {
-                    self.count(cx, receipt, Progress::Expired(1));
-                }
+                self.count(cx, receipt, Progress::Expired(1));
             }
             Some(why) => {
                 self.meters.dropped(why);
@@ -567,7 +564,22 @@ impl Broker {
         let _ = cx.arm(cx.now() + wait, timer::key(timer::HELD, held.id));
     }
 
-    /// A message's time has come: it is told, and leaves the queues when its turn comes.
+    /// An expired message leaves the queues of the sessions that its receipt counts, so that it is
+    /// told at once; it leaves the others when its turn comes.
+    fn take_out_of_queues(&mut self, cx: &mut Context, held: &Rc<Held>) {
+        let numbers = held.queued_in.borrow().clone();
+        for number in numbers {
+            let slot = self.by_number.get(&number).copied();
+            let delivery = slot
+                .and_then(|slot| self.sessions.get_mut(slot))
+                .and_then(|session| session.take_out(held.id));
+            if let (Some(slot), Some(delivery)) = (slot, delivery) {
+                self.finish(cx, slot, delivery, Some(Dropped::Expired));
+            }
+        }
+    }
+
+    /// A message's time has come.
     pub(super) fn held_timer(&mut self, cx: &mut Context, id: u64) {
         let unix_ms = cx.clock().unix_ms;
         let Some(held) = self.store.find(id).cloned() else { return };
@@ -577,12 +589,10 @@ impl Broker {
             if held.retained {
                 self.expire_retained(&held);
             }
-            let waited = self.stop_waiting(&held);
-            let count = held.queued.get() + u32::from(waited);
-            if count > 0 && held.receipt.is_some() {
-                self.count(cx, held.receipt, Progress::Expired(count));
-                self.store.fact(&Fact::Expired(id));
+            if self.stop_waiting(&held) {
+                self.count(cx, held.receipt, Progress::Expired(1));
             }
+            self.take_out_of_queues(cx, &held);
         }
         self.store.release(held);
     }

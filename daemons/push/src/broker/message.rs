@@ -1,7 +1,7 @@
 //! Messages as the broker has them in hand: one that is being routed, one that travels between
 //! cores, one that is on disk for somebody, and its place in one session's queue.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -164,8 +164,8 @@ pub(super) struct Held {
     pub(super) bytes: u32,
     pub(super) expires_at: u64,
     pub(super) expired: Cell<bool>,
-    /// Deliveries that wait in a queue and that the receipt counts.
-    pub(super) queued: Cell<u32>,
+    /// The sessions, by number, in whose queue it waits and that the receipt counts.
+    pub(super) queued_in: RefCell<Vec<u64>>,
     pub(super) receipt: Option<(u16, u128)>,
     /// The device that it was kept for when nobody took it.
     pub(super) waits_for: Option<Box<str>>,
@@ -201,10 +201,19 @@ impl Delivery {
         }
     }
 
-    /// Notes that it entered a queue, or left one.
-    pub(super) fn count_queued(&self, by: i32) {
+    /// Notes that it entered a session's queue.
+    pub(super) fn enters_queue(&self, session: u64) {
         if self.tracked {
-            self.held.queued.set(self.held.queued.get().saturating_add_signed(by));
+            self.held.queued_in.borrow_mut().push(session);
+        }
+    }
+
+    /// Notes that it left a session's queue.
+    pub(super) fn leaves_queue(&self, session: u64) {
+        if self.tracked {
+            let mut queued_in = self.held.queued_in.borrow_mut();
+            let at = queued_in.iter().position(|number| *number == session);
+            queued_in.swap_remove(at.expect("it entered the queue"));
         }
     }
 

@@ -511,8 +511,6 @@ pub(super) enum Fact {
     Unretained(Box<str>),
     /// A message waits for its device no longer.
     Claimed(u64),
-    /// A message expired, and its receipt has counted those who had yet to get it.
-    Expired(u64),
 }
 
 impl Fact {
@@ -582,10 +580,6 @@ impl Fact {
                 out.byte(16);
                 out.number(*message);
             }
-            Fact::Expired(message) => {
-                out.byte(17);
-                out.number(*message);
-            }
         }
     }
 
@@ -620,7 +614,6 @@ impl Fact {
             14 => Fact::OriginMark(from.small()?, from.number()?),
             15 => Fact::Unretained(from.text()?),
             16 => Fact::Claimed(from.number()?),
-            17 => Fact::Expired(from.number()?),
             _ => return Err(Unreadable),
         })
     }
@@ -748,7 +741,6 @@ mod tests {
             any::<u64>().prop_map(Fact::Relayed),
             any::<(u16, u64)>().prop_map(|(core, id)| Fact::OriginMark(core, id)),
             text().prop_map(Fact::Unretained),
-            any::<u64>().prop_map(Fact::Expired),
             any::<u64>().prop_map(Fact::Claimed),
         ]
     }

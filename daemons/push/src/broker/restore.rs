@@ -1,7 +1,7 @@
 //! What a core finds in its log when it starts: the records, replayed into sessions, messages and
 //! receipts, and these put back into the broker.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -55,8 +55,6 @@ struct Found {
     retained: bool,
     /// It was still to be relayed.
     relayed: bool,
-    /// Its receipt knows that it expired.
-    expired: bool,
 }
 
 #[derive(Default)]
@@ -195,7 +193,6 @@ impl State {
             waits_for: message.waits_for,
             retained: message.retained,
             relayed: message.publisher.is_some_and(|publisher| publisher.relayed),
-            expired: self.messages.get(&id).is_some_and(|before| before.expired),
         };
         let before = self.messages.insert(id, found);
         dead.extend(before.map(|found| (found.position, found.stored_bytes)));
@@ -288,11 +285,6 @@ impl State {
             }
             Fact::Claimed(message) => {
                 self.waiting.remove(&message);
-            }
-            Fact::Expired(message) => {
-                if let Some(found) = self.messages.get_mut(&message) {
-                    found.expired = true;
-                }
             }
         }
     }
@@ -477,8 +469,8 @@ impl Found {
             stored_bytes: Cell::new(self.stored_bytes),
             bytes: self.bytes,
             expires_at: self.expires_at,
-            expired: Cell::new(self.expired),
-            queued: Cell::new(0),
+            expired: Cell::new(false),
+            queued_in: RefCell::default(),
             receipt: self.receipt,
             waits_for: self.waits_for,
             retained: self.retained,

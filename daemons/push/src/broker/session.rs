@@ -95,24 +95,34 @@ impl Session {
 
     pub(super) fn push(&mut self, delivery: Delivery) {
         self.queue_bytes += delivery.held.bytes as usize;
-        delivery.count_queued(1);
+        delivery.enters_queue(self.number);
         self.queue.push_back(delivery);
     }
 
     /// Puts a message back that was taken out of the queue.
     pub(super) fn push_front(&mut self, delivery: Delivery) {
         self.queue_bytes += delivery.held.bytes as usize;
-        delivery.count_queued(1);
+        delivery.enters_queue(self.number);
         self.queue.push_front(delivery);
     }
 
     pub(super) fn pop(&mut self) -> Option<Delivery> {
         let delivery = self.queue.pop_front()?;
         self.queue_bytes -= delivery.held.bytes as usize;
-        delivery.count_queued(-1);
+        delivery.leaves_queue(self.number);
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
+        Some(delivery)
+    }
+
+    /// Takes a message that a receipt counts out of the queue.
+    pub(super) fn take_out(&mut self, message: u64) -> Option<Delivery> {
+        let is_it = |delivery: &Delivery| delivery.tracked && delivery.held.id == message;
+        let at = self.queue.iter().position(is_it)?;
+        let delivery = self.queue.remove(at)?;
+        self.queue_bytes -= delivery.held.bytes as usize;
+        delivery.leaves_queue(self.number);
         Some(delivery)
     }
 

@@ -5,7 +5,7 @@
 //! puts what may only be done afterwards behind a [`Gated`]: it comes out of
 //! [`Store::next_open`] once everything said before it may be acknowledged.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -161,7 +161,7 @@ impl Store {
             bytes: bytes as u32,
             expires_at: record.expires_at,
             expired: Cell::new(false),
-            queued: Cell::new(0),
+            queued_in: RefCell::default(),
             receipt: record.receipt,
             waits_for: record.waits_for.clone(),
             retained: record.retained,

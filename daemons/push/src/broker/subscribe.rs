@@ -240,7 +240,7 @@ impl Broker {
         let will = session.will.take();
         let mut left: Vec<Delivery> = session.queue.drain(..).collect();
         session.queue_bytes = 0;
-        left.iter().for_each(|delivery| delivery.count_queued(-1));
+        left.iter().for_each(|delivery| delivery.leaves_queue(session.number));
         let ids: Vec<PacketId> = session.flight.inflight().map(|(id, _)| id).collect();
         left.extend(ids.into_iter().filter_map(|id| session.flight.cancel(id)));
         if let Some(timer) = session.timer.take() {
