@@ -561,7 +561,7 @@ impl Broker {
         }
         let wait = Duration::from_millis(held.expires_at.saturating_sub(unix_ms));
         // Without a timer left it expires when its turn comes.
-        let _ = cx.arm(cx.now() + wait, timer::key(timer::HELD, held.id));
+        held.timer.set(cx.arm(cx.now() + wait, timer::key(timer::HELD, held.id)));
     }
 
     /// An expired message leaves the queues of the sessions that its receipt counts, so that it is
@@ -583,6 +583,7 @@ impl Broker {
     pub(super) fn held_timer(&mut self, cx: &mut Context, id: u64) {
         let unix_ms = cx.clock().unix_ms;
         let Some(held) = self.store.find(id).cloned() else { return };
+        held.timer.set(None);
         if !held.is_expired(unix_ms) {
             self.arm_held(cx, &held);
         } else if !held.expired.replace(true) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sextant_mqtt::{QoS, ReasonCode};
 use sextant_ring::slot::SlotId;
+use sextant_ring::wheel::TimerId;
 use sextant_segment::Position;
 
 use super::records::{Origin, Progress, Publisher, Queued};
@@ -163,6 +164,8 @@ pub(super) struct Held {
     /// Bytes of topic, properties and payload.
     pub(super) bytes: u32,
     pub(super) expires_at: u64,
+    /// For that time.
+    pub(super) timer: Cell<Option<TimerId>>,
     pub(super) expired: Cell<bool>,
     /// The sessions, by number, in whose queue it waits and that the receipt counts.
     pub(super) queued_in: RefCell<Vec<u64>>,

@@ -615,6 +615,9 @@ impl App for Broker {
             self.refuse_gates(cx);
         }
         self.let_go(cx);
+        for timer in self.store.take_timers() {
+            cx.disarm(timer);
+        }
         if let Some(deadline) = self.store.log.deadline()
             && self.log_timer.is_none_or(|armed| deadline < armed)
             && cx.arm(deadline, timer::key(timer::LOG, 0)).is_some()

@@ -469,6 +469,7 @@ impl Found {
             stored_bytes: Cell::new(self.stored_bytes),
             bytes: self.bytes,
             expires_at: self.expires_at,
+            timer: Cell::new(None),
             expired: Cell::new(false),
             queued_in: RefCell::default(),
             receipt: self.receipt,

@@ -16,6 +16,7 @@ use sextant_ring::core::ConnId;
 use sextant_ring::driver::{FileDone, Files};
 use sextant_ring::slot::SlotId;
 use sextant_ring::time::Clock;
+use sextant_ring::wheel::TimerId;
 use sextant_segment::{AppendError, Appended, Log, Position, Progress, ReadError, Seq};
 
 use super::message::Held;
@@ -49,6 +50,8 @@ pub(super) struct Store {
     facts: VecDeque<Vec<u8>>,
     /// Memory for the next of them.
     spare: Vec<u8>,
+    /// Of messages that are gone.
+    timers: Vec<TimerId>,
     /// Opened by the record that the facts of this turn will be in.
     unplaced: Vec<Gated>,
     gates: VecDeque<(Seq, Gated)>,
@@ -74,6 +77,7 @@ impl Store {
             held: HashMap::default(),
             facts: VecDeque::new(),
             spare: Vec::new(),
+            timers: Vec::new(),
             unplaced: Vec::new(),
             gates: VecDeque::new(),
             scratch: Vec::new(),
@@ -160,6 +164,7 @@ impl Store {
             stored_bytes: Cell::new(stored_bytes),
             bytes: bytes as u32,
             expires_at: record.expires_at,
+            timer: Cell::new(None),
             expired: Cell::new(false),
             queued_in: RefCell::default(),
             receipt: record.receipt,
@@ -184,12 +189,18 @@ impl Store {
         held
     }
 
+    /// Timers of messages that are gone, to be disarmed.
+    pub(super) fn take_timers(&mut self) -> Vec<TimerId> {
+        std::mem::take(&mut self.timers)
+    }
+
     /// Gives a reference up; with the last one the message's record is dead.
     #[allow(clippy::needless_pass_by_value)] // The reference is what is given up.
     pub(super) fn release(&mut self, held: Rc<Held>) {
         // One in the table, and this one.
         if Rc::strong_count(&held) == 2 {
             self.held.remove(&held.id);
+            self.timers.extend(held.timer.take());
             self.log.retire(held.position.get(), held.stored_bytes.get());
         }
     }

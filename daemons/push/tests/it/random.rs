@@ -228,7 +228,7 @@ fn random_play(seed: u64) -> (u64, u64) {
 
 #[test]
 fn what_was_acknowledged_is_delivered_whatever_happens() {
-    for seed in seeds(200) {
+    for seed in seeds(1000) {
         random_play(seed);
     }
 }

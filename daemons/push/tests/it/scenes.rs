@@ -1,1 +1,364 @@
 //! Plays with one turn of events each.
+
+use std::time::Duration;
+
+use sextant_mqtt::{QoS, ReasonCode, Version};
+use sextant_push::home::home;
+
+use crate::client::{Parting, Profile, WillOf};
+use crate::model::From;
+use crate::play::Play;
+use crate::rig::Setup;
+
+const Q1: QoS = QoS::AtLeastOnce;
+const Q2: QoS = QoS::ExactlyOnce;
+const DAY: Duration = Duration::from_secs(86_400);
+const SOON: Duration = Duration::from_secs(10);
+
+/// A name that is at home on a core.
+fn name_at(core: usize, cores: usize, what: &str) -> String {
+    (0..).map(|n| format!("{what}-{n}")).find(|name| home(name, cores) == core).unwrap()
+}
+
+fn cores(cores: usize) -> Setup {
+    Setup { cores, ..Setup::default() }
+}
+
+/// A publisher on core 0 and a subscriber on the last core, both with sessions that are kept, the
+/// latter subscribed to `t/#` at QoS 2.
+fn pair(seed: u64, setup: Setup) -> (Play, usize, usize) {
+    let count = setup.cores;
+    let mut play = Play::new(seed, setup);
+    let publisher = Profile::persistent(&name_at(0, count, "publisher"), Version::V5);
+    let subscriber = Profile::persistent(&name_at(count - 1, count, "subscriber"), Version::V311);
+    let (publisher, subscriber) = (play.add(publisher), play.add(subscriber));
+    play.ensure_subscribed(subscriber, "t/#", Q2);
+    play.connect(publisher);
+    play.settle();
+    (play, publisher, subscriber)
+}
+
+/// Crashes at one moment after another of what `start` sets off, until it is over before the
+/// crash; each time everything has to come out right.
+fn crash_at_every_moment(count: usize, step: Duration, start: impl Fn(&mut Play, usize, usize)) {
+    for moment in 0.. {
+        let (mut play, publisher, subscriber) = pair(u64::from(moment), cores(count));
+        start(&mut play, publisher, subscriber);
+        play.pass(step * moment);
+        let over = play.clients.iter().all(crate::client::Client::is_settled)
+            && play.model.owed().is_none();
+        play.crash();
+        play.finish();
+        if over {
+            assert!(moment > 3, "it took some time");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_moment_of_qos_2_neither_loses_nor_doubles_a_message() {
+    for count in 1..=3 {
+        crash_at_every_moment(count, Duration::from_micros(250), |play, publisher, _| {
+            for _ in 0..3 {
+                play.publish(publisher, "t/a", Q2, false, 100);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_crash_after_a_crash_at_any_moment_of_qos_2_changes_nothing() {
+    for moment in 0..60 {
+        let (mut play, publisher, _) = pair(moment, cores(2));
+        for _ in 0..3 {
+            play.publish(publisher, "t/a", Q2, false, 100);
+        }
+        play.pass(Duration::from_micros(3000 + 700 * (moment % 8)));
+        play.crash();
+        play.rig.start();
+        for client in 0..2 {
+            play.connect(client);
+        }
+        play.pass(Duration::from_micros(200 * moment));
+        play.crash();
+        play.finish();
+    }
+}
+
+#[test]
+fn a_crash_while_connections_move_home_leaves_their_sessions_whole() {
+    for moment in 0..40 {
+        let (mut play, publisher, subscriber) = pair(moment, cores(3));
+        for client in [publisher, subscriber] {
+            play.part(client, Parting::Reset);
+            play.publish(publisher, "t/a", Q2, false, 100);
+            play.connect(client);
+        }
+        play.pass(Duration::from_micros(50 * moment));
+        play.crash();
+        play.finish();
+    }
+}
+
+#[test]
+fn what_waits_for_a_device_waits_across_restarts() {
+    for count in 1..=3 {
+        let mut play = Play::new(7, cores(count));
+        let device = play.add(Profile::persistent("device-1", Version::V5));
+        play.push(Ok(device), Q1, DAY, 50);
+        play.push(Ok(device), Q2, DAY, 50);
+        let short = play.push(Ok(device), Q1, Duration::from_secs(2), 50);
+        play.until("the pushes are accepted", SOON, |play| {
+            play.pushes.iter().all(|push| matches!(push.answer, Some(Ok(1))))
+        });
+        play.crash();
+        play.rig.start();
+        play.pass_quickly(Duration::from_secs(3));
+        play.stop();
+        play.rig.start();
+        play.ensure_subscribed(device, "d/device-1/#", Q2);
+        play.settle();
+        let message = play.pushes[short].message;
+        assert_eq!(play.model.got(device, message), 0, "its time was over");
+        assert_eq!(play.clients[device].inbox.len(), 2);
+        play.finish();
+    }
+}
+
+#[test]
+fn a_device_gets_what_was_pushed_while_it_was_away_and_the_broker_down() {
+    let mut play = Play::new(8, cores(2));
+    let device = play.add(Profile::persistent("device-1", Version::V311));
+    play.ensure_subscribed(device, "d/+/push", Q1);
+    play.part(device, Parting::Reset);
+    for _ in 0..10 {
+        play.push(Ok(device), Q1, DAY, 500);
+    }
+    play.until("the pushes are accepted", SOON, |play| {
+        play.pushes.iter().all(|push| matches!(push.answer, Some(Ok(1))))
+    });
+    play.crash();
+    play.rig.start();
+    play.connect(device);
+    play.settle();
+    let got: Vec<usize> = play.clients[device].inbox.iter().map(|(id, ..)| *id).collect();
+    let sent: Vec<usize> = play.pushes.iter().map(|push| push.message).collect();
+    assert_eq!(got, sent, "all of them, in their order");
+    play.finish();
+}
+
+/// When a watcher gets the will of a client that is lost, in milliseconds; `None` if it does not
+/// within ten seconds.
+fn will_after(expiry_s: u32, delay_s: u32, back_after: Option<Duration>) -> Option<u64> {
+    let mut play = Play::new(9, cores(2));
+    let watcher = play.add(Profile::clean("watcher", Version::V5));
+    play.ensure_subscribed(watcher, "w/#", Q1);
+    let mut profile = Profile::persistent("mortal", Version::V5);
+    profile.expiry_s = expiry_s;
+    let will = play.model.new_message(From::Will(1), "w/mortal", Q1, false, 20);
+    profile.will = Some(WillOf { message: will, delay_s });
+    let mortal = play.add(profile);
+    play.connect(mortal);
+    play.settle();
+    let lost = play.now_ms();
+    play.part(mortal, Parting::Reset);
+    if let Some(after) = back_after {
+        play.pass_quickly(after);
+        play.clients[mortal].profile.will = None;
+        play.connect(mortal);
+    }
+    for _ in 0..1000 {
+        if play.model.got(watcher, will) > 0 {
+            return Some(play.now_ms() - lost);
+        }
+        play.pass(Duration::from_millis(10));
+    }
+    None
+}
+
+#[test]
+fn a_will_waits_for_its_delay_or_the_end_of_its_session_and_not_if_its_client_is_back() {
+    let near = |found: Option<u64>, expected: u64| {
+        let found = found.expect("the will is published");
+        assert!((expected..expected + 100).contains(&found), "{found} ms, not {expected}");
+    };
+    near(will_after(5, 0, None), 0);
+    near(will_after(5, 2, None), 2000);
+    near(will_after(1, 2, None), 1000);
+    assert_eq!(will_after(5, 2, Some(Duration::from_millis(1500))), None);
+}
+
+#[test]
+fn a_session_lives_as_long_as_was_asked_for_across_a_crash_too() {
+    for (away, present) in [(1000, true), (4500, true), (5500, false)] {
+        let mut play = Play::new(10, cores(1));
+        let mut profile = Profile::persistent("guest", Version::V5);
+        profile.expiry_s = 5;
+        let guest = play.add(profile);
+        play.ensure_subscribed(guest, "t/a", Q1);
+        play.part(guest, Parting::Reset);
+        play.pass(Duration::from_millis(50));
+        play.crash();
+        play.rig.start();
+        play.pass_quickly(Duration::from_millis(away - 50));
+        play.connect(guest);
+        play.settle();
+        assert_eq!(play.clients[guest].session_present, Some(present), "after {away} ms");
+        play.finish();
+    }
+}
+
+#[test]
+fn a_second_connection_takes_the_session_over_and_the_first_is_told() {
+    let mut play = Play::new(11, cores(3));
+    let first = play.add(Profile::persistent("twin", Version::V5));
+    let second = play.add(Profile::persistent("twin", Version::V5));
+    let other = play.add(Profile::persistent("other", Version::V5));
+    play.ensure_subscribed(first, "t/#", Q1);
+    play.model.subscribing(second, "t/#", Q1, false);
+    for round in 0..10 {
+        let (from, to) = if round % 2 == 0 { (first, second) } else { (second, first) };
+        play.connect(to);
+        play.until("the first is told", SOON, |play| play.clients[from].told.is_some());
+        assert_eq!(play.clients[from].told, Some(ReasonCode::SessionTakenOver));
+        play.until("the second is there", SOON, |play| play.clients[to].is_online());
+        assert_eq!(play.clients[to].session_present, Some(true));
+    }
+    // The last of them has what both have subscribed to.
+    play.connect(other);
+    let message = play.publish(other, "t/a", Q1, false, 10);
+    play.until("it arrives", SOON, |play| play.model.got(first, message) == 1);
+    assert_eq!(play.model.got(second, message), 0);
+}
+
+#[test]
+fn a_full_log_refuses_with_the_reason_and_loses_nothing() {
+    let setup = Setup { log_bytes_max: 512 << 10, ..cores(1) };
+    let (mut play, publisher, subscriber) = pair(12, setup);
+    let blunt = play.add(Profile::persistent("blunt", Version::V311));
+    play.connect(blunt);
+    play.part(subscriber, Parting::Reset);
+    play.until("the log is full", Duration::from_secs(60), |play| {
+        if play.clients[publisher].outbox_len() < 10 {
+            play.publish(publisher, "t/a", Q1, false, 3000);
+            play.publish(publisher, "t/b", Q2, false, 3000);
+        }
+        play.clients[publisher].refusals.len() > 10
+    });
+    let refusals = &play.clients[publisher].refusals;
+    assert!(refusals.iter().all(|(_, reason)| *reason == ReasonCode::QuotaExceeded));
+    // Without words for a refusal, a client of 3.1.1 is cut off, and its message kept by itself.
+    let kept = play.publish(blunt, "t/c", Q2, false, 3000);
+    play.until("a client of 3.1.1 is cut off", SOON, |play| play.clients[blunt].is_offline());
+    assert_eq!(play.model.messages[kept].acknowledged, None);
+    play.crash();
+    play.rig.start();
+    play.settle();
+    assert!(play.model.messages[kept].acknowledged.is_some(), "there is room again");
+    play.finish();
+}
+
+#[test]
+fn a_full_disk_refuses_with_the_reason_and_loses_nothing() {
+    let (mut play, publisher, subscriber) = pair(13, cores(2));
+    play.part(subscriber, Parting::Reset);
+    play.rig.world.disk_limit(700 << 10);
+    let mut published = 0;
+    play.until("the disk is full", Duration::from_secs(60), |play| {
+        if play.clients[publisher].outbox_len() < 10 {
+            play.publish(publisher, "t/a", Q1, false, 3000);
+            published += 1;
+        }
+        play.clients[publisher].refusals.len() > 10
+    });
+    let refusals = &play.clients[publisher].refusals;
+    assert!(refusals.iter().all(|(_, reason)| *reason == ReasonCode::QuotaExceeded));
+    assert!(published > 50, "most was taken");
+    // What is published at QoS 2 waits for room rather than being delivered here and not there.
+    let waiting = play.publish(publisher, "t/b", Q2, false, 3000);
+    play.pass_quickly(Duration::from_secs(2));
+    play.rig.world.disk_limit(u64::MAX);
+    play.pass_quickly(Duration::from_secs(40));
+    assert!(play.model.messages[waiting].acknowledged.is_some());
+    let after = play.publish(publisher, "t/a", Q1, false, 3000);
+    play.settle();
+    assert!(play.model.messages[after].acknowledged.is_some(), "there is room again");
+    play.finish();
+}
+
+#[test]
+fn a_slow_reader_gets_large_messages_of_qos_2_on_one_connection() {
+    for persistent in [true, false] {
+        let setup = Setup { send_queue_bytes_max: 8 << 10, inflight_max: 32, ..cores(2) };
+        let (mut play, publisher, subscriber) = pair(14, setup);
+        play.clients[subscriber].profile.persistent = persistent;
+        play.clients[subscriber].pause_reading();
+        for _ in 0..80 {
+            play.publish(publisher, "t/a", Q2, false, 7000);
+        }
+        play.pass_quickly(Duration::from_secs(1));
+        play.clients[subscriber].resume_reading();
+        play.until("everything arrives", SOON, |play| play.clients[subscriber].inbox.len() == 80);
+        assert_eq!(play.clients[subscriber].told, None, "on the same connection");
+        play.clients[subscriber].profile.persistent = true;
+        play.finish();
+    }
+}
+
+#[test]
+fn a_subscription_that_was_granted_brings_what_is_retained_whatever_happens() {
+    for seed in 0..10 {
+        let (mut play, publisher, _) = pair(seed, cores(3));
+        for topic in ["r/a", "r/b", "r/c", "r/d"] {
+            play.publish(publisher, topic, Q1, true, 100);
+        }
+        play.settle();
+        let late = play.add(Profile::persistent("late", Version::V5));
+        play.ensure_subscribed(late, "r/#", Q2);
+        play.crash();
+        play.rig.start();
+        play.settle();
+        play.pass(Duration::from_millis(100));
+        let mut got: Vec<usize> = play.clients[late].inbox.iter().map(|(id, ..)| *id).collect();
+        got.sort_unstable();
+        assert_eq!(got, [0, 1, 2, 3]);
+        play.finish();
+    }
+}
+
+#[test]
+fn a_retained_message_that_follows_its_removal_is_there_after_a_crash() {
+    for seed in 0..20 {
+        let (mut play, publisher, _) = pair(seed, cores(2));
+        for len in [50, 0, 60, 0, 70] {
+            play.publish(publisher, "r/a", Q1, true, len);
+        }
+        play.settle();
+        play.crash();
+        play.finish();
+    }
+}
+
+#[test]
+fn a_client_that_was_told_that_it_begins_anew_has_begun_anew() {
+    for seed in 0..30 {
+        let (mut play, publisher, subscriber) = pair(seed, cores(2));
+        play.part(subscriber, Parting::Reset);
+        play.publish(publisher, "t/a", Q2, false, 10);
+        play.settle();
+        play.part(subscriber, Parting::Reset);
+        play.publish(publisher, "t/a", Q1, false, 10);
+        play.pass(Duration::from_millis(20));
+        play.clients[subscriber].want_clean();
+        play.connect(subscriber);
+        play.until("it is told", SOON, |play| play.clients[subscriber].session_present.is_some());
+        let before = play.clients[subscriber].inbox.len();
+        play.crash();
+        play.rig.start();
+        play.publish(publisher, "t/a", Q1, false, 10);
+        play.settle();
+        assert_eq!(play.clients[subscriber].inbox.len(), before, "it subscribed to nothing since");
+        play.finish();
+    }
+}
