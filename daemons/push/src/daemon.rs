@@ -6,7 +6,7 @@
 //!   hasher thread: passwords ──────────────verdicts──►
 //! ```
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ use sextant_ring::driver::{Driver, Listener};
 use sextant_ring::mesh::{Port, Remote, mesh};
 use sextant_ring::time::Clock;
 use sextant_ring::uring::{Options, Uring};
-use sextant_service::activation::{Activation, listen, tcp_listener};
+use sextant_service::activation::{Activation, ListenError, listen, tcp_listener};
 use sextant_service::admin::{self, Admin, AdminToken, Health};
 use sextant_service::config::Loaded;
 use sextant_service::metrics::Builder;
@@ -164,8 +164,24 @@ pub fn run(
 fn admin_listener(config: &Config, activation: &mut Activation) -> anyhow::Result<TcpListener> {
     match activation.take("admin").pop() {
         Some(fd) => Ok(tcp_listener(fd)?),
-        None => Ok(listen(config.admin.listen, "sextant-push")?),
+        None => Ok(listen_soon(config.admin.listen)?),
     }
+}
+
+/// Listens on an address. The kernel may take a moment to close the sockets of a ring whose
+/// process was killed: a daemon that is started again at once has that moment.
+fn listen_soon(addr: SocketAddr) -> Result<TcpListener, ListenError> {
+    const TRIES: u32 = 20;
+    const PAUSE: Duration = Duration::from_millis(100);
+    for _ in 1..TRIES {
+        match listen(addr, "sextant-push") {
+            Err(error) if error.source.kind() == std::io::ErrorKind::AddrInUse => {
+                std::thread::sleep(PAUSE);
+            }
+            other => return other,
+        }
+    }
+    listen(addr, "sextant-push")
 }
 
 fn mqtt_listeners(
@@ -175,7 +191,7 @@ fn mqtt_listeners(
     let passed = activation.take("mqtt");
     let listeners: Vec<TcpListener> = if passed.is_empty() {
         let addresses = config.mqtt.listen.iter();
-        addresses.map(|addr| listen(*addr, "sextant-push")).collect::<Result<_, _>>()?
+        addresses.map(|addr| listen_soon(*addr)).collect::<Result<_, _>>()?
     } else {
         passed.into_iter().map(tcp_listener).collect::<Result<_, _>>()?
     };
@@ -361,7 +377,7 @@ struct Control {
     shared: Arc<Shared>,
     remotes: Vec<Remote>,
     commands: Arc<Commands>,
-    addresses: Vec<std::net::SocketAddr>,
+    addresses: Vec<SocketAddr>,
     log: telemetry::Log,
 }
 
