@@ -271,7 +271,7 @@ impl Client {
         self.outbox.len()
     }
 
-    /// Subscribes, if it is online; with the options of MQTT 5 where that is spoken.
+    /// Subscribes, if it is online and does not wait to hear of the same filter; with the options of MQTT 5 where that is spoken.
     pub(crate) fn subscribe(
         &mut self,
         filters: &[&str],
@@ -279,6 +279,15 @@ impl Client {
         no_local: bool,
         model: &mut Model,
     ) -> bool {
+        let waits = |filter: &&str| {
+            self.requests.values().any(|request| match request {
+                Request::Subscribe(asked) => asked.iter().any(|other| other == filter),
+                Request::Unsubscribe => false,
+            })
+        };
+        if filters.iter().any(waits) {
+            return false;
+        }
         let Some(Wire { stage: Stage::Online(link), out, .. }) = &mut self.wire else {
             return false;
         };

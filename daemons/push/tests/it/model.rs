@@ -191,6 +191,7 @@ impl Model {
     // --- Subscribing ---
 
     pub(crate) fn subscribing(&mut self, client: usize, filter: &str, qos: QoS, no_local: bool) {
+        self.tell(|| format!("client {client} subscribes to {filter:?} at {qos:?}"));
         let sub = Sub { qos, no_local, granted: None };
         let floors: Vec<(String, u64)> = self
             .retained_topics()
@@ -219,6 +220,7 @@ impl Model {
     }
 
     pub(crate) fn unsubscribing(&mut self, client: usize, filter: &str) {
+        self.tell(|| format!("client {client} unsubscribes from {filter:?}"));
         self.sessions[client].subs.remove(filter);
     }
 
@@ -299,14 +301,14 @@ impl Model {
             );
             return;
         }
-        // What was first sent before the subscription, or comes at QoS 0, may come late: when its
-        // sender sends it again.
+        // What was first sent before the subscription, or comes at QoS 0, or has expired once, may
+        // come late: when its sender sends it again.
         let in_order = session.subs.iter().any(|(filter, sub)| {
             sub.qos > QoS::AtMostOnce
                 && sub.granted.is_some_and(|granted| Some(granted) < message.sent)
                 && topic::matches(filter, name)
         });
-        if !in_order {
+        if !in_order || message.expires {
             return;
         }
         let key = (message.from, name.to_owned(), message.qos, qos);

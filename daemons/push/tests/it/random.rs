@@ -197,6 +197,7 @@ fn random_play(seed: u64) -> (u64, u64) {
         plan.starve = [0.0, 0.01][rng.usize(..2)];
         plan.hand_over = [0.0, 0.05][rng.usize(..2)];
         plan.wake_early = [0.0, 0.05][rng.usize(..2)];
+        plan.wake_lost = [0.0, 0.0, 0.2][rng.usize(..3)];
         if rng.bool() {
             plan.disk_delay = Duration::from_micros(50)..=Duration::from_micros(20_000);
         }
