@@ -142,7 +142,10 @@ impl Play {
     pub(crate) fn stop(&mut self) {
         self.model.tell(|| "stop".to_owned());
         self.rig.ask_to_stop();
-        self.until("the broker stops", Duration::from_secs(10), |play| play.rig.has_stopped());
+        self.until("the broker stops", Duration::from_secs(10), |play| {
+            let clients_had_gone = play.clients.is_empty();
+            play.rig.has_stopped(clients_had_gone)
+        });
     }
 
     // --- Time ---

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use sextant_mqtt::{QoS, Version};
 use sextant_ring::sim::Access;
+use sextant_segment::Durability;
 
 use crate::client::{Parting, Profile};
 use crate::play::Play;
@@ -182,13 +183,18 @@ fn act(play: &mut Play, temper: &Temper) {
 
 fn random_play(seed: u64) -> (u64, u64) {
     let mut rng = Rng::with_seed(seed ^ 0x005e_87a9);
+    let temper = Temper::draw(&mut rng);
+    // A log that is not synced at once keeps its promises as long as the power does not fail.
+    let lasting = temper.crash == 0 && temper.sync_error == 0;
+    let laxer = [Durability::Every(Duration::from_millis(20)), Durability::Os];
+    let durability = if lasting && rng.bool() { laxer[rng.usize(..2)] } else { Durability::Always };
     let setup = Setup {
         cores: 1 + (seed % 3) as usize,
         inflight_max: [2, 16][rng.usize(..2)],
         send_queue_bytes_max: [8 << 10, 64 << 10][rng.usize(..2)],
+        durability,
         ..Setup::default()
     };
-    let temper = Temper::draw(&mut rng);
     let mut play = Play::new(seed, setup);
     play.pieces = rng.bool();
     play.rig.world.plan(|plan| {

@@ -203,17 +203,21 @@ impl Rig {
         }
     }
 
-    /// Whether all cores have stopped; then nothing may be left of them.
-    pub(crate) fn has_stopped(&mut self) -> bool {
-        if self.cores.iter().any(is_turning) {
-            return false;
+    /// Whether all cores have stopped. Each ends by itself, as a thread does. If clients had gone
+    /// before, nothing may be left of it; a connection that was on its way to it may be otherwise.
+    pub(crate) fn has_stopped(&mut self, clients_had_gone: bool) -> bool {
+        let world = &self.world;
+        self.cores.retain(|core| {
+            let turning = is_turning(core);
+            if !turning && clients_had_gone {
+                world.assert_quiet(core.driver());
+            }
+            turning
+        });
+        if self.cores.is_empty() {
+            self.outsider = None;
         }
-        for core in &self.cores {
-            self.world.assert_quiet(core.driver());
-        }
-        self.cores.clear();
-        self.outsider = None;
-        true
+        self.cores.is_empty()
     }
 
     /// Lets some time pass in which the cores do what they have to.
