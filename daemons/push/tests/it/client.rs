@@ -67,6 +67,15 @@ struct Wire {
     out: Vec<u8>,
 }
 
+impl Wire {
+    fn is_connecting(&self) -> bool {
+        matches!(self.stage, Stage::Connecting(_))
+    }
+}
+
+/// How long a packet may be on its way, for all a client knows.
+const GRACE_MS: u64 = 2000;
+
 enum Request {
     Subscribe(Vec<String>),
     Unsubscribe,
@@ -102,6 +111,9 @@ pub(crate) struct Client {
     certain: bool,
     /// Since when it has no connection, milliseconds.
     offline_since_ms: u64,
+    /// Until then it does not try again: a CONNECT that asked for a clean start is still on its way
+    /// on a connection that was lost, and would end whatever session there is by then.
+    not_before_ms: u64,
     /// Why the last connection was refused or ended by the broker.
     pub(crate) told: Option<ReasonCode>,
     /// Of the last CONNACK.
@@ -129,6 +141,7 @@ impl Client {
             wants_clean: false,
             certain: false,
             offline_since_ms: 0,
+            not_before_ms: 0,
             told: None,
             session_present: None,
             inbox: Vec::new(),
@@ -175,6 +188,10 @@ impl Client {
 
     /// Opens a connection; one that is open already is left to itself.
     pub(crate) fn connect(&mut self, peer: SimPeer, now_ms: u64, model: &mut Model) {
+        let connecting = self.wire.as_ref().is_some_and(Wire::is_connecting);
+        if now_ms < self.not_before_ms || (self.wants_clean && connecting) {
+            return;
+        }
         self.drop_wire(now_ms, model).into_iter().for_each(|peer| self.abandoned.push(peer));
         let Profile { name, version, persistent, expiry_s, receive_max, will } =
             self.profile.clone();
@@ -227,6 +244,9 @@ impl Client {
         self.requests.clear();
         self.acks.clear();
         self.offline_since_ms = now_ms;
+        if self.wants_clean && wire.is_connecting() {
+            self.not_before_ms = now_ms + GRACE_MS;
+        }
         model.disconnected(self.me);
         if !self.profile.persistent {
             self.forget_session(model);

@@ -303,9 +303,11 @@ impl Model {
         }
         // What was first sent before the subscription, or comes at QoS 0, or has expired once, may
         // come late: when its sender sends it again.
+        let own = message.from == From::Client(client);
         let in_order = session.subs.iter().any(|(filter, sub)| {
             sub.qos > QoS::AtMostOnce
                 && sub.granted.is_some_and(|granted| Some(granted) < message.sent)
+                && !(own && sub.no_local)
                 && topic::matches(filter, name)
         });
         if !in_order || message.expires {
