@@ -490,9 +490,9 @@ impl Broker {
         if keep {
             self.check_retained(incoming)?;
         }
-        let retained = keep && !incoming.payload.is_empty();
+        let stays = keep && !incoming.payload.is_empty();
         let relayed = incoming.publisher.is_some_and(|publisher| publisher.relayed);
-        if acknowledged || retained || waits_for.is_some() || relayed {
+        if acknowledged || stays || waits_for.is_some() || relayed {
             let record = MessageRecord {
                 id: 0,
                 topic: incoming.topic.into(),
@@ -500,7 +500,7 @@ impl Broker {
                 expires_at: incoming.expires_at,
                 qos: incoming.qos as u8,
                 retain: incoming.retain,
-                retained,
+                retained: keep,
                 receipt: incoming.receipt,
                 waits_for: waits_for.map(Box::from),
                 publisher: incoming.publisher,
@@ -516,11 +516,12 @@ impl Broker {
                 self.store.gate(Gated::Part(ticket));
             }
             delivered.held = Some(held);
-        } else if let Some(publisher) = incoming.publisher {
-            self.store.fact(&Fact::Received(publisher.session, publisher.packet_id));
         }
         if keep {
             self.keep_retained(incoming, delivered.held.as_ref(), ticket);
+        }
+        if delivered.held.is_none() {
+            self.note_taken(incoming, keep);
         }
         if let (Some(device), Some(held)) = (waits_for, &delivered.held) {
             super::filters::entry(&mut self.waiting, device).push_back(Rc::clone(held));
@@ -548,6 +549,17 @@ impl Broker {
             }
         }
         Ok(delivered)
+    }
+
+    /// Says that a message which has no record was taken in; behind what it did, so that the disk
+    /// never has this without that.
+    fn note_taken(&mut self, incoming: &Incoming<'_>, keep: bool) {
+        if let Some(publisher) = incoming.publisher {
+            self.store.fact(&Fact::Received(publisher.session, publisher.packet_id));
+        }
+        if let Some(origin) = incoming.origin.filter(|_| keep) {
+            self.store.fact(&Fact::OriginMark(origin.core, origin.id));
+        }
     }
 
     /// Whether a message's receipt counts a session: any that it can reach, or that of the device

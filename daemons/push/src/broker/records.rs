@@ -188,7 +188,7 @@ pub(super) struct MessageRecord {
     pub(super) qos: u8,
     /// It was published with RETAIN.
     pub(super) retain: bool,
-    /// It is the retained message of its topic.
+    /// It is the retained message of its topic, or clears that if it has no payload.
     pub(super) retained: bool,
     /// The receipt that it counts for, and the core that keeps it.
     pub(super) receipt: Option<(u16, u128)>,

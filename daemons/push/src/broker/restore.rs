@@ -178,7 +178,9 @@ impl State {
         if let Some(origin) = message.origin {
             self.origins.push((origin.core, origin.id));
         }
-        if message.retained {
+        if message.retained && message.payload.is_empty() {
+            self.retained.remove(&message.topic);
+        } else if message.retained {
             self.retained.insert(message.topic, id);
         }
         if let Some(device) = &message.waits_for {
