@@ -145,6 +145,10 @@ impl Rig {
     pub(crate) fn start(&mut self) {
         assert!(self.cores.is_empty(), "it is stopped first");
         self.starts += 1;
+        self.try_to_start(3);
+    }
+
+    fn try_to_start(&mut self, tries: u32) {
         let count = self.setup.cores;
         let mut builder = Builder::new("push", "0");
         let names = Names::declare(&mut builder);
@@ -177,9 +181,16 @@ impl Rig {
             };
             let options = self.setup.log_options(core);
             options.check().unwrap();
-            let restored =
-                restore(&self.world.disk(), &PathBuf::from(format!("log/{core}")), options)
-                    .unwrap();
+            let dir = PathBuf::from(format!("log/{core}"));
+            let restored = match restore(&self.world.disk(), &dir, options) {
+                Ok(restored) => restored,
+                Err(error) => {
+                    // A fault that was to come: the machine is started again.
+                    assert!(tries > 0, "{error}");
+                    self.crash();
+                    return self.try_to_start(tries - 1);
+                }
+            };
             let broker = Broker::new(settings, parts, restored, count);
             let driver = self.world.driver(remote);
             let listeners = vec![Arc::clone(&listener)];
