@@ -394,8 +394,9 @@ fn dirty_end(bytes: &Bytes) -> u32 {
 /// Cuts a torn tail, makes all that was found durable, and marks it as such. Tells the bytes that
 /// were cut.
 ///
-/// What is above the last mark is written again as it is, not merely synced: after a sync that
-/// failed the kernel may hold bytes that it takes for written although the disk never got them.
+/// What is above the last mark, and that mark, is written again as it is, not merely synced: after
+/// a sync that failed the kernel may hold bytes that it takes for written although the disk never
+/// got them.
 fn repair(disk: &dyn Disk, findings: &mut Findings) -> Result<u64, OpenError> {
     let next_seq = findings.segments.last().and_then(|last| last.walk.next_seq).unwrap_or(1);
     // With the last segment still empty, the seal before it may not be durable either.
@@ -408,8 +409,7 @@ fn repair(disk: &dyn Disk, findings: &mut Findings) -> Result<u64, OpenError> {
         torn_bytes += u64::from(torn);
         let mut bytes = found.view.bytes(u64::from(unsure), (tail - unsure) as usize).to_vec();
         bytes.resize(bytes.len() + torn as usize, 0);
-        let surely_durable = found.walk.marked && torn == 0;
-        if !surely_durable && !bytes.is_empty() {
+        if !bytes.is_empty() {
             disk.overwrite(&found.path, u64::from(unsure), &bytes).map_err(at(&found.path))?;
         }
     }
