@@ -298,10 +298,11 @@ impl Broker {
                 let before = self.retained.remove(incoming.topic);
                 if before.is_some() {
                     self.store.fact(&Fact::Unretained(incoming.topic.into()));
-                    if let Some(ticket) = ticket {
-                        self.add_part(ticket);
-                        self.store.gate(Gated::Part(ticket));
-                    }
+                }
+                // With nothing left to remove as well: that it went may not be on disk yet.
+                if let Some(ticket) = ticket {
+                    self.add_part(ticket);
+                    self.store.gate(Gated::Part(ticket));
                 }
                 before
             }
