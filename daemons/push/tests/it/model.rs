@@ -90,6 +90,9 @@ pub(crate) struct Model {
     pub(crate) deliveries: u64,
     /// Virtual time, microseconds, for whoever reads what is told.
     pub(crate) now_us: u64,
+    /// Messages may be refused for want of room. One whose sender does not hear of that comes late,
+    /// when it is sent again.
+    pub(crate) refusals: bool,
     /// Every event is told on standard error.
     pub(crate) tells: bool,
 }
@@ -310,7 +313,7 @@ impl Model {
                 && !(own && sub.no_local)
                 && topic::matches(filter, name)
         });
-        if !in_order || message.expires {
+        if !in_order || message.expires || self.refusals {
             return;
         }
         let key = (message.from, name.to_owned(), message.qos, qos);

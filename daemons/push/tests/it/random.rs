@@ -197,6 +197,7 @@ fn random_play(seed: u64) -> (u64, u64) {
     };
     let mut play = Play::new(seed, setup);
     play.pieces = rng.bool();
+    play.model.refusals = temper.sync_error > 0;
     play.rig.world.plan(|plan| {
         plan.reset = [0.0, 0.0, 0.002][rng.usize(..3)];
         plan.refuse = [0.0, 0.05][rng.usize(..2)];
@@ -227,7 +228,8 @@ fn random_play(seed: u64) -> (u64, u64) {
         }
     }
     if temper.sync_error > 0 {
-        play.crash();
+        // Faults that were still to come are forgotten.
+        play.rig.crash();
     }
     play.finish();
     (play.model.deliveries, play.rig.world.trace())
