@@ -103,6 +103,8 @@ pub enum Message {
     Arrived,
     /// A core has told what its sessions are subscribed to.
     Introduced,
+    /// All cores have heard that of all others: clients may come.
+    AllReady,
     /// A message for this core's sessions.
     Publish {
         /// The message.

@@ -380,9 +380,16 @@ impl Broker {
 
     fn introduced(&mut self, cx: &mut Context) {
         self.introduced += 1;
-        if self.introduced == cx.cores() {
+        if self.introduced < cx.cores() {
+            return;
+        }
+        // A connection that is accepted here may move to any core: all are to know the filters.
+        if self.shared.ready.fetch_add(1, Ordering::AcqRel) + 1 == cx.cores() {
+            let me = cx.core();
+            for core in (0..cx.cores()).filter(|core| *core != me) {
+                cx.tell(core, Message::AllReady);
+            }
             cx.set_accepting(true);
-            self.shared.ready.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -568,6 +575,7 @@ impl App for Broker {
             Message::Command(command) => self.command(cx, command),
             Message::Arrived => unreachable!("it comes with a connection"),
             Message::Introduced => self.introduced(cx),
+            Message::AllReady => cx.set_accepting(true),
             Message::Publish { publication, keep, deliver, answer } => {
                 self.postponed.push_back(Postponed { publication, keep, deliver, answer });
                 self.take_postponed(cx);

@@ -36,7 +36,8 @@ impl Broker {
             expires_at: push.expires_at,
             ..Receipt::default()
         };
-        if cx.is_stopping() {
+        let knows_all = self.introduced == cx.cores();
+        if cx.is_stopping() || !knows_all {
             // Whoever asked may have gone; so everywhere below.
             let _ = reply.send(Err(PushError::Unavailable));
             return;
