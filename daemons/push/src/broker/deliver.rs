@@ -402,6 +402,7 @@ impl Broker {
         let number = session.number;
         if delivery.qos == QoS::ExactlyOnce && session.is_persistent() {
             self.store.fact(&Fact::Completed(number, packet_id.get()));
+            return self.settle(cx, delivery, Some(Dropped::TooLarge));
         }
         self.finish(cx, slot, delivery, Some(Dropped::TooLarge));
     }
@@ -414,6 +415,18 @@ impl Broker {
         delivery: Delivery,
         dropped: Option<Dropped>,
     ) {
+        if let Some(session) = self.sessions.get(slot)
+            && session.is_persistent()
+        {
+            let (message, qos) = (delivery.held.id, delivery.qos);
+            self.store.fact(&Fact::Done(session.number, message, qos));
+        }
+        self.settle(cx, delivery, dropped);
+    }
+
+    /// [`finish`](Self::finish) for one that the log knows to have left: its exchange of QoS 2 was
+    /// released or completed.
+    fn settle(&mut self, cx: &mut Context, delivery: Delivery, dropped: Option<Dropped>) {
         let receipt = delivery.receipt();
         match dropped {
             None => self.count(cx, receipt, Progress::Acknowledged),
@@ -425,11 +438,6 @@ impl Broker {
                 self.meters.dropped(why);
                 self.count(cx, receipt, Progress::Dropped);
             }
-        }
-        if let Some(session) = self.sessions.get(slot)
-            && session.is_persistent()
-        {
-            self.store.fact(&Fact::Done(session.number, delivery.held.id));
         }
         self.store.release(delivery.held);
     }
@@ -473,7 +481,7 @@ impl Broker {
                     // Sent again after its PUBREL, the message would come twice.
                     self.store.fact(&Fact::Released(number, packet_id.get()));
                 }
-                self.finish(cx, slot, delivery, None);
+                self.settle(cx, delivery, None);
                 if persistent {
                     self.store.gate(Gated::Release { session: slot, conn, packet_id });
                 } else {
@@ -487,7 +495,7 @@ impl Broker {
                 if persistent {
                     self.store.fact(&Fact::Completed(number, packet_id.get()));
                 }
-                self.finish(cx, slot, delivery, Some(Dropped::Refused));
+                self.settle(cx, delivery, Some(Dropped::Refused));
             }
             Pubrec::Unknown => self.write(cx, conn, |link, out| {
                 link.pubrel(packet_id, ReasonCode::PacketIdentifierNotFound, out)

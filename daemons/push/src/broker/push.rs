@@ -180,18 +180,21 @@ impl Broker {
         qos: QoS,
         subscription_ids: Box<[u32]>,
     ) {
-        self.store.fact(&Fact::Claimed(held.id));
+        let claimed = Fact::Claimed(held.id);
         // A client that asked for QoS 0 gets at QoS 0 what waited for it, now that it is here.
         let qos_queued = qos.max(QoS::AtLeastOnce);
         let delivery =
             Delivery { held, qos: qos_queued, retain: false, tracked: true, subscription_ids };
         if qos == QoS::AtMostOnce {
+            self.store.fact(&claimed);
             return self.send_claimed_once(cx, slot, delivery);
         }
-        if let Some(session) = self.sessions.get(slot)
-            && session.is_persistent()
-        {
-            self.store.fact(&Fact::Queued(session.number, delivery.queued()));
+        match self.sessions.get(slot).filter(|session| session.is_persistent()) {
+            Some(session) => {
+                let queued = Fact::Queued(session.number, delivery.queued());
+                self.store.facts_together(&[claimed, queued]);
+            }
+            None => self.store.fact(&claimed),
         }
         self.offer(cx, slot, delivery, None);
     }

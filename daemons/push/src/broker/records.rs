@@ -117,6 +117,10 @@ impl Take {
         u32::try_from(self.number()?).map_err(|_| Unreadable)
     }
 
+    fn qos(&mut self) -> Parsed<QoS> {
+        QoS::from_u8(self.byte()?).ok_or(Unreadable)
+    }
+
     fn id(&mut self) -> Parsed<u128> {
         if self.rest.len() < 16 {
             return Err(Unreadable);
@@ -487,8 +491,10 @@ pub(super) enum Fact {
     Presence(u64, u32, u64),
     /// A session is no more.
     Ended(u64),
-    /// A message left a session's queue for good.
-    Done(u64, u64),
+    /// A message of a QoS left a session's queue for good, other than through an exchange that was
+    /// [started](Fact::Started). The QoS tells it from another copy: live and retained, one message
+    /// may wait for a session twice.
+    Done(u64, u64, QoS),
     /// A message was queued for a session, apart from its own record.
     Queued(u64, Queued),
     /// A QoS 2 message was put in flight under a packet identifier.
@@ -539,7 +545,10 @@ impl Fact {
                 out.byte(4);
                 out.number(*session);
             }
-            Fact::Done(session, message) => pair(out, 5, *session, *message),
+            Fact::Done(session, message, qos) => {
+                pair(out, 5, *session, *message);
+                out.byte(*qos as u8);
+            }
             Fact::Queued(session, queued) => {
                 out.byte(6);
                 out.number(*session);
@@ -589,7 +598,7 @@ impl Fact {
             2 => Fact::Unsubscribed(from.number()?, from.text()?),
             3 => Fact::Presence(from.number()?, from.medium()?, from.number()?),
             4 => Fact::Ended(from.number()?),
-            5 => Fact::Done(from.number()?, from.number()?),
+            5 => Fact::Done(from.number()?, from.number()?, from.qos()?),
             6 => Fact::Queued(from.number()?, Queued::take(from)?),
             7 => Fact::Started(from.number()?, from.small()?, from.number()?),
             8 => Fact::Released(from.number()?, from.small()?),
@@ -725,7 +734,7 @@ mod tests {
             (any::<u64>(), text()).prop_map(|(s, filter)| Fact::Unsubscribed(s, filter)),
             any::<(u64, u32, u64)>().prop_map(|(s, e, at)| Fact::Presence(s, e, at)),
             any::<u64>().prop_map(Fact::Ended),
-            any::<(u64, u64)>().prop_map(|(s, m)| Fact::Done(s, m)),
+            (any::<(u64, u64)>(), qos()).prop_map(|((s, m), qos)| Fact::Done(s, m, qos)),
             (any::<u64>(), queued).prop_map(|(s, q)| Fact::Queued(s, q)),
             any::<(u64, u16, u64)>().prop_map(|(s, p, m)| Fact::Started(s, p, m)),
             any::<(u64, u16)>().prop_map(|(s, p)| Fact::Released(s, p)),

@@ -228,9 +228,9 @@ impl State {
                     dead.push((position, bytes));
                 }
             }
-            Fact::Done(number, message) => {
+            Fact::Done(number, message, qos) => {
                 if let Some(session) = self.session(number) {
-                    take_queued(&mut session.queue, message);
+                    take_queued(&mut session.queue, message, qos);
                 }
             }
             Fact::Queued(number, queued) => {
@@ -239,10 +239,11 @@ impl State {
                 }
             }
             Fact::Started(number, packet_id, message) => {
-                if let Some(session) = self.session(number)
-                    && let Some(queued) = take_queued(&mut session.queue, message)
-                {
-                    session.exchanges.push((packet_id, Exchange::Publish(queued)));
+                if let Some(session) = self.session(number) {
+                    let queued = take_queued(&mut session.queue, message, QoS::ExactlyOnce)
+                        .or_else(|| take_exchanged(&mut session.exchanges, message));
+                    let queued = queued.map(Exchange::Publish);
+                    session.exchanges.extend(queued.map(|publish| (packet_id, publish)));
                 }
             }
             Fact::Released(number, packet_id) => {
@@ -292,10 +293,22 @@ impl State {
     }
 }
 
-/// Takes the first entry for a message out of a queue; it is nearly always the front one.
-fn take_queued(queue: &mut Vec<Queued>, message: u64) -> Option<Queued> {
-    let at = queue.iter().position(|held| held.message == message)?;
+/// Takes the first copy of a message at a QoS out of a queue; it is nearly always the front one.
+fn take_queued(queue: &mut Vec<Queued>, message: u64, qos: QoS) -> Option<Queued> {
+    let at = queue.iter().position(|held| held.message == message && held.qos == qos)?;
     Some(queue.remove(at))
+}
+
+/// Takes a message out of the exchange that it was in. It is started again when more were in flight
+/// than, after a restart, may be.
+fn take_exchanged(exchanges: &mut Vec<(u16, Exchange)>, message: u64) -> Option<Queued> {
+    let holds =
+        |held: &Exchange| matches!(held, Exchange::Publish(held) if held.message == message);
+    let at = exchanges.iter().position(|(_, held)| holds(held))?;
+    match exchanges.remove(at).1 {
+        Exchange::Publish(queued) => Some(queued),
+        Exchange::Release => None,
+    }
 }
 
 impl Broker {

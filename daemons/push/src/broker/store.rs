@@ -97,11 +97,16 @@ impl Store {
 
     /// Remembers a small change.
     pub(super) fn fact(&mut self, fact: &Fact) {
+        self.facts_together(std::slice::from_ref(fact));
+    }
+
+    /// Remembers small changes of which the disk has all or none.
+    pub(super) fn facts_together(&mut self, together: &[Fact]) {
         match self.facts.back_mut().filter(|facts| facts.len() < FACTS_BYTES) {
-            Some(facts) => fact.put(facts),
+            Some(facts) => together.iter().for_each(|fact| fact.put(facts)),
             None => {
                 let mut facts = std::mem::take(&mut self.spare);
-                fact.put(&mut facts);
+                together.iter().for_each(|fact| fact.put(&mut facts));
                 self.facts.push_back(facts);
             }
         }

@@ -93,6 +93,8 @@ pub(crate) struct Model {
     /// Messages may be refused for want of room. One whose sender does not hear of that comes late,
     /// when it is sent again.
     pub(crate) refusals: bool,
+    /// The broker crashed.
+    pub(crate) crashed: bool,
     /// Every event is told on standard error.
     pub(crate) tells: bool,
 }
@@ -314,7 +316,10 @@ impl Model {
                 && !(own && sub.no_local)
                 && topic::matches(filter, name)
         });
-        if !in_order || message.expires || self.refusals {
+        // That a QoS 0 push waits for its device no longer may not be on disk before it is sent;
+        // if that was in vain, it waits again after a crash.
+        let waits_again = self.crashed && message.from == From::Push && qos == QoS::AtMostOnce;
+        if !in_order || waits_again || message.expires || self.refusals {
             return;
         }
         let key = (message.from, name.to_owned(), message.qos, qos);

@@ -133,6 +133,7 @@ impl Play {
     pub(crate) fn crash(&mut self) {
         if self.rig.is_running() {
             self.crashes += 1;
+            self.model.crashed = true;
             self.model.tell(|| "crash".to_owned());
             self.rig.crash();
         }

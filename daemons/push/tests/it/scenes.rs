@@ -362,3 +362,22 @@ fn a_client_that_was_told_that_it_begins_anew_has_begun_anew() {
         play.finish();
     }
 }
+
+/// Live and retained, one message may be on its way to a session twice, at different QoS.
+#[test]
+fn two_copies_of_one_message_at_different_qos_are_told_apart_after_a_crash() {
+    for moment in 0..60 {
+        let (mut play, publisher, subscriber) = pair(moment, cores(1));
+        play.subscribe(subscriber, "r/#", Q1);
+        play.settle();
+        play.clients[subscriber].pause_reading();
+        play.publish(publisher, "r/a", Q2, true, 100);
+        play.pass(Duration::from_millis(10));
+        play.subscribe(subscriber, "r/#", Q2);
+        play.pass(Duration::from_millis(10));
+        play.clients[subscriber].resume_reading();
+        play.pass(Duration::from_micros(50 * moment));
+        play.crash();
+        play.finish();
+    }
+}
