@@ -38,11 +38,13 @@ pub(crate) struct Batch {
 }
 
 /// A batch whose write is under way or has failed. The driver has a copy of its bytes; this one
-/// is for readers.
+/// is for readers, now and while it is among the newest.
 struct Writing {
     segment: u32,
     offset: u32,
     bytes: Bytes,
+    /// Of the memory that the bytes are in.
+    capacity: usize,
     last_seq: u64,
     seals: bool,
     synced: bool,
@@ -71,6 +73,8 @@ pub(crate) struct CommitLane {
     pub(crate) names_durable: bool,
     /// The log ends in a mark that covers all of it.
     pub(crate) marked: bool,
+    /// An operation of this lane is under way.
+    pub(crate) in_flight: bool,
     /// Memory kept for the next commit.
     buf: Option<IoBuf>,
     spare: Option<BytesMut>,
@@ -86,6 +90,7 @@ impl CommitLane {
             settling: false,
             names_durable: false,
             marked,
+            in_flight: false,
             buf: None,
             spare: None,
         }
@@ -183,6 +188,19 @@ impl CommitLane {
         Some(Pending::Waiting(&batch.bytes[(offset - batch.offset) as usize..]))
     }
 
+    /// A batch's bytes to be read by many, and the memory that they take: no more than twice as
+    /// much as they are.
+    fn share(&mut self, bytes: BytesMut) -> (Bytes, usize) {
+        let capacity = bytes.capacity();
+        if capacity <= 2 * bytes.len() {
+            return (bytes.freeze(), capacity);
+        }
+        let exact = Bytes::copy_from_slice(&bytes);
+        let capacity = exact.len();
+        self.spare = Some(bytes);
+        (exact, capacity)
+    }
+
     fn take_buf(&mut self, bytes: &[u8]) -> IoBuf {
         let kept = self.buf.take().filter(|buf| buf.capacity() >= bytes.len());
         let mut buf = kept.unwrap_or_else(|| IoBuf::with_capacity(bytes.len().next_power_of_two()));
@@ -271,11 +289,14 @@ impl Log {
         let buf = self.commit.take_buf(&batch.bytes);
         let offset = u64::from(batch.offset);
         let synced = forced || batch.seals || self.options.durability != Durability::Os;
+        let only_mark = batch.bytes.len() == MARK_BYTES as usize;
+        let (bytes, capacity) = self.commit.share(batch.bytes);
         self.commit.stage = Stage::Writing(Writing {
             segment: number,
             offset: batch.offset,
-            only_mark: batch.bytes.len() == MARK_BYTES as usize,
-            bytes: batch.bytes.freeze(),
+            only_mark,
+            bytes,
+            capacity,
             last_seq: batch.last_seq,
             seals: batch.seals,
             synced,
@@ -288,6 +309,7 @@ impl Log {
     }
 
     pub(crate) fn commit_done(&mut self, done: FileDone, files: &mut impl Files) {
+        self.commit.in_flight = false;
         if let Some(buf) = done.buf {
             self.commit.buf = Some(buf);
         }
@@ -330,8 +352,10 @@ impl Log {
             self.submit(files, Lane::Close, FileOp::Close { file });
             self.count_relocation_bytes();
         }
-        let bytes = writing.bytes.try_into_mut().ok();
+        let Writing { segment, offset, bytes, capacity, .. } = writing;
+        let spare = self.hot.push(segment, offset, bytes, capacity);
         let commit_bytes_max = self.options.commit_bytes_max as usize;
-        self.commit.spare = bytes.filter(|bytes| bytes.capacity() <= 2 * commit_bytes_max);
+        let spare = spare.filter(|bytes| bytes.capacity() <= 2 * commit_bytes_max);
+        self.commit.spare = spare.or(self.commit.spare.take());
     }
 }

@@ -65,6 +65,30 @@ pub enum ReadError {
     /// Local: the bytes there are not what was written.
     #[error("the record at {0} is damaged")]
     Corrupt(Position),
+    /// The caller's: the log was closed.
+    #[error("{0} is of a log that was closed")]
+    Closed(Position),
+    /// The system's: the disk did not give the bytes. Other records may be whole.
+    #[error("the record at {position} cannot be read: {kind}")]
+    Io {
+        /// Where the record is.
+        position: Position,
+        /// What the system said.
+        kind: io::ErrorKind,
+    },
+}
+
+/// Why a record is not being fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// Resource: as much is being read as may be. It will work after some later
+    /// [`Log::handle`](crate::Log::handle).
+    #[error("too much is being read at once")]
+    Busy,
+    /// There is nothing to read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 /// Why a segment cannot be removed.
@@ -112,6 +136,9 @@ pub enum ReadOnly {
     /// It was opened so, since acknowledged data is damaged.
     #[error(transparent)]
     Corrupt(#[from] Corruption),
+    /// It was [closed](crate::Log::close).
+    #[error("the log was closed")]
+    Closed,
     /// A write or sync failed, after which nobody can say what the disk holds.
     #[error("the write or sync of segment {segment} failed: {kind}")]
     Poisoned {

@@ -1,4 +1,4 @@
-//! An append-only, checksummed log, written through the ring and read through memory maps.
+//! An append-only, checksummed log, written and read through the ring.
 //!
 //! A [`Log`] is a directory of segment files of fixed size, zeroed before they are used. One core
 //! owns it. It performs no operation itself and never blocks after [`Log::open`]: it asks for file
@@ -9,7 +9,10 @@
 //!     │         (one a turn,      (one at a     │
 //!     │          grows while       time)        └──────► durable()       what a crash cannot take
 //!     │          one is out)
-//!     └─ Err: nothing was accepted       read(position) ◄── buffer, or the map of its segment
+//!     └─ Err: nothing was accepted
+//!
+//!   read ──► Hot: from the commit buffers, or the newest bytes, which stay in memory
+//!     └────► Cold ──► fetch ──► Read ──► handle ──► next_fetched()
 //! ```
 //!
 //! One turn of the loop:
@@ -19,8 +22,12 @@
 //!    acknowledge up to [`Log::ackable`];
 //! 3. [`Log::commit`] once, at the turn's end, and a timer at [`Log::deadline`].
 //!
+//! Only at the start, before the loop runs, is a log read through maps, and may block:
+//! [`Log::open`], [`Log::records`], [`Log::load`]. While it runs no page fault and no bad sector
+//! is the core's: see [`Log::read`] and [`Log::sweep`].
+//!
 //! A segment whose content is no longer needed is freed whole. What is needed still of the oldest
-//! one is read with [`Log::scan`], appended again with [`Log::relocate`], and the segment goes
+//! one is read with [`Log::sweep`], appended again with [`Log::relocate`], and the segment goes
 //! once that is durable: [`Log::remove_when_durable`]. What "needed" means is the caller's;
 //! [`Log::retire`] keeps the count.
 //!
@@ -30,7 +37,9 @@
 mod block;
 mod commit;
 mod error;
+mod fetch;
 mod format;
+mod hot;
 mod log;
 mod options;
 mod position;
@@ -38,12 +47,15 @@ mod prepare;
 mod read;
 mod recover;
 mod remove;
+mod sweep;
 
 pub use block::{BlockBuilder, Fact, FactError, Facts};
-pub use error::{AppendError, Corruption, OpenError, ReadError, ReadOnly, RemoveError};
+pub use error::{AppendError, Corruption, FetchError, OpenError, ReadError, ReadOnly, RemoveError};
+pub use fetch::Fetched;
 pub use format::stored_bytes;
 pub use log::{Appended, Log, Progress, SegmentInfo};
 pub use options::{Durability, Options};
 pub use position::{Position, SegmentId, Seq};
-pub use read::{Cursor, Record};
+pub use read::{Cursor, Read, Record};
 pub use recover::Recovery;
+pub use sweep::{Sweep, Swept};

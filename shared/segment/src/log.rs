@@ -1,6 +1,7 @@
-//! The log itself: what it holds in memory, appending, and the turn. Its three lanes of work on
-//! files, each with at most one operation under way, are in modules of their own: committing what
-//! was appended (`commit`), preparing the next segment (`prepare`), removing the oldest (`remove`).
+//! The log itself: what it holds in memory, appending, and the turn. Its lanes of work on files
+//! are in modules of their own: committing what was appended (`commit`), preparing the next segment
+//! (`prepare`), removing the oldest (`remove`), each with at most one operation under way; and
+//! reading what is on disk alone (`fetch`).
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,9 @@ use sextant_ring::time::Time;
 
 use crate::commit::CommitLane;
 use crate::error::{AppendError, OpenError, ReadOnly};
+use crate::fetch::FetchLane;
 use crate::format::{self, HEADER_BYTES, Key, MARK_BYTES, RESERVED_BYTES, stored_bytes};
+use crate::hot::Hot;
 use crate::options::{Durability, Options};
 use crate::position::{Position, SegmentId, Seq};
 use crate::prepare::{PrepareLane, Ready};
@@ -96,7 +99,7 @@ impl Segment {
     }
 }
 
-/// The three kinds of operations on files, as their tickets name them.
+/// The kinds of operations on files, as their tickets name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
     Commit = 1,
@@ -104,6 +107,10 @@ pub(crate) enum Lane {
     Remove = 3,
     /// Closing files, whose outcome nobody waits for.
     Close = 4,
+    /// Reading what is on disk alone.
+    Read = 5,
+    /// Opening a segment for that.
+    Reopen = 6,
 }
 
 /// An append-only log: see the [crate].
@@ -128,7 +135,12 @@ pub struct Log {
     pub(crate) commit: CommitLane,
     pub(crate) prepare: PrepareLane,
     pub(crate) remove: RemoveLane,
+    pub(crate) fetch: FetchLane,
+    pub(crate) hot: Hot,
     pub(crate) read_only: Option<ReadOnly>,
+    closing: bool,
+    /// Operations under way.
+    under_way: u32,
     /// An append was refused for want of a segment.
     pub(crate) starved: bool,
     /// An append was refused since the disk had not kept up.
@@ -179,6 +191,7 @@ impl Log {
         let last = Seq(found.next_seq - 1);
         let mut log = Log {
             dir: dir.to_owned(),
+            hot: Hot::new(options.hot_bytes),
             options,
             id: found.id,
             segments_bytes: found.segments.iter().map(|found| u64::from(found.size)).sum(),
@@ -192,7 +205,10 @@ impl Log {
             commit: CommitLane::new(found.marked),
             prepare: PrepareLane::default(),
             remove: RemoveLane::default(),
+            fetch: FetchLane::default(),
             read_only: found.read_only,
+            closing: false,
+            under_way: 0,
             starved: false,
             backlogged: false,
             over_quota: false,
@@ -370,6 +386,7 @@ impl Log {
     /// Takes what an operation came to. Tickets of other owners are the caller's mistake.
     pub fn handle(&mut self, done: FileDone, files: &mut impl Files, now: Time) -> Progress {
         assert!(self.owns(done.ticket), "ticket {:#x} is not this log's", done.ticket);
+        self.under_way -= 1;
         let before = (self.ackable(), self.read_only.is_some());
         let mut progress = Progress::default();
         match (done.ticket >> 32) as u16 {
@@ -378,7 +395,12 @@ impl Log {
             lane if lane == Lane::Remove as u16 => {
                 progress.removed = self.remove_done(done, files, now);
             }
-            lane => assert_eq!(lane, Lane::Close as u16, "a ticket names one of four lanes"),
+            lane if lane == Lane::Read as u16 => self.read_done(done, files),
+            lane if lane == Lane::Reopen as u16 => self.reopen_done(done, files),
+            lane => assert_eq!(lane, Lane::Close as u16, "a ticket names one of the lanes"),
+        }
+        if self.closing {
+            self.release_files(files);
         }
         progress.ackable = Some(self.ackable()).filter(|seq| *seq != before.0);
         progress.poisoned = self.read_only.is_some() && !before.1;
@@ -433,6 +455,49 @@ impl Log {
     pub fn is_settled(&self) -> bool {
         self.read_only.is_some()
             || (self.commit.is_idle() && self.durable == self.last() && !self.mark_wanted())
+    }
+
+    /// Gives up all that is open, for good: the log takes no more appends, and what was appended
+    /// and not written is lost. For an orderly end [settle](Log::settle) first. Operations that
+    /// are under way go on; feed them to [`Log::handle`] until [`Log::is_closed`].
+    pub fn close(&mut self, files: &mut impl Files) {
+        self.closing = true;
+        self.read_only.get_or_insert(ReadOnly::Closed);
+        self.release_files(files);
+    }
+
+    /// Whether a log that was [closed](Log::close) has nothing open and nothing under way.
+    pub fn is_closed(&self) -> bool {
+        self.closing && self.under_way == 0 && self.open_files() == 0
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Files that are open: of the segment that is appended to, of one that is ready, and of at
+    /// most four that were read from. Sealed segments need none.
+    pub fn open_files(&self) -> usize {
+        let segments = self.segments.iter().filter(|segment| segment.file.is_some()).count();
+        let ready = self.ready.as_ref().is_some_and(|ready| ready.file.is_some());
+        segments + usize::from(ready) + self.fetch.open_files()
+    }
+
+    /// Memory that keeps the newest bytes, see [`Options::hot_bytes`].
+    pub fn hot_bytes(&self) -> usize {
+        self.hot.bytes()
+    }
+
+    fn release_files(&mut self, files: &mut impl Files) {
+        self.close_unused(files);
+        if self.commit.in_flight {
+            return;
+        }
+        let ready = self.ready.as_mut().and_then(|ready| ready.file.take());
+        let open = self.segments.iter_mut().filter_map(|segment| segment.file.take());
+        for file in open.chain(ready).collect::<Vec<_>>() {
+            self.submit(files, Lane::Close, FileOp::Close { file });
+        }
     }
 
     /// Bytes of all segment files, one under preparation included.
@@ -523,9 +588,13 @@ impl Log {
         self.read_only = Some(ReadOnly::Poisoned { segment, kind: error.kind() });
     }
 
-    pub(crate) fn submit(&mut self, files: &mut impl Files, lane: Lane, op: FileOp) {
+    /// Starts an operation, and tells the part of its ticket that is its own.
+    pub(crate) fn submit(&mut self, files: &mut impl Files, lane: Lane, op: FileOp) -> u32 {
         self.tickets = self.tickets.wrapping_add(1);
+        self.under_way += 1;
+        self.commit.in_flight |= lane == Lane::Commit;
         let space = u64::from(self.options.ticket_space) << 48;
         files.submit(space | (lane as u64) << 32 | u64::from(self.tickets), op);
+        self.tickets
     }
 }

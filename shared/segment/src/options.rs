@@ -43,6 +43,9 @@ pub struct Options {
     /// Bytes that were appended and whose write has not completed, before
     /// [`AppendError::Backlog`](crate::AppendError::Backlog).
     pub backlog_bytes_max: u32,
+    /// Memory for what was written last, in bytes: it is read from there, what is older by
+    /// [`Log::fetch`](crate::Log::fetch).
+    pub hot_bytes: u32,
     /// When an append may be acknowledged.
     pub durability: Durability,
 }
@@ -52,7 +55,7 @@ impl Options {
     pub const SEGMENT_BYTES_LIMIT: u32 = 1 << 30;
 
     /// Segments from 4 MiB to 64 MiB, 8 GiB together; records and commits of 1 MiB, a backlog of
-    /// 8 MiB; durable before acknowledged.
+    /// 8 MiB; the newest 16 MiB in memory; durable before acknowledged.
     pub fn new(id: u64, ticket_space: u16) -> Options {
         Options {
             id,
@@ -63,6 +66,7 @@ impl Options {
             record_bytes_max: 1 << 20,
             commit_bytes_max: 1 << 20,
             backlog_bytes_max: 8 << 20,
+            hot_bytes: 16 << 20,
             durability: Durability::Always,
         }
     }

@@ -1,7 +1,13 @@
-//! Reading: one record by its position, or records in order. What was written comes out of the
-//! map of its segment, shared, not copied; what was not comes out of the commit buffers. Every
-//! read verifies the checksum, so that damage is an error and never a wrong payload: all told about
-//! 0.1 µs for a record of 200 bytes and 1.6 µs for one of 16 KB (AMD EPYC).
+//! Reading: one record by its position, or records in order.
+//!
+//! ```text
+//!   read     commit buffers, hot window ──► Hot, at once
+//!            anything older             ──► Cold: see `fetch`
+//!   load, Cursor     the same, or the map of the segment: blocks on the disk, for the start
+//! ```
+//!
+//! Every read verifies the checksum, so that damage is an error and never a wrong payload: all told
+//! about 0.1 µs for a record of 200 bytes and 1.6 µs for one of 16 KB (AMD EPYC).
 
 use bytes::Bytes;
 
@@ -22,8 +28,8 @@ pub struct Record {
     pub kind: u8,
     /// When, as its writer said; at most 2⁴⁸−1.
     pub unix_ms: u64,
-    /// Its content, shared with the map that it is in: it stays valid when the segment is
-    /// removed, and keeps the map alive for as long.
+    /// Its content, shared with the memory or map that it is in: it stays valid when the segment
+    /// is removed, and keeps that alive for as long.
     pub payload: Bytes,
 }
 
@@ -32,6 +38,15 @@ impl Record {
     pub fn stored_bytes(&self) -> u32 {
         stored_bytes(self.payload.len())
     }
+}
+
+/// What reading a record comes to without waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// The record, which was in memory.
+    Hot(Record),
+    /// It is on disk alone: [`Log::fetch`] reads it.
+    Cold,
 }
 
 /// A place in a log from which records are read one by one. It borrows nothing, so the log can be
@@ -46,22 +61,46 @@ pub struct Cursor {
 }
 
 impl Log {
-    /// Reads a record.
+    /// Reads a record, if it is in memory. It never waits, neither for an operation nor in a page
+    /// fault.
     ///
     /// # Errors
     /// See [`ReadError`]. A position that no append returned is found out by the checksum.
-    pub fn read(&self, position: Position) -> Result<Record, ReadError> {
+    pub fn read(&self, position: Position) -> Result<Read, ReadError> {
         let segment = self.segment_of(position)?;
         let offset = position.offset;
         if offset < HEADER_BYTES || !offset.is_multiple_of(ALIGN) {
             return Err(ReadError::Nowhere(position));
         }
-        if offset < segment.written {
-            let (item, bytes) =
-                item_at(segment, offset).map_err(|_| ReadError::Corrupt(position))?;
-            return record(position, item, |payload| bytes.slice(payload))
-                .ok_or(ReadError::Nowhere(position));
+        if offset >= segment.written {
+            return self.read_pending(segment, position).map(Read::Hot);
         }
+        let Some(bytes) = self.hot.get(segment.number, offset) else { return Ok(Read::Cold) };
+        let item = format::decode(segment.key, offset, &bytes);
+        let item = item.map_err(|_| ReadError::Nowhere(position))?;
+        let found = record(position, item, |payload| bytes.slice(payload));
+        found.map(Read::Hot).ok_or(ReadError::Nowhere(position))
+    }
+
+    /// Reads a record wherever it is. This blocks on the disk, and kills the process where the disk
+    /// has a bad sector: it is for the start, before others are served.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn load(&self, position: Position) -> Result<Record, ReadError> {
+        if let Read::Hot(record) = self.read(position)? {
+            return Ok(record);
+        }
+        let segment = self.segment_of(position)?;
+        let found = item_at(segment, position.offset);
+        let (item, bytes) = found.map_err(|_| ReadError::Corrupt(position))?;
+        let found = record(position, item, |payload| bytes.slice(payload));
+        found.ok_or(ReadError::Nowhere(position))
+    }
+
+    /// A record that is in the commit buffers.
+    fn read_pending(&self, segment: &Segment, position: Position) -> Result<Record, ReadError> {
+        let offset = position.offset;
         let pending = self.commit.pending(segment.number, offset);
         match pending {
             Some(Pending::Writing(bytes)) => format::decode(segment.key, offset, &bytes)
@@ -77,13 +116,14 @@ impl Log {
         .ok_or(ReadError::Nowhere(position))
     }
 
-    /// All records in order, the oldest first.
+    /// All records in order, the oldest first. Reading them blocks, as [`Log::load`] does.
     pub fn records(&self) -> Cursor {
         let segment = self.segments.front().map_or(1, |segment| segment.number);
         Cursor { segment, offset: HEADER_BYTES, only: false, ended: false }
     }
 
-    /// The records of one segment in order.
+    /// The records of one segment in order. Reading them blocks, as [`Log::load`] does:
+    /// [`Log::sweep`] does not.
     ///
     /// # Errors
     /// [`ReadError::Removed`] and [`ReadError::Nowhere`].
@@ -92,7 +132,7 @@ impl Log {
         Ok(Cursor { segment: segment.0, offset: HEADER_BYTES, only: true, ended: false })
     }
 
-    fn segment_of(&self, position: Position) -> Result<&Segment, ReadError> {
+    pub(crate) fn segment_of(&self, position: Position) -> Result<&Segment, ReadError> {
         let number = position.segment.0;
         let first = self.segments.front().map_or(u32::MAX, |segment| segment.number);
         self.segment(number).ok_or(match number {
@@ -170,7 +210,8 @@ fn item_at(segment: &Segment, offset: u32) -> Result<(Item, Bytes), NoItem> {
     Ok((item, bytes))
 }
 
-fn record(
+/// The record that an item is, unless it is a mark or seal.
+pub(crate) fn record(
     position: Position,
     item: Item,
     payload: impl FnOnce(std::ops::Range<usize>) -> Bytes,

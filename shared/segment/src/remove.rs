@@ -142,7 +142,10 @@ impl Log {
                 self.remove_step(files);
                 None
             }
-            _ => self.remove.going.take().map(|going| SegmentId(going.number)),
+            _ => {
+                self.close_unused(files);
+                self.remove.going.take().map(|going| SegmentId(going.number))
+            }
         }
     }
 }

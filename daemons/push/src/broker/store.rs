@@ -212,7 +212,7 @@ impl Store {
 
     /// Reads a message back.
     pub(super) fn load(&self, held: &Held) -> Result<MessageRecord, LoadError> {
-        let record = self.log.read(held.position.get())?;
+        let record = self.log.load(held.position.get())?;
         Ok(MessageRecord::take(record.payload, held.id)?)
     }
 

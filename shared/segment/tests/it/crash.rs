@@ -67,7 +67,10 @@ fn act(rig: &mut Rig<MemoryFiles>, rng: &mut Rng, seen: &mut Seen) {
         }
         14 => {
             if let Some(seq) = rng.choice(rig.kept.keys().copied().collect::<Vec<u64>>()) {
-                rig.retire(seq);
+                match rng.bool() {
+                    true => rig.retire(seq),
+                    false => rig.fetch(seq, rng.bool().then(|| rng.u32(..2000))),
+                }
             }
         }
         _ => match rng.u8(..8) {

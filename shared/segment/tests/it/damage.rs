@@ -104,7 +104,7 @@ impl Sample {
             next = seq + 1;
         }
         for (seq, kept) in &self.kept {
-            match log.read(kept.position) {
+            match log.load(kept.position) {
                 Ok(record) => {
                     assert_eq!(record.seq.0, *seq);
                     assert_eq!((record.kind, &record.payload[..]), (kept.kind, &kept.payload[..]));
@@ -170,7 +170,7 @@ fn assert_stays_repaired(sample: &Sample, disk: &MemoryDisk, recovery: &Recovery
     assert_eq!((again.last, again.records), (recovery.last, recovery.records));
     let appended = log.append(9, &[b"after"], 9).expect("it goes on");
     assert_eq!(appended.seq.0, recovery.last.0 + 1);
-    assert_eq!(log.read(appended.position).expect("just appended").payload, &b"after"[..]);
+    assert_eq!(log.load(appended.position).expect("just appended").payload, &b"after"[..]);
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn a_segment_that_is_gone_is_corruption() {
         sample.check(&log);
         let lost = sample.kept.values().find(|kept| kept.position.segment.0 == number);
         let position = lost.expect("there were records").position;
-        assert_eq!(log.read(position), Err(ReadError::Nowhere(position)));
+        assert_eq!(log.load(position), Err(ReadError::Nowhere(position)));
     }
 }
 
@@ -409,7 +409,7 @@ proptest! {
         let small = u64::from(at % 5) << 32 | u64::from(at);
         for bits in [bits, small] {
             let position = sextant_segment::Position::from_bits(bits);
-            if let Ok(record) = log.read(position) {
+            if let Ok(record) = log.load(position) {
                 prop_assert_eq!(&record.payload[..], &sample.kept[&record.seq.0].payload[..]);
             }
         }

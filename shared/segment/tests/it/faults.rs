@@ -68,7 +68,7 @@ fn a_failed_sync_poisons_the_log_for_good() {
     assert_eq!(rig.append(1, b"more", 0), Err(AppendError::ReadOnly));
     rig.drain();
     assert_eq!(rig.log.ackable().0, 1, "it is not tried again");
-    assert_eq!(rig.log.read(lost).expect("it is still in memory").payload, &b"lost"[..]);
+    assert_eq!(rig.log.load(lost).expect("it is still in memory").payload, &b"lost"[..]);
     assert_eq!(rig.log.deadline(), None);
     rig.verify();
 }

@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod faults;
+mod fetch;
 mod host;
 mod kill;
 mod limits;

@@ -336,9 +336,17 @@ impl Backend for MemoryFiles {
     }
 
     fn run(&mut self, at: usize) -> FileDone {
-        let (ticket, op) = self.waiting.remove(at);
+        let (ticket, mut op) = self.waiting.remove(at);
         let fault = self.fault.as_mut().and_then(|fault| fault(&op));
         let result = match fault {
+            None if let FileOp::Read { file, offset, buf } = &mut op => {
+                let state = self.disk.state();
+                let live = &state.inodes[&self.open[file]].live;
+                let from = (*offset as usize).min(live.len());
+                buf.clear();
+                buf.push(&live[from..]);
+                Ok(FileOutput::Done)
+            }
             None => self.carry_out(&op),
             Some(kind) => {
                 self.fail(&op);
@@ -361,6 +369,10 @@ impl Backend for MemoryFiles {
 }
 
 impl MemoryFiles {
+    pub(crate) fn open_files(&self) -> usize {
+        self.open.len()
+    }
+
     pub(crate) fn waiting_ops(&self) -> impl Iterator<Item = &FileOp> {
         self.waiting.iter().map(|(_, op)| op)
     }
@@ -398,7 +410,7 @@ impl MemoryFiles {
                 self.open.insert(name, number);
                 return Ok(FileOutput::Opened(name));
             }
-            FileOp::Read { .. } => panic!("the log reads through maps"),
+            FileOp::Read { .. } => unreachable!("reads have a buffer to fill"),
             FileOp::Write { file, offset, buf } | FileOp::WriteSync { file, offset, buf } => {
                 let number = self.open[file];
                 state.room_for(number, *offset as usize + buf.len())?;

@@ -28,6 +28,10 @@ enum Step {
     Retire {
         seq: prop::sample::Index,
     },
+    Fetch {
+        seq: prop::sample::Index,
+        guess: Option<u32>,
+    },
     Compact,
     Verify,
     Settle,
@@ -44,6 +48,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1u8..20).prop_map(|ms| Step::Wait { ms }),
         2 => Just(Step::Drain),
         6 => any::<prop::sample::Index>().prop_map(|seq| Step::Retire { seq }),
+        6 => (any::<prop::sample::Index>(), proptest::option::of(0u32..2000))
+            .prop_map(|(seq, guess)| Step::Fetch { seq, guess }),
         2 => Just(Step::Compact),
         1 => Just(Step::Verify),
         1 => Just(Step::Settle),
@@ -86,7 +92,11 @@ fn play<B: Backend>(rig: &mut Rig<B>, steps: Vec<Step>) {
                 let seq = *seq.get(&rig.kept.keys().copied().collect::<Vec<u64>>());
                 rig.retire(seq);
             }
-            Step::Retire { .. } => {}
+            Step::Fetch { seq, guess } if !rig.kept.is_empty() => {
+                let seq = *seq.get(&rig.kept.keys().copied().collect::<Vec<u64>>());
+                rig.fetch(seq, guess);
+            }
+            Step::Retire { .. } | Step::Fetch { .. } => {}
             Step::Compact => {
                 rig.compact();
             }
@@ -99,6 +109,9 @@ fn play<B: Backend>(rig: &mut Rig<B>, steps: Vec<Step>) {
     }
     rig.verify();
     rig.settle();
+    rig.log.close(&mut rig.backend);
+    while rig.run(0) {}
+    assert!(rig.log.is_closed());
     rig.reopen();
 }
 

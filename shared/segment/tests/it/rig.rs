@@ -11,8 +11,8 @@ use sextant_ring::disk::Disk;
 use sextant_ring::driver::{FileDone, Files};
 use sextant_ring::time::Time;
 use sextant_segment::{
-    AppendError, Appended, Durability, Log, Options, Position, Progress, ReadError, Record,
-    Recovery, SegmentId, Seq,
+    AppendError, Appended, Durability, FetchError, Fetched, Log, Options, Position, Progress, Read,
+    ReadError, Record, Recovery, SegmentId, Seq,
 };
 
 /// A stand-in for a driver that works when the test says so.
@@ -51,6 +51,11 @@ pub(crate) struct Rig<B> {
     pub(crate) ackable: u64,
     /// Segments that were asked to go: they may be there or not.
     pub(crate) going: BTreeSet<SegmentId>,
+    /// Records that are being fetched.
+    fetching: BTreeMap<u64, Kept>,
+    /// Records that were fetched, and those that could not be read.
+    pub(crate) fetched: u64,
+    pub(crate) unreadable: u64,
     pub(crate) progress: Progress,
 }
 
@@ -63,6 +68,7 @@ pub(crate) fn small_options(durability: Durability) -> Options {
         record_bytes_max: 1500,
         commit_bytes_max: 4096,
         backlog_bytes_max: 12288,
+        hot_bytes: 3000,
         durability,
         ..Options::new(0x5EED_5EED_5EED_5EED, 7)
     }
@@ -92,6 +98,9 @@ impl<B: Backend> Rig<B> {
             durable: 0,
             ackable: 0,
             going: BTreeSet::new(),
+            fetching: BTreeMap::new(),
+            fetched: 0,
+            unreadable: 0,
             progress: Progress::default(),
         }
     }
@@ -146,6 +155,15 @@ impl<B: Backend> Rig<B> {
         true
     }
 
+    /// Carries out the first operation, without a look at what came of it.
+    pub(crate) fn run_unchecked(&mut self) {
+        let done = self.backend.run(0);
+        let progress = self.log.handle(done, &mut self.backend, self.now);
+        if let Some(segment) = progress.removed {
+            self.kept.retain(|_, kept| kept.position.segment != segment);
+        }
+    }
+
     pub(crate) fn deliver(&mut self, done: FileDone) {
         assert!(self.log.owns(done.ticket));
         let before = self.log.ackable().0;
@@ -159,6 +177,45 @@ impl<B: Backend> Rig<B> {
             assert!(self.going.contains(&segment), "only what was to go is gone");
             self.kept.retain(|_, kept| kept.position.segment != segment);
             self.progress.removed = Some(segment);
+        }
+        self.take_fetched();
+    }
+
+    /// Reads a record as a daemon does, and has the outcome checked, now or when it comes.
+    pub(crate) fn fetch(&mut self, seq: u64, bytes_guessed: Option<u32>) {
+        let kept = self.kept[&seq].clone();
+        let read = match self.log.read(kept.position) {
+            Err(ReadError::Removed(_)) if self.going.contains(&kept.position.segment) => return,
+            read => read.expect("nothing is damaged"),
+        };
+        if let Read::Hot(record) = read {
+            return self.check(&record);
+        }
+        let exact = sextant_segment::stored_bytes(kept.payload.len());
+        let bytes = bytes_guessed.unwrap_or(exact);
+        match self.log.fetch(kept.position, bytes, seq, &mut self.backend) {
+            Ok(()) => {
+                self.fetching.insert(seq, kept);
+            }
+            Err(error) => assert_eq!(error, FetchError::Busy),
+        }
+    }
+
+    fn take_fetched(&mut self) {
+        while let Some(Fetched { token, position, result }) = self.log.next_fetched() {
+            let kept = &self.fetching[&token];
+            assert_eq!(position, kept.position);
+            match result {
+                Ok(record) => {
+                    assert_eq!(record.seq.0, token);
+                    assert_eq!((record.kind, record.unix_ms), (kept.kind, kept.unix_ms));
+                    assert_eq!(record.payload, kept.payload, "of record {token}");
+                    self.fetched += 1;
+                }
+                Err(ReadError::Removed(_)) => assert!(self.going.contains(&position.segment)),
+                Err(ReadError::Io { .. }) => self.unreadable += 1,
+                Err(error) => panic!("record {token}: {error}"),
+            }
         }
     }
 
@@ -260,10 +317,14 @@ impl<B: Backend> Rig<B> {
     /// Reads everything by position and in order, and compares.
     pub(crate) fn verify(&self) {
         for (seq, kept) in &self.kept {
-            match self.log.read(kept.position) {
+            match self.log.load(kept.position) {
                 Ok(record) => {
                     assert_eq!(record.seq.0, *seq);
                     self.check(&record);
+                    match self.log.read(kept.position).expect("it was just loaded") {
+                        Read::Hot(hot) => assert_eq!(hot, record),
+                        Read::Cold => {}
+                    }
                 }
                 Err(ReadError::Removed(_)) if self.going.contains(&kept.position.segment) => {}
                 Err(error) => panic!("record {seq}: {error}"),
@@ -334,6 +395,7 @@ impl<B: Backend> Rig<B> {
         }
         assert_eq!(recovery.records, self.kept.len() as u64);
         self.going.clear();
+        self.fetching.clear();
         self.progress = Progress::default();
         self.durable = self.log.durable().0;
         self.ackable = self.log.ackable().0;

@@ -57,7 +57,10 @@ fn act(rig: &mut Rig<Sim>, rng: &mut Rng) {
         }
         _ => {
             if let Some(seq) = rng.choice(rig.kept.keys().copied().collect::<Vec<u64>>()) {
-                rig.retire(seq);
+                match rng.bool() {
+                    true => rig.retire(seq),
+                    false => rig.fetch(seq, rng.bool().then(|| rng.u32(..2000))),
+                }
             }
         }
     }
@@ -65,7 +68,7 @@ fn act(rig: &mut Rig<Sim>, rng: &mut Rng) {
 
 #[test]
 fn what_was_durable_survives_crashes_and_errors_of_the_simulated_disk() {
-    let mut poisonings = 0;
+    let (mut poisonings, mut fetched, mut unreadable) = (0, 0, 0);
     for seed in seeds(120) {
         eprintln!("SEXTANT_SEED={seed}");
         let world = World::new(seed);
@@ -79,6 +82,7 @@ fn what_was_durable_survives_crashes_and_errors_of_the_simulated_disk() {
                 world.plan(|plan| {
                     plan.write_error = 0.01;
                     plan.sync_error = 0.02;
+                    plan.read_error = 0.05;
                 });
             }
             for _ in 0..rng.u32(..400) {
@@ -86,7 +90,9 @@ fn what_was_durable_survives_crashes_and_errors_of_the_simulated_disk() {
             }
             poisonings += u32::from(rig.log.read_only().is_some());
             world.crash_disk();
-            world.plan(|plan| (plan.write_error, plan.sync_error) = (0.0, 0.0));
+            world.plan(|plan| {
+                (plan.write_error, plan.sync_error, plan.read_error) = (0.0, 0.0, 0.0);
+            });
             while rng.u8(..3) == 0 {
                 world.fail_disk(None, rng.u64(..12), 5);
                 let _ = Log::open(&world.disk(), &rig.dir, rig.options.clone());
@@ -95,8 +101,10 @@ fn what_was_durable_survives_crashes_and_errors_of_the_simulated_disk() {
             rig.now = rig.now + Duration::from_millis(1);
             rig.reopen();
         }
+        (fetched, unreadable) = (fetched + rig.fetched, unreadable + rig.unreadable);
     }
     if std::env::var_os("SEXTANT_SEED").is_none() {
         assert!(poisonings > 10, "{poisonings}");
+        assert!(fetched > 500 && unreadable > 20, "{fetched} fetched, {unreadable} unreadable");
     }
 }
