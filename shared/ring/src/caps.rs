@@ -6,10 +6,13 @@ use std::fmt;
 /// A driver's abilities and limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caps {
-    /// Which driver: `io_uring` or `sim`.
+    /// Which driver: `io_uring`, `epoll` or `sim`.
     pub driver: &'static str,
     /// The most sockets that the driver can hold at once.
     pub sockets_max: u32,
+    /// Sockets are descriptors of the process: all cores' together, and all else that the process
+    /// has open, count against `RLIMIT_NOFILE`.
+    pub process_descriptors: bool,
     /// Receive buffers are filled in pieces, so that a small receive does not take a whole one
     /// (`IOU_PBUF_RING_INC`, Linux 6.12).
     pub incremental_buffers: bool,
@@ -22,6 +25,9 @@ pub struct Caps {
 impl fmt::Display for Caps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: up to {} sockets", self.driver, self.sockets_max)?;
+        if self.process_descriptors {
+            write!(f, " (descriptors of the process)")?;
+        }
         for (has, name) in [
             (self.incremental_buffers, "incremental buffers"),
             (self.deferred_work, "deferred task work"),

@@ -9,6 +9,8 @@
 //! Three kinds of operation last: [`Op::Accept`], [`Op::Recv`] and [`Op::RecvFrom`] complete many
 //! times under one token. Each completion says whether more will follow ([`Completion::more`]);
 //! once one says no, the operation is over and has to be submitted again.
+//!
+//! A socket has at most one receive and one send under way at a time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -399,7 +401,8 @@ pub fn is_starved(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
-/// A listening socket, shared by the cores that accept from it.
+/// A listening socket, shared by the cores that accept from it, whose drivers are of one kind:
+/// whether an accept waits is a property of the socket, and kinds differ in what they need.
 #[derive(Debug)]
 pub struct Listener {
     pub(crate) kind: ListenerKind,

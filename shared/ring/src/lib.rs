@@ -8,13 +8,13 @@
 //!   │ connections · timers · files · turn()  │◄────────►│               │
 //!   └───────────────────┬────────────────────┘          └───────────────┘
 //!                 Driver │ operations, completions
-//!             ┌──────────┴─────────┐
-//!           Uring                 Sim
-//!        (a kernel)      (a seed, virtual time)
+//!          ┌────────────┼───────────────┐
+//!        Uring        Epoll             Sim
+//!      (io_uring)  (without it)  (a seed, virtual time)
 //! ```
 //!
 //! - [`core`]: connections, timers, files and the turn that drives them.
-//! - [`driver`]: the seam; [`uring`] and [`sim`] stand behind it.
+//! - [`driver`]: the seam; [`uring`], [`epoll`] and [`sim`] stand behind it.
 //! - [`mesh`]: queues between cores.
 //! - [`disk`], [`buf`]: files at start-up, and memory for files.
 //! - [`wheel`], [`slot`], [`time`], [`caps`]: the parts.
@@ -24,6 +24,7 @@ pub mod caps;
 pub mod core;
 pub mod disk;
 pub mod driver;
+pub mod epoll;
 pub mod mesh;
 mod outbox;
 pub mod sim;

@@ -19,9 +19,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
@@ -38,6 +38,9 @@ struct Inner {
     event: Option<OwnedFd>,
     /// The ring's descriptor, or -1 before there is one; in a simulation the core's number.
     ring: AtomicI32,
+    /// Descriptors that other cores gave to this one and that it has not used yet; `None` unless
+    /// its driver takes them this way.
+    handed: Mutex<Option<VecDeque<OwnedFd>>>,
 }
 
 impl Remote {
@@ -61,6 +64,7 @@ impl Remote {
             notified: AtomicBool::new(false),
             event,
             ring: AtomicI32::new(-1),
+            handed: Mutex::new(None),
         }))
     }
 
@@ -109,6 +113,42 @@ impl Remote {
     /// The core's ring, once it has one.
     pub(crate) fn ring(&self) -> Option<RawFd> {
         Some(self.0.ring.load(Ordering::Acquire)).filter(|&fd| fd >= 0)
+    }
+
+    fn handed(&self) -> MutexGuard<'_, Option<VecDeque<OwnedFd>>> {
+        self.0.handed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the core takes descriptors of the process.
+    pub(crate) fn open_to_descriptors(&self) {
+        self.handed().get_or_insert_default();
+    }
+
+    /// The core takes no descriptors any more; those that it has not used are closed.
+    pub(crate) fn close_to_descriptors(&self) {
+        let left = self.handed().take();
+        drop(left);
+    }
+
+    /// Gives the core a descriptor, or gives it back if the core takes none. There is no bound
+    /// but that of the process on its descriptors.
+    pub(crate) fn hand(&self, fd: OwnedFd) -> Result<(), OwnedFd> {
+        match &mut *self.handed() {
+            Some(handed) => {
+                handed.push_back(fd);
+                Ok(())
+            }
+            None => Err(fd),
+        }
+    }
+
+    /// Takes the descriptor of that number out, if it was handed to this core. They are asked for
+    /// in about the order in which they came.
+    pub(crate) fn take_handed(&self, number: RawFd) -> Option<OwnedFd> {
+        let mut handed = self.handed();
+        let handed = handed.as_mut()?;
+        let at = handed.iter().position(|fd| fd.as_raw_fd() == number)?;
+        handed.remove(at)
     }
 }
 

@@ -37,6 +37,7 @@ impl SimDriver {
         let caps = Caps {
             driver: "sim",
             sockets_max: plan.sockets_max,
+            process_descriptors: false,
             incremental_buffers: false,
             deferred_work: true,
             peer_addr: true,

@@ -125,6 +125,7 @@ impl Uring {
         let caps = Caps {
             driver: "io_uring",
             sockets_max: options.sockets_max,
+            process_descriptors: false,
             incremental_buffers: incremental,
             deferred_work: true,
             peer_addr: owned::probe_peer_addr(&mut ring),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use sextant_ring::core::{CloseReason, ConnId, Cx, Limits, SendError};
 
-use crate::harness::{Buffers, Event, Msg, Role, Stage, on_kernel, simulate, stop_all};
+use crate::harness::{Buffers, Event, Msg, Role, Stage, on_epoll, on_uring, simulate, stop_all};
 
 #[test]
 fn whatever_apps_do_and_whatever_fails_no_byte_goes_astray() {
@@ -23,7 +23,12 @@ fn whatever_apps_do_every_byte_that_was_sent_in_order_arrives() {
 
 #[test]
 fn whatever_apps_do_every_byte_that_was_sent_in_order_arrives_on_io_uring() {
-    on_kernel(|stage| (0..5).for_each(|_| chaos(stage, true)));
+    on_uring(|stage| (0..5).for_each(|_| chaos(stage, true)));
+}
+
+#[test]
+fn whatever_apps_do_every_byte_that_was_sent_in_order_arrives_on_epoll() {
+    on_epoll(|stage| (0..5).for_each(|_| chaos(stage, true)));
 }
 
 /// The byte at a place of every stream.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use sextant_ring::core::{ConnId, Cx};
 
-use crate::harness::{Event, Msg, Role, Shared, Stage, on_both_drivers, payload, stop_all};
+use crate::harness::{Event, Msg, Role, Shared, Stage, on_all_drivers, payload, stop_all};
 
-on_both_drivers! {
+on_all_drivers! {
     messages_arrive_in_order_and_wake_who_sleeps: 20 seeds;
     a_connection_moves_with_every_byte_in_both_directions: 60 seeds;
     a_paused_connection_moves_with_what_it_held: 60 seeds;

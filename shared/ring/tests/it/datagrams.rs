@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use sextant_ring::core::Cx;
 
-use crate::harness::{Event, Msg, Role, Shared, Stage, on_both_drivers, payload, stop_all};
+use crate::harness::{Event, Msg, Role, Shared, Stage, on_all_drivers, payload, stop_all};
 
-on_both_drivers! {
+on_all_drivers! {
     datagrams_of_every_size_come_back: 30 seeds;
 }
 

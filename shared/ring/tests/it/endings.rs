@@ -9,9 +9,9 @@ use bytes::Bytes;
 use sextant_ring::core::{CloseReason, ConnId, Cx};
 use sextant_ring::time::Time;
 
-use crate::harness::{Event, Msg, Role, Shared, Stage, on_both_drivers, stop_all};
+use crate::harness::{Event, Msg, Role, Shared, Stage, on_all_drivers, stop_all};
 
-on_both_drivers! {
+on_all_drivers! {
     a_peer_may_close_in_any_state_and_is_heard_of_once: 60 seeds;
     a_refused_connect_says_so: 10 seeds;
     connections_past_the_limit_are_closed_and_the_others_live: 20 seeds;

@@ -7,9 +7,9 @@ use sextant_ring::buf::IoBuf;
 use sextant_ring::core::Cx;
 use sextant_ring::driver::{File, FileDone, FileOp, FileOutput, Files, OpenMode};
 
-use crate::harness::{Event, Msg, Role, Shared, Stage, on_both_drivers, payload, stop_all};
+use crate::harness::{Event, Msg, Role, Shared, Stage, on_all_drivers, payload, stop_all};
 
-on_both_drivers! {
+on_all_drivers! {
     what_is_written_is_read_back_renamed_and_removed: 20 seeds;
     many_writes_at_once_all_end: 20 seeds;
     errors_name_their_cause_and_give_the_buffer_back: 10 seeds;

@@ -2,8 +2,8 @@
 //! what it finds out goes into state that the scenario shares with its closures. A play is over
 //! when every core has stopped.
 //!
-//! In the simulation all cores are turned on the test's thread; on io_uring each has a thread of
-//! its own, as in a daemon, and a play that takes too long is a failure.
+//! In the simulation all cores are turned on the test's thread; on io_uring and on epoll each has
+//! a thread of its own, as in a daemon, and a play that takes too long is a failure.
 
 use std::cell::Cell;
 use std::io;
@@ -16,10 +16,12 @@ use fastrand::Rng;
 use sextant_ring::core::{App, CloseReason, ConnId, Core, Cx, Envelope, Limits, UdpId};
 use sextant_ring::disk::{Disk, HostDisk};
 use sextant_ring::driver::{Driver, FileDone, Listener};
+use sextant_ring::epoll::Epoll;
 use sextant_ring::mesh::{Port, Remote, mesh};
 use sextant_ring::sim::{SimDriver, Turn, World, seeds};
 use sextant_ring::time::{Clock, Time};
-use sextant_ring::uring::{Options, Uring};
+use sextant_ring::uring::Uring;
+use sextant_ring::{epoll, uring};
 
 /// How long a play may take, in real or in virtual time.
 const PLAY_MAX: Duration = Duration::from_secs(60);
@@ -198,12 +200,23 @@ pub(crate) struct Buffers {
 /// Where a play takes place.
 pub(crate) enum Stage {
     Sim { world: World, ports: Cell<u16> },
-    Kernel { dir: tempfile::TempDir, options: Options, rng: Rng },
+    Kernel { dir: tempfile::TempDir, host: Host, rng: Rng },
+}
+
+/// What of the kernel's stands behind the cores, and how it is laid out.
+#[derive(Clone, Debug)]
+pub(crate) enum Host {
+    Uring(uring::Options),
+    Epoll(epoll::Options),
 }
 
 impl Stage {
     pub(crate) fn is_sim(&self) -> bool {
         matches!(self, Stage::Sim { .. })
+    }
+
+    pub(crate) fn is_epoll(&self) -> bool {
+        matches!(self, Stage::Kernel { host: Host::Epoll(_), .. })
     }
 
     /// Random numbers, from the seed in the simulation.
@@ -221,10 +234,21 @@ impl Stage {
                 plan.small = buffers.small;
                 plan.bulk = buffers.bulk;
             }),
-            Stage::Kernel { options, .. } => {
-                options.small = buffers.small;
-                options.bulk = buffers.bulk;
+            Stage::Kernel { host: Host::Uring(options), .. } => {
+                (options.small, options.bulk) = (buffers.small, buffers.bulk);
             }
+            Stage::Kernel { host: Host::Epoll(options), .. } => {
+                (options.small, options.bulk) = (buffers.small, buffers.bulk);
+            }
+        }
+    }
+
+    /// Sets how many sockets drivers made from now on can hold.
+    pub(crate) fn sockets_max(&mut self, max: u32) {
+        match self {
+            Stage::Sim { world, .. } => world.plan(|plan| plan.sockets_max = max),
+            Stage::Kernel { host: Host::Uring(options), .. } => options.sockets_max = max,
+            Stage::Kernel { host: Host::Epoll(options), .. } => options.sockets_max = max,
         }
     }
 
@@ -288,7 +312,7 @@ impl Stage {
                     world.assert_quiet(core.driver());
                 }
             }
-            Stage::Kernel { options, .. } => play_on_kernel(options, roles),
+            Stage::Kernel { host, .. } => play_on_kernel(host, roles),
         }
     }
 
@@ -297,7 +321,7 @@ impl Stage {
     pub(crate) fn play_until_each_stops(&mut self, roles: Vec<Role>) {
         match self {
             Stage::Sim { world, .. } => drop(play_simulated(world, roles, true)),
-            Stage::Kernel { options, .. } => play_on_kernel(options, roles),
+            Stage::Kernel { host, .. } => play_on_kernel(host, roles),
         }
     }
 }
@@ -359,7 +383,7 @@ impl Drop for Ending {
     }
 }
 
-fn play_on_kernel(options: &Options, roles: Vec<Role>) {
+fn play_on_kernel(host: &Host, roles: Vec<Role>) {
     let remotes: Vec<Remote> = roles.iter().map(|_| Remote::host().unwrap()).collect();
     let ports = mesh(&remotes, 0, QUEUE);
     // Nothing can be handed to a core whose ring is not there yet.
@@ -369,13 +393,24 @@ fn play_on_kernel(options: &Options, roles: Vec<Role>) {
     let cast = roles.into_iter().zip(ports).zip(remotes).enumerate();
     for (number, ((role, port), remote)) in cast {
         let ending = Ending { core: number, to: to.clone() };
-        let (options, ready) = (options.clone(), Arc::clone(&ready));
+        let (host, ready) = (host.clone(), Arc::clone(&ready));
         let run = move || {
             let ending = ending;
-            let driver = Uring::new(&options, remote).unwrap();
-            let core = core_of(driver, role, port, Clock::read());
-            ready.wait();
-            run_to_the_last_completion(core, ending.core);
+            let clock = Clock::read();
+            match host {
+                Host::Uring(options) => {
+                    let driver = Uring::new(&options, remote).unwrap();
+                    let core = core_of(driver, role, port, clock);
+                    ready.wait();
+                    run_to_the_last_completion(core, ending.core);
+                }
+                Host::Epoll(options) => {
+                    let driver = Epoll::new(&options, remote).unwrap();
+                    let core = core_of(driver, role, port, clock);
+                    ready.wait();
+                    run_to_the_last_completion(core, ending.core);
+                }
+            }
         };
         // It is not joined: one that never ends would take the test with it.
         std::thread::Builder::new().name(format!("core {number}")).spawn(run).unwrap();
@@ -391,7 +426,7 @@ fn play_on_kernel(options: &Options, roles: Vec<Role>) {
     }
 }
 
-fn run_to_the_last_completion(mut core: Core<Uring, Actor>, number: usize) {
+fn run_to_the_last_completion<D: Driver>(mut core: Core<D, Actor>, number: usize) {
     while !core.is_finished() {
         core.turn(Clock::read()).unwrap();
     }
@@ -434,34 +469,49 @@ fn simulate_once(seed: u64, scenario: &impl Fn(&mut Stage)) -> u64 {
 }
 
 /// Runs a scenario on io_uring, where the host allows it.
-pub(crate) fn on_kernel(scenario: impl Fn(&mut Stage)) {
-    let options = Options { sockets_max: 1024, ..Options::default() };
+pub(crate) fn on_uring(scenario: impl Fn(&mut Stage)) {
+    let options = uring::Options { sockets_max: SOCKETS_MAX, ..uring::Options::default() };
     if let Err(error) = Uring::new(&options, Remote::host().unwrap()) {
         let forbidden = [Some(libc::EPERM), Some(libc::ENOSYS)];
         assert!(forbidden.contains(&error.raw_os_error()), "no ring: {error}");
         eprintln!("skipped: this host has no io_uring ({error})");
         return;
     }
+    on_kernel(&Host::Uring(options), scenario);
+}
+
+/// Runs a scenario on epoll.
+pub(crate) fn on_epoll(scenario: impl Fn(&mut Stage)) {
+    let options = epoll::Options { sockets_max: SOCKETS_MAX, ..epoll::Options::default() };
+    on_kernel(&Host::Epoll(options), scenario);
+}
+
+/// Sockets of a driver, unless a scenario says otherwise.
+const SOCKETS_MAX: u32 = 1024;
+
+fn on_kernel(host: &Host, scenario: impl Fn(&mut Stage)) {
     for seed in seeds(2) {
         let dir = tempfile::tempdir().unwrap();
         HostDisk.create_dir_all(&dir.path().join("data")).unwrap();
-        let options = options.clone();
-        scenario(&mut Stage::Kernel { dir, options, rng: Rng::with_seed(seed) });
+        scenario(&mut Stage::Kernel { dir, host: host.clone(), rng: Rng::with_seed(seed) });
     }
 }
 
-/// Two tests of one scenario: one for each driver.
-macro_rules! on_both_drivers {
+/// Three tests of one scenario: one for each driver.
+macro_rules! on_all_drivers {
     ($($(#[$meta:meta])* $name:ident: $seeds:literal seeds;)+) => {
         mod sim {
-            $(#[test] fn $name() { crate::harness::simulate($seeds, super::$name); })+
+            $($(#[$meta])* #[test] fn $name() { crate::harness::simulate($seeds, super::$name); })+
         }
         mod uring {
-            $(#[test] fn $name() { crate::harness::on_kernel(super::$name); })+
+            $($(#[$meta])* #[test] fn $name() { crate::harness::on_uring(super::$name); })+
+        }
+        mod epoll {
+            $($(#[$meta])* #[test] fn $name() { crate::harness::on_epoll(super::$name); })+
         }
     };
 }
-pub(crate) use on_both_drivers;
+pub(crate) use on_all_drivers;
 
 /// Bytes of which each position can be told from its neighbours.
 pub(crate) fn payload(rng: &mut Rng, len: usize) -> Vec<u8> {

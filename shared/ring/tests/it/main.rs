@@ -1,9 +1,10 @@
 //! What a core promises its app, whatever driver stands behind it: each scenario runs in the
-//! simulation, for many seeds, and on the kernel's io_uring over loopback, both ends in this
-//! process.
+//! simulation, for many seeds, and on the kernel's io_uring and epoll over loopback, both ends in
+//! this process.
 //!
-//! - [`harness`]: cores that play scripted roles, on either driver.
-//! - [`streams`], [`endings`], [`cores`], [`datagrams`], [`files`], [`timers`]: the scenarios.
+//! - [`harness`]: cores that play scripted roles, on any driver.
+//! - [`streams`], [`endings`], [`cores`], [`datagrams`], [`files`], [`timers`], [`limits`]: the
+//!   scenarios.
 //! - [`chaos`]: everything at once, and with faults.
 
 #![allow(clippy::unwrap_used)]
@@ -14,5 +15,6 @@ mod datagrams;
 mod endings;
 mod files;
 mod harness;
+mod limits;
 mod streams;
 mod timers;

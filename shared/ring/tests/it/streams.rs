@@ -6,11 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use sextant_ring::core::{CloseReason, ConnId, Cx, SendError};
 
-use crate::harness::{
-    Buffers, Event, Msg, Role, Shared, Stage, on_both_drivers, payload, stop_all,
-};
+use crate::harness::{Buffers, Event, Msg, Role, Shared, Stage, on_all_drivers, payload, stop_all};
 
-on_both_drivers! {
+on_all_drivers! {
     every_byte_comes_back_on_one_connection: 40 seeds;
     every_byte_comes_back_on_a_hundred_connections: 6 seeds;
     a_slow_reader_fills_the_senders_queue_and_gets_everything: 20 seeds;
@@ -126,7 +124,8 @@ fn many_connections_share_few_receive_buffers(stage: &mut Stage) {
         server.hear(cx, event);
     };
     stage.play(vec![Role::new(serve).listening(&listener), Role::new(client)]);
-    assert!(*starved.lock() > 0, "the pools were never empty");
+    // On epoll a buffer is taken only when the core asks, which has released the last one by then.
+    assert_eq!(*starved.lock() == 0, stage.is_epoll(), "how often the pools were empty");
 }
 
 /// Offers bytes to a connection until its queue is full or all are taken.

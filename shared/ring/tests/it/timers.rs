@@ -5,9 +5,9 @@ use std::time::Duration;
 use sextant_ring::core::Cx;
 use sextant_ring::time::Time;
 
-use crate::harness::{Event, Msg, Role, Shared, Stage, on_both_drivers, stop_all};
+use crate::harness::{Event, Msg, Role, Shared, Stage, on_all_drivers, stop_all};
 
-on_both_drivers! {
+on_all_drivers! {
     timers_fire_in_time_and_in_order: 30 seeds;
     a_core_without_anything_to_do_sleeps: 10 seeds;
 }
