@@ -4,13 +4,17 @@
 //!   setup   installs what is missing, and says each command that it runs
 //!   up      setup, build, `sextant up`, and a message to a real device before your eyes
 //!   test    setup, rustfmt, clippy, build, doc tests, all tests
+//!   sim     plays simulations with seeds that nobody has played, for hours
+//!   fuzz    looks for inputs that break what reads them, for minutes
 //! ```
 //!
 //! One profile, release, is used throughout, so that what is built once serves all of them.
 
+mod fuzz;
 mod proof;
 mod setup;
 mod sh;
+mod sim;
 mod test;
 mod up;
 
@@ -36,6 +40,10 @@ enum Command {
     Up(up::Args),
     /// Check and test everything
     Test(test::Args),
+    /// Play simulations with new seeds for hours; a failure is printed with what reproduces it
+    Sim(sim::Args),
+    /// Fuzz what reads bytes that others wrote; the corpora grow, findings are kept as tests
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +51,8 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(Purpose::Test),
         Command::Up(args) => up::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Sim(args) => sim::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -47,6 +47,8 @@ use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 pub use message::Message;
+#[doc(hidden)]
+pub use records::fuzz_records;
 pub use restore::{RestoreError, Restored, restore};
 
 use crate::auth::hasher::Hasher;

@@ -670,6 +670,32 @@ pub(super) fn take_receipt(record: Bytes) -> Parsed<crate::control::Receipt> {
     })
 }
 
+/// For the fuzzer: whatever is read of any bytes is written as bytes that are read as the same.
+#[doc(hidden)]
+pub fn fuzz_records(bytes: &Bytes) {
+    const SEQ: u64 = 7;
+    let mut written = Vec::new();
+    if let Ok(message) = MessageRecord::take(bytes.clone(), SEQ) {
+        message.put_head(message.payload.len(), &mut written);
+        written.extend_from_slice(&message.payload);
+        assert_eq!(MessageRecord::take(std::mem::take(&mut written).into(), SEQ), Ok(message));
+    }
+    if let Ok(session) = SessionRecord::take(bytes.clone()) {
+        session.put(&mut written);
+        assert_eq!(SessionRecord::take(std::mem::take(&mut written).into()), Ok(session));
+    }
+    if let Ok(receipt) = take_receipt(bytes.clone()) {
+        put_receipt(&receipt, &mut written);
+        assert_eq!(take_receipt(std::mem::take(&mut written).into()), Ok(receipt));
+    }
+    let mut from = Take::new(bytes.clone());
+    while let Ok(fact) = Fact::take(&mut from) {
+        fact.put(&mut written);
+        let again = Fact::take(&mut Take::new(std::mem::take(&mut written).into()));
+        assert_eq!(again, Ok(fact));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,8 +7,9 @@
 //! - [`model`]: what was promised to whom, and whether it was kept.
 //! - [`play`]: clients, senders and the machine together, and the way to a quiet end.
 //! - [`random`]: plays with everything at once. A failure prints its seed:
-//!   `SEXTANT_SEED=… cargo test -p sextant-push --release --test it`. `SEXTANT_SIM_SEEDS` says how
-//!   many seeds are played, `SEXTANT_SIM_TELL=1` tells what happens.
+//!   `SEXTANT_SEED=… cargo test -p sextant-push --release --test it random::`. A range, such as
+//!   `SEXTANT_SEED=0..8000`, plays them all, `SEXTANT_SIM_TELL=1` tells what happens, and
+//!   `cargo xtask sim` plays seeds that nobody has played.
 //! - [`scenes`]: plays with one turn of events each.
 
 #![allow(clippy::unwrap_used)]

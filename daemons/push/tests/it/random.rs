@@ -5,24 +5,12 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sextant_mqtt::{QoS, Version};
-use sextant_ring::sim::Access;
+use sextant_ring::sim::{Access, seeds};
 use sextant_segment::Durability;
 
 use crate::client::{Parting, Profile};
 use crate::play::Play;
 use crate::rig::Setup;
-
-/// The seeds of one test.
-fn seeds(count: u64) -> Box<dyn Iterator<Item = u64>> {
-    let number = |name: &str| {
-        let value = std::env::var(name).ok()?;
-        Some(value.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number, not {value:?}")))
-    };
-    match number("SEXTANT_SEED") {
-        Some(seed) => Box::new(std::iter::once(seed)),
-        None => Box::new(0..number("SEXTANT_SIM_SEEDS").unwrap_or(count)),
-    }
-}
 
 const TOPICS: [&str; 4] = ["t/a", "t/b", "t/c/d", "u"];
 const FILTERS: [&str; 9] = ["t/#", "t/+", "t/a", "t/b", "t/c/d", "+/a", "#", "r/#", "r/+/x"];

@@ -285,20 +285,20 @@ impl fmt::Debug for World {
     }
 }
 
-/// The seeds that a random test runs: the one in the environment's `SEXTANT_SEED`, or else
-/// `count` of them, or as many as `SEXTANT_SEEDS` says, always the same ones.
+/// The seeds that a random test plays: those in the environment's `SEXTANT_SEED`, one (`7`) or
+/// several (`1000..2000`), or else the first `count`.
 ///
 /// # Panics
-/// When either is set to something that is not a number.
-pub fn seeds(count: u64) -> Box<dyn Iterator<Item = u64>> {
-    let number = |name: &str| {
-        let value = std::env::var(name).ok()?;
-        Some(value.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number, not {value:?}")))
+/// When it is set to something else.
+pub fn seeds(count: u64) -> std::ops::Range<u64> {
+    let Ok(asked) = std::env::var("SEXTANT_SEED") else { return 0..count };
+    let number = |text: &str| text.parse::<u64>().ok();
+    let range = match asked.split_once("..") {
+        Some((from, to)) => number(from).zip(number(to)),
+        None => number(&asked).and_then(|seed| Some((seed, seed.checked_add(1)?))),
     };
-    match number("SEXTANT_SEED") {
-        Some(seed) => Box::new(std::iter::once(seed)),
-        None => Box::new(0..number("SEXTANT_SEEDS").unwrap_or(count)),
-    }
+    let (from, to) = range.unwrap_or_else(|| panic!("SEXTANT_SEED is 7 or 7..9, not {asked:?}"));
+    from..to
 }
 
 #[cfg(test)]

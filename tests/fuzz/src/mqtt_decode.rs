@@ -1,11 +1,9 @@
 //! Any bytes, in either version: decoding does not panic, and what decodes is encoded to bytes
 //! that decode to the same packet.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use sextant_mqtt::{ForwardProperties, Packet, Version, frame, topic};
 
-fuzz_target!(|bytes: &[u8]| {
+pub(crate) fn run(bytes: &[u8]) {
     if let Ok(Some(whole)) = frame(bytes, u32::MAX) {
         for version in [Version::V311, Version::V5] {
             let Ok(packet) = Packet::decode(&whole, version) else { continue };
@@ -30,4 +28,4 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(filter.has_wildcard() || matched == (filter.filter == name));
         }
     }
-});
+}

@@ -1,8 +1,6 @@
 //! The whole of a server's side, driven by arbitrary bytes cut anywhere and by the passing of
 //! time. Whatever the client sends, what the server answers is a stream of valid packets.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use sextant_mqtt::{
     AcceptOptions, AwaitingConnect, Connecting, ConnectingEvent, Delivery, EncodeError, Event,
     Fault, Frame, Inbound, Link, Packet, Puback, Pubcomp, PublishHead, Pubrec, QoS, ReasonCode,
@@ -218,7 +216,7 @@ impl Server {
     }
 }
 
-fuzz_target!(|bytes: &[u8]| {
+pub(crate) fn run(bytes: &[u8]) {
     let limits = ServerLimits { outbound_alias_max: 2, ..ServerLimits::default() };
     let mut server = Server {
         state: State::Awaiting(AwaitingConnect::new(0, &limits)),
@@ -260,4 +258,4 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     assert!(server.session.inflight_len() <= 8 && server.session.received_len() <= 8);
-});
+}
