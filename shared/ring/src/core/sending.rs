@@ -1,0 +1,54 @@
+//! Sending: what waits on a connection leaves as one operation, one at a time.
+
+use super::*;
+
+impl<D: Driver, A: App> Core<D, A> {
+    pub(super) fn on_sent(&mut self, conn: ConnId, result: io::Result<()>) {
+        let half = self.cx.limits.send_bytes_max / 2;
+        let c = self.cx.conns.get_mut(conn.0).expect("an operation keeps the slot");
+        c.sending = 0;
+        let drained = c.refused && c.outbox.len() < half && c.phase == Phase::Open;
+        match result {
+            Ok(()) => {
+                if drained {
+                    c.refused = false;
+                }
+                self.cx.mark_dirty(conn);
+            }
+            Err(error) => {
+                c.outbox = Outbox::Empty;
+                self.end(conn, CloseReason::Failed(error));
+            }
+        }
+        self.end_operation(conn);
+        if drained && self.is_open(conn) {
+            self.app.on_drained(&mut self.cx, conn);
+        }
+    }
+
+    pub(super) fn flush_outboxes(&mut self) {
+        let mut dirty = std::mem::take(&mut self.cx.dirty);
+        for conn in dirty.drain(..) {
+            let Some(c) = self.cx.conns.get_mut(conn.0) else { continue };
+            c.dirty = false;
+            if c.sending > 0 || c.phase == Phase::Closing {
+                continue;
+            }
+            if !c.outbox.is_empty() {
+                let data = c.outbox.take();
+                c.sending = data.len() as u32;
+                c.operations += 1;
+                self.cx.stats.sends += 1;
+                self.cx.stats.sent_bytes += data.len() as u64;
+                let op = Op::Send { socket: c.socket, data };
+                self.cx.ops.push_back((Token::new(Kind::Send, conn.to_bits()), op));
+            } else if c.phase == Phase::Flushing {
+                c.phase = Phase::Lingering;
+                c.operations += 1;
+                let op = Op::Shutdown { socket: c.socket, how: Shutdown::Write };
+                self.cx.ops.push_back((Token::new(Kind::Shutdown, conn.to_bits()), op));
+            }
+        }
+        self.cx.dirty = dirty;
+    }
+}
