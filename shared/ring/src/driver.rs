@@ -256,6 +256,18 @@ pub enum FileOp {
     },
 }
 
+impl FileOp {
+    /// The buffer that the operation reads into or writes from.
+    pub(crate) fn into_buf(self) -> Option<IoBuf> {
+        match self {
+            FileOp::Read { buf, .. }
+            | FileOp::Write { buf, .. }
+            | FileOp::WriteSync { buf, .. } => Some(buf),
+            _ => None,
+        }
+    }
+}
+
 /// What a [`FileOp`] came to. A failed operation gives its buffer back where it had one.
 #[derive(Debug)]
 pub struct FileDone {
@@ -270,7 +282,8 @@ pub struct FileDone {
 /// Where file operations are asked for: a core's [`Cx`](crate::core::Cx), or a stand-in in tests.
 /// Each ends in one [`FileDone`] with the same ticket, in any order.
 pub trait Files {
-    /// Starts an operation, named by `ticket`.
+    /// Starts an operation, named by `ticket`. One too many ends with `EAGAIN` and has done
+    /// nothing; its [`FileDone`] gives the buffer back.
     fn submit(&mut self, ticket: u64, op: FileOp);
 }
 
@@ -338,6 +351,8 @@ pub enum Op {
     Cancel {
         /// Which operation.
         target: Token,
+        /// Whose operation it is, if a socket's. None of [`Op::Accept`] and [`Op::Connect`].
+        socket: Option<Socket>,
     },
     /// Ends sending, or sending and receiving, on a connection: what is under way there completes.
     Shutdown {

@@ -1,17 +1,5 @@
-//! The mesh: bounded queues between each pair of cores, and the protocol that wakes a sleeping
-//! one. A queue costs a few nanoseconds, a wake a system call; so a consumer says when it goes to
-//! sleep, and a producer wakes it only then.
-//!
-//! ```text
-//!   producer                      consumer
-//!   push                          sleeping = true
-//!   fence                         fence
-//!   sleeping? ── yes ── notify    queues empty? ── no ── sleeping = false, go on
-//!             └─ no ── done                     └─ yes ─ sleep
-//! ```
-//!
-//! Both fences are sequentially consistent: at least one side sees what the other wrote, so no
-//! message is left behind with its consumer asleep.
+//! The mesh: bounded queues between each pair of cores. A core that is asleep is woken by whoever
+//! sends it something, one that is awake is not: the protocol is in `sleeper.rs`.
 //!
 //! A message that finds its queue full waits on the sender's side ([`Port::backlog`] tells how
 //! many do), is tried again every turn, and keeps its place in the order. Whoever feeds a mesh
@@ -20,11 +8,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
+
+use crate::sleeper::Sleeper;
 
 /// What other threads know of a core: how to wake it, and where its ring is.
 #[derive(Clone, Debug)]
@@ -32,8 +22,10 @@ pub struct Remote(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    sleeping: AtomicBool,
+    sleeper: Sleeper,
     notified: AtomicBool,
+    /// How often it was notified.
+    wakes: AtomicU64,
     /// `None` in a simulation, which looks at `notified` instead.
     event: Option<OwnedFd>,
     /// The ring's descriptor, or -1 before there is one; in a simulation the core's number.
@@ -60,25 +52,28 @@ impl Remote {
 
     fn new(event: Option<OwnedFd>) -> Remote {
         Remote(Arc::new(Inner {
-            sleeping: AtomicBool::new(false),
+            sleeper: Sleeper::new(),
             notified: AtomicBool::new(false),
+            wakes: AtomicU64::new(0),
             event,
             ring: AtomicI32::new(-1),
             handed: Mutex::new(None),
         }))
     }
 
-    /// Wakes the core if it sleeps. Call it after whatever it shall find was put in its place.
-    pub fn wake(&self) {
-        fence(Ordering::SeqCst);
-        if self.0.sleeping.load(Ordering::Relaxed) && self.0.sleeping.swap(false, Ordering::AcqRel)
-        {
+    /// Wakes the core if it sleeps, and tells whether it did. Call it after whatever it shall find
+    /// was put in its place.
+    pub fn wake(&self) -> bool {
+        let sleeps = self.0.sleeper.rouse();
+        if sleeps {
             self.notify();
         }
+        sleeps
     }
 
     /// Wakes the core whether it said that it sleeps or not.
     pub fn notify(&self) {
+        self.0.wakes.fetch_add(1, Ordering::Relaxed);
         self.0.notified.store(true, Ordering::Release);
         if let Some(event) = &self.0.event {
             // A full counter (EAGAIN) means that a wake is pending already.
@@ -89,12 +84,16 @@ impl Remote {
     /// Announces that the core is about to sleep. It must look at its queues once more before
     /// it does.
     pub(crate) fn announce_sleep(&self) {
-        self.0.sleeping.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        self.0.sleeper.announce_sleep();
     }
 
     pub(crate) fn announce_awake(&self) {
-        self.0.sleeping.store(false, Ordering::Relaxed);
+        self.0.sleeper.announce_awake();
+    }
+
+    /// How often the core was woken.
+    pub(crate) fn wakes(&self) -> u64 {
+        self.0.wakes.load(Ordering::Relaxed)
     }
 
     /// Takes note of a wake: the next one notifies again.
@@ -168,6 +167,8 @@ pub struct Port<M> {
     own: VecDeque<M>,
     /// Where draining goes on, so that no inlet starves the others.
     next: usize,
+    /// Cores that were woken.
+    wakes: u64,
 }
 
 /// Connects cores, each given by its remote, and `outsiders` further threads that only send,
@@ -182,6 +183,7 @@ pub fn mesh<M>(remotes: &[Remote], outsiders: usize, capacity: usize) -> Vec<Por
             inlets: Vec::new(),
             own: VecDeque::new(),
             next: 0,
+            wakes: 0,
         })
         .collect();
     for from in 0..ports.len() {
@@ -242,6 +244,11 @@ impl<M> Port<M> {
             .is_some_and(|outlet| !outlet.waiting.is_empty() || outlet.queue.is_full())
     }
 
+    /// Times that [`Port::flush`] found a core asleep and woke it.
+    pub fn wakes(&self) -> u64 {
+        self.wakes
+    }
+
     /// Messages that found their queue full and wait here.
     pub fn backlog(&self) -> usize {
         self.outlets.iter().flatten().map(|outlet| outlet.waiting.len()).sum()
@@ -263,7 +270,7 @@ impl<M> Port<M> {
                 outlet.pushed = true;
             }
             if std::mem::take(&mut outlet.pushed) {
-                outlet.remote.wake();
+                self.wakes += u64::from(outlet.remote.wake());
             }
         }
     }

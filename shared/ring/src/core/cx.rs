@@ -9,8 +9,14 @@ use super::*;
 
 impl<M> Files for Cx<M> {
     fn submit(&mut self, ticket: u64, op: FileOp) {
-        let id = self.files.insert(ticket).expect("file operations are few");
-        self.ops.push_back((Token::new(Kind::File, id.to_bits()), Op::File(op)));
+        match self.files.insert(ticket) {
+            Ok(id) => self.ops.push_back((Token::new(Kind::File, id.to_bits()), Op::File(op))),
+            Err(ticket) => {
+                let result = Err(io::Error::from_raw_os_error(libc::EAGAIN));
+                let buf = op.into_buf();
+                self.declined.push_back(Declined::File(FileDone { ticket, result, buf }));
+            }
+        }
     }
 }
 
@@ -27,7 +33,7 @@ impl<M> Cx<M> {
 
     /// What this core has counted.
     pub fn stats(&self) -> Stats {
-        self.stats
+        Stats { wakes_sent: self.port.wakes(), wakes_received: self.remote.wakes(), ..self.stats }
     }
 
     /// This core's number.
@@ -178,10 +184,22 @@ impl<M> Cx<M> {
         }
     }
 
-    /// Opens a connection: [`App::on_connect`] with the same key.
+    /// Opens a connection: [`App::on_connect`] with the same key. It fails with `EAGAIN` when as
+    /// many are under way as there may be connections, and with `ECANCELED` once the core stops.
     pub fn connect(&mut self, to: SocketAddr, key: u64) {
-        let id = self.connects.insert(key).expect("as many connects as connections");
-        self.ops.push_back((Token::new(Kind::Connect, id.to_bits()), Op::Connect { to }));
+        let inserted = match self.stop {
+            None => self.connects.insert(key).map_err(|_| libc::EAGAIN),
+            Some(_) => Err(libc::ECANCELED),
+        };
+        match inserted {
+            Ok(id) => {
+                self.ops.push_back((Token::new(Kind::Connect, id.to_bits()), Op::Connect { to }));
+            }
+            Err(errno) => {
+                let error = io::Error::from_raw_os_error(errno);
+                self.declined.push_back(Declined::Connect(key, error));
+            }
+        }
     }
 
     /// Sends a datagram; whether it left is not told.
@@ -247,7 +265,8 @@ impl<M> Cx<M> {
             Rx::Armed => {
                 c.rx = Rx::Cancelling;
                 c.operations += 1;
-                let op = Op::Cancel { target: Token::new(Kind::Recv, conn.to_bits()) };
+                let target = Token::new(Kind::Recv, conn.to_bits());
+                let op = Op::Cancel { target, socket: Some(c.socket) };
                 self.ops.push_back((Token::new(Kind::Cancel, conn.to_bits()), op));
             }
             Rx::Starved => c.rx = Rx::Off,

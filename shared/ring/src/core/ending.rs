@@ -33,15 +33,18 @@ impl<D: Driver, A: App> Core<D, A> {
         if self.cx.stop.is_none() || std::mem::replace(&mut self.cx.stop_told, true) {
             return;
         }
-        for (n, acceptor) in self.cx.acceptors.iter().enumerate() {
-            if acceptor.armed {
-                let op = Op::Cancel { target: Token::new(Kind::Accept, n as u64) };
-                self.cx.ops.push_back((Token::new(Kind::Refuse, 0), op));
-            }
+        let Cx { ops, acceptors, connects, udp, .. } = &mut self.cx;
+        let mut cancel = |target, socket| {
+            ops.push_back((Token::new(Kind::Refuse, 0), Op::Cancel { target, socket }));
+        };
+        for (n, _) in acceptors.iter().enumerate().filter(|(_, acceptor)| acceptor.armed) {
+            cancel(Token::new(Kind::Accept, n as u64), None);
         }
-        for n in 0..self.cx.udp.len() {
-            let op = Op::Cancel { target: Token::new(Kind::RecvFrom, n as u64) };
-            self.cx.ops.push_back((Token::new(Kind::Refuse, 0), op));
+        for (id, _) in connects.iter() {
+            cancel(Token::new(Kind::Connect, id.to_bits()), None);
+        }
+        for (n, &socket) in udp.iter().enumerate() {
+            cancel(Token::new(Kind::RecvFrom, n as u64), Some(socket));
         }
         self.app.on_stop(&mut self.cx);
     }

@@ -190,8 +190,10 @@ pub struct Handed<M> {
 /// A core's limits.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at once. One more is accepted and closed at once.
+    /// Connections at once, and connects under way. One more is accepted and closed at once.
     pub connections_max: u32,
+    /// File operations under way at once.
+    pub files_max: u32,
     /// Timers at once.
     pub timers_max: u32,
     /// Bytes that may wait to be sent on one connection.
@@ -206,6 +208,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections_max: 16_384,
+            files_max: 1 << 20,
             timers_max: 1 << 20,
             send_bytes_max: 1 << 20,
             turn_max: 1024,
@@ -231,6 +234,13 @@ pub struct Stats {
     pub sends: u64,
     /// Bytes given to send operations.
     pub sent_bytes: u64,
+    /// Messages taken from the mesh, connections that moved here included.
+    pub messages: u64,
+    /// Times that this core woke another one. Messages and wakes are the same events seen from
+    /// both sides: over all cores, `messages / wakes_received` messages share one wake.
+    pub wakes_sent: u64,
+    /// Times that this core was woken, by another core or from outside the mesh.
+    pub wakes_received: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,6 +296,12 @@ struct Acceptor {
     armed: bool,
 }
 
+/// A request that was not even begun.
+enum Declined {
+    Connect(u64, io::Error),
+    File(FileDone),
+}
+
 /// What an [`App`] acts through.
 pub struct Cx<M> {
     clock: Clock,
@@ -307,6 +323,8 @@ pub struct Cx<M> {
     udp: Vec<Socket>,
     connects: Slots<u64>,
     files: Slots<u64>,
+    /// What was asked for past a limit; the app is told with the next turn.
+    declined: VecDeque<Declined>,
     /// Where moving connections go, and with which note.
     moves: HashMap<ConnId, (usize, M)>,
     /// Moving connections that may have come to rest.
@@ -323,6 +341,8 @@ pub struct Core<D: Driver, A: App> {
     started: bool,
     /// Whether a buffer came back since starved connections were last armed.
     released: bool,
+    /// Whether this turn has handled every completion that had arrived.
+    drained: bool,
 }
 
 impl<D: Driver, A: App> Core<D, A> {
@@ -353,14 +373,15 @@ impl<D: Driver, A: App> Core<D, A> {
             accepting: true,
             udp: Vec::new(),
             connects: Slots::with_generation_bits(limits.connections_max, GENERATION_BITS),
-            files: Slots::with_generation_bits(1 << 20, GENERATION_BITS),
+            files: Slots::with_generation_bits(limits.files_max, GENERATION_BITS),
+            declined: VecDeque::new(),
             moves: HashMap::new(),
             resting: Vec::new(),
             stop: None,
             stop_told: false,
             limits,
         };
-        Core { driver, app, cx, started: false, released: false }
+        Core { driver, app, cx, started: false, released: false, drained: false }
     }
 
     /// Binds a datagram socket, and tells its address.
@@ -408,6 +429,7 @@ impl<D: Driver, A: App> Core<D, A> {
             && self.cx.ops.is_empty()
             && self.cx.files.is_empty()
             && self.cx.connects.is_empty()
+            && self.cx.declined.is_empty()
             && self.cx.port.backlog() == 0
             && !self.app.is_busy()
     }
@@ -427,7 +449,9 @@ impl<D: Driver, A: App> Core<D, A> {
             self.cx.arm_accepts();
         }
         let mut busy = self.drain_messages();
-        busy |= self.drain_completions();
+        self.tell_declined();
+        self.drained = !self.drain_completions();
+        busy |= !self.drained;
         self.fire_timers();
         self.deliver_held();
         self.tell_stop();
@@ -444,7 +468,10 @@ impl<D: Driver, A: App> Core<D, A> {
     fn enter(&mut self, busy: bool) -> io::Result<()> {
         /// How soon messages that found a full queue are tried again.
         const RETRY: Duration = Duration::from_micros(200);
-        let more = busy || !self.cx.port.is_empty() || !self.cx.resumed.is_empty();
+        let more = busy
+            || !self.cx.port.is_empty()
+            || !self.cx.resumed.is_empty()
+            || !self.cx.declined.is_empty();
         if more || self.is_finished() {
             return self.driver.enter(Some(Duration::ZERO));
         }
@@ -479,8 +506,22 @@ impl<D: Driver, A: App> Core<D, A> {
                 Some(Envelope::Message(message)) => self.app.on_message(&mut self.cx, message),
                 Some(Envelope::Connection(handed)) => self.take_handed(handed),
             }
+            self.cx.stats.messages += 1;
         }
         !self.cx.port.is_empty()
+    }
+
+    /// Those that are declined in answer wait for the next turn.
+    fn tell_declined(&mut self) {
+        for _ in 0..self.cx.declined.len() {
+            match self.cx.declined.pop_front() {
+                Some(Declined::Connect(key, error)) => {
+                    self.app.on_connect(&mut self.cx, key, Err(error));
+                }
+                Some(Declined::File(done)) => self.app.on_file(&mut self.cx, done),
+                None => return,
+            }
+        }
     }
 
     fn fire_timers(&mut self) {

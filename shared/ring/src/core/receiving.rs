@@ -79,7 +79,10 @@ impl<D: Driver, A: App> Core<D, A> {
     }
 
     pub(super) fn rearm_starved(&mut self) {
-        if self.cx.starved.is_empty() || !std::mem::take(&mut self.released) {
+        // A core holds a buffer only while its app looks at it. So a pool that was empty has
+        // buffers again once all completions were handled, or one of them was released meanwhile.
+        let released = std::mem::take(&mut self.released);
+        if !(released || self.drained) {
             return;
         }
         while let Some(conn) = self.cx.starved.pop_front() {

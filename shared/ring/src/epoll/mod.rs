@@ -654,7 +654,7 @@ impl Driver for Epoll {
                 let peer = self.peer_addr(socket);
                 self.end(token, Outcome::PeerAddr(peer));
             }
-            Op::Cancel { target } => {
+            Op::Cancel { target, .. } => {
                 self.cancel(target);
                 self.end(token, Outcome::Done);
             }

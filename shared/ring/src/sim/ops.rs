@@ -91,7 +91,7 @@ impl State {
                 self.stream_of(core, socket, "Shutdown");
                 self.start_on(core, token, Work::Shutdown { socket, how });
             }
-            Op::Cancel { target } => {
+            Op::Cancel { target, .. } => {
                 let op = self.add_op(core, token, Work::Cancel { target });
                 let at = self.after_local();
                 self.schedule_op(at, core, op);

@@ -97,7 +97,7 @@ impl Rig {
         let (accept, _listener) = self.listen(port);
         let peer = self.world.connect(addr(port));
         let socket = self.socket(accept).unwrap();
-        self.start(Op::Cancel { target: accept });
+        self.start(Op::Cancel { target: accept, socket: None });
         (socket, peer)
     }
 
@@ -376,7 +376,7 @@ fn nobody_is_connected_where_nobody_listens() {
         let socket = rig.socket(accept).unwrap();
         rig.pass(10);
         assert!(peer.is_connected());
-        rig.end(Op::Cancel { target: accept });
+        rig.end(Op::Cancel { target: accept, socket: None });
         drop(listener);
         let late = world.connect(addr(9));
         rig.pass(10);
@@ -453,7 +453,7 @@ fn a_cancelled_receive_loses_no_byte() {
         let mut all = Vec::new();
         for round in 0.. {
             let recv = rig.start(Op::Recv { socket, group: Group::Small });
-            let cancel = rig.start(Op::Cancel { target: recv });
+            let cancel = rig.start(Op::Cancel { target: recv, socket: Some(socket) });
             loop {
                 let (result, more) = rig.recv(recv);
                 match result {
@@ -531,14 +531,14 @@ fn a_driver_takes_so_many_operations_and_gives_back_the_next() {
     let world = World::new(1);
     world.plan(|plan| plan.submissions_max = 2);
     let mut rig = Rig::new(&world);
-    let cancel = |n| (Token::new(Kind::Cancel, n), Op::Cancel { target: Token(n) });
+    let cancel = |n| (Token::new(Kind::Cancel, n), Op::Cancel { target: Token(n), socket: None });
     for n in 0..2 {
         let (token, op) = cancel(n);
         assert!(rig.driver.submit(token, op).is_ok());
     }
     let (token, op) = cancel(77);
     let refused = rig.driver.submit(token, op);
-    assert!(matches!(refused, Err(Op::Cancel { target: Token(77) })));
+    assert!(matches!(refused, Err(Op::Cancel { target: Token(77), .. })));
     rig.driver.enter(None).unwrap();
     assert!(rig.driver.submit(token, refused.unwrap_err()).is_ok());
     assert_eq!(rig.driver.in_flight(), 3);

@@ -20,7 +20,7 @@
 mod buffers;
 mod owned;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
@@ -88,6 +88,9 @@ pub struct Uring {
     /// By the number of their [`Group`]; that for datagrams comes with the first such socket.
     pools: ManuallyDrop<Vec<BufRing>>,
     owned: ManuallyDrop<Slab<Owned>>,
+    /// Where the connects under way are in `owned`: they take several steps, so that their tokens
+    /// mean nothing to the kernel.
+    connects: HashMap<Token, usize>,
     /// What a multishot receive of datagrams reads its layout from, for as long as it is armed.
     recv_header: ManuallyDrop<Box<libc::msghdr>>,
     /// Open for as long as the ring may look at them.
@@ -135,6 +138,7 @@ impl Uring {
             ring: ManuallyDrop::new(ring),
             pools: ManuallyDrop::new(vec![small, bulk]),
             owned: ManuallyDrop::new(Slab::new()),
+            connects: HashMap::new(),
             recv_header: ManuallyDrop::new(Box::new(owned::recv_header())),
             listeners: Vec::new(),
             udp: Vec::new(),
@@ -190,8 +194,20 @@ impl Uring {
 
     fn start_owned(&mut self, mut owned: Owned) {
         let step = owned.start();
+        let token = owned.token();
         let at = self.owned.insert(owned);
+        if token.kind() == Kind::Connect {
+            self.connects.insert(token, at);
+        }
         self.carry_on(at, step);
+    }
+
+    /// Lets a connect that is under way go no further than it is, and gives the user data of what
+    /// the kernel has of it.
+    fn cancelled_connect(&mut self, token: Token) -> Option<u64> {
+        let at = *self.connects.get(&token)?;
+        self.owned[at].cancel();
+        Some(OWNED | at as u64)
     }
 
     /// Does what an owned operation wants next: further entries, or its end.
@@ -206,6 +222,9 @@ impl Uring {
             }
             Step::End { outcome, close } => {
                 let token = self.owned.remove(at).token();
+                if token.kind() == Kind::Connect {
+                    self.connects.remove(&token);
+                }
                 if let Some(slot) = close {
                     self.push(&[opcode::Close::new(Fixed(slot)).build().user_data(NOBODY)]);
                 }
@@ -380,8 +399,9 @@ impl Driver for Uring {
                 let fd = Fd((socket.0 & !PROCESS_FD) as i32);
                 opcode::RecvMsgMulti::new(fd, header, group as u16).build()
             }
-            Op::Cancel { target } => {
-                opcode::AsyncCancel2::new(CancelBuilder::user_data(target.0)).build()
+            Op::Cancel { target, .. } => {
+                let data = self.cancelled_connect(target).unwrap_or(target.0);
+                opcode::AsyncCancel2::new(CancelBuilder::user_data(data)).build()
             }
             Op::Shutdown { socket, how } => {
                 let how = match how {

@@ -111,6 +111,7 @@ struct Connect {
     slot: Option<u32>,
     one: libc::c_int,
     stage: ConnectStage,
+    cancelled: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -145,6 +146,7 @@ impl Owned {
                 addr: RawAddr::new(to),
                 slot: None,
                 one: 1,
+                cancelled: false,
                 stage: ConnectStage::Socket,
             })),
             Op::PeerAddr { socket } => {
@@ -159,6 +161,13 @@ impl Owned {
 
     pub(super) fn token(&self) -> Token {
         self.token
+    }
+
+    /// Lets a connect take no further step.
+    pub(super) fn cancel(&mut self) {
+        if let Work::Connect(connect) = &mut self.work {
+            connect.cancelled = true;
+        }
     }
 
     pub(super) fn start(&mut self) -> Step {
@@ -372,19 +381,27 @@ impl Connect {
 
     fn advance(&mut self, result: i32) -> Step {
         match (self.stage, check(result)) {
+            (ConnectStage::Socket, Ok(slot)) if self.cancelled => {
+                let error = io::Error::from_raw_os_error(libc::ECANCELED);
+                Step::End { outcome: Outcome::Socket(Err(error)), close: Some(slot) }
+            }
             (ConnectStage::Socket, Ok(slot)) => {
                 self.slot = Some(slot);
                 self.stage = ConnectStage::NoDelay;
                 self.entry()
             }
             // A kernel that cannot set the option makes a slower connection, not none.
-            (ConnectStage::NoDelay, _) => {
+            (ConnectStage::NoDelay, _) if !self.cancelled => {
                 self.stage = ConnectStage::Connect;
                 self.entry()
             }
             (ConnectStage::Connect, Ok(_)) => {
                 let socket = Socket(self.slot.expect("the first stage made it"));
                 Step::End { outcome: Outcome::Socket(Ok(socket)), close: None }
+            }
+            (ConnectStage::NoDelay, _) => {
+                let error = io::Error::from_raw_os_error(libc::ECANCELED);
+                Step::End { outcome: Outcome::Socket(Err(error)), close: self.slot }
             }
             (_, Err(error)) => Step::End { outcome: Outcome::Socket(Err(error)), close: self.slot },
         }

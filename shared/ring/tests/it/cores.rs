@@ -302,6 +302,7 @@ fn all_cores_accept_on_one_listener(stage: &mut Stage) {
     let told = served.clone();
     let client = move |cx: &mut Cx<Msg>, event: Event| match event {
         Event::Start => (0..CALLS).for_each(|key| cx.connect(to, key)),
+        Event::Connected(_, Err(_)) if cx.is_stopping() => {}
         Event::Connected(_, result) => drop(result.unwrap()),
         Event::Data(_, data) => {
             let mut served = told.lock();
@@ -340,6 +341,8 @@ fn a_connection_knows_its_peer(stage: &mut Stage) {
     };
     let client = move |cx: &mut Cx<Msg>, event: Event| match event {
         Event::Start => (0..CALLS).for_each(|key| cx.connect(to, key)),
+        // The server may have known all of them before the last call is known here.
+        Event::Connected(_, Err(_)) if cx.is_stopping() => {}
         Event::Connected(_, result) => cx.ask_peer(result.unwrap()),
         Event::Peer(addr) => assert_eq!(addr.unwrap(), to),
         Event::Closed(..) | Event::Stopping => {}

@@ -277,6 +277,27 @@ impl Stage {
         }
     }
 
+    /// An address at which calls are not answered for as long as the second value lives.
+    pub(crate) fn deaf_addr(&self) -> (SocketAddr, Box<dyn std::any::Any>) {
+        match self {
+            Stage::Sim { world, .. } => {
+                let far = Duration::from_secs(30);
+                world.plan(|plan| plan.network_delay = far..=far);
+                (self.free_addr(), Box::new(()))
+            }
+            Stage::Kernel { .. } => {
+                use socket2::{Domain, Socket, Type};
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+                socket.listen(0).unwrap();
+                let addr = socket.local_addr().unwrap().as_socket().unwrap();
+                // The one call that its backlog has room for.
+                let call = std::net::TcpStream::connect(addr).unwrap();
+                (addr, Box::new((socket, call)))
+            }
+        }
+    }
+
     /// The time there, virtual or real.
     pub(crate) fn now(&self) -> Time {
         match self {

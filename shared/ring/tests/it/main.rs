@@ -3,8 +3,8 @@
 //! this process.
 //!
 //! - [`harness`]: cores that play scripted roles, on any driver.
-//! - [`streams`], [`endings`], [`cores`], [`datagrams`], [`files`], [`timers`], [`limits`]: the
-//!   scenarios.
+//! - [`streams`], [`endings`], [`cores`], [`datagrams`], [`files`], [`timers`], [`limits`],
+//!   [`requests`]: the scenarios.
 //! - [`chaos`]: everything at once, and with faults.
 
 #![allow(clippy::unwrap_used)]
@@ -16,5 +16,6 @@ mod endings;
 mod files;
 mod harness;
 mod limits;
+mod requests;
 mod streams;
 mod timers;
