@@ -123,6 +123,8 @@ pub enum Group {
 pub struct RxBuf {
     /// The pool that it came from.
     pub group: Group,
+    /// Which of the driver's pools of that kind, if it has several.
+    pub(crate) ring: u8,
     pub(crate) id: u16,
     pub(crate) offset: u32,
     pub(crate) len: u32,

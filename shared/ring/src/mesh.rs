@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -28,12 +28,18 @@ struct Inner {
     wakes: AtomicU64,
     /// `None` in a simulation, which looks at `notified` instead.
     event: Option<OwnedFd>,
-    /// The ring's descriptor, or -1 before there is one; in a simulation the core's number.
-    ring: AtomicI32,
+    /// The rings' descriptors, -1 where there is none; in a simulation the core's number comes
+    /// first.
+    rings: [AtomicI32; RINGS_MAX],
+    /// The number of the ring that connections had best be handed to.
+    door: AtomicUsize,
     /// Descriptors that other cores gave to this one and that it has not used yet; `None` unless
     /// its driver takes them this way.
     handed: Mutex<Option<VecDeque<OwnedFd>>>,
 }
+
+/// The most rings that a core can have.
+pub(crate) const RINGS_MAX: usize = 64;
 
 impl Remote {
     /// For a core that sleeps in the kernel.
@@ -56,7 +62,8 @@ impl Remote {
             notified: AtomicBool::new(false),
             wakes: AtomicU64::new(0),
             event,
-            ring: AtomicI32::new(-1),
+            rings: [const { AtomicI32::new(-1) }; RINGS_MAX],
+            door: AtomicUsize::new(0),
             handed: Mutex::new(None),
         }))
     }
@@ -106,12 +113,40 @@ impl Remote {
     }
 
     pub(crate) fn set_ring(&self, ring: RawFd) {
-        self.0.ring.store(ring, Ordering::Release);
+        self.set_rings([ring].into_iter());
     }
 
-    /// The core's ring, once it has one.
+    /// Makes the core's rings known, or, without any, that it has none any more.
+    pub(crate) fn set_rings(&self, mut rings: impl Iterator<Item = RawFd>) {
+        for ring in &self.0.rings {
+            ring.store(rings.next().unwrap_or(-1), Ordering::Release);
+        }
+        assert!(rings.next().is_none(), "a core has at most {RINGS_MAX} rings");
+    }
+
+    /// The core's first ring, once it has one.
     pub(crate) fn ring(&self) -> Option<RawFd> {
-        Some(self.0.ring.load(Ordering::Acquire)).filter(|&fd| fd >= 0)
+        self.ring_at(0)
+    }
+
+    /// One of the core's rings.
+    pub(crate) fn ring_at(&self, number: usize) -> Option<RawFd> {
+        Some(self.0.rings.get(number)?.load(Ordering::Acquire)).filter(|&fd| fd >= 0)
+    }
+
+    /// How many rings the core has.
+    pub(crate) fn rings(&self) -> usize {
+        (0..RINGS_MAX).take_while(|&number| self.ring_at(number).is_some()).count()
+    }
+
+    /// The number of the ring that connections had best be handed to: it had room lately.
+    pub(crate) fn door(&self) -> usize {
+        self.0.door.load(Ordering::Relaxed)
+    }
+
+    /// Tells others which ring connections had best be handed to.
+    pub(crate) fn set_door(&self, ring: usize) {
+        self.0.door.store(ring, Ordering::Relaxed);
     }
 
     fn handed(&self) -> MutexGuard<'_, Option<VecDeque<OwnedFd>>> {

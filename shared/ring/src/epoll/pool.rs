@@ -39,7 +39,7 @@ impl Pool {
                 assert!(len <= self.buffer_bytes, "what was received is in the buffer");
                 self.lent[usize::from(id)] = true;
                 let len = len as u32;
-                Some(Ok(RxBuf { group: self.group, id, offset: 0, len, shared: false }))
+                Some(Ok(RxBuf { group: self.group, ring: 0, id, offset: 0, len, shared: false }))
             }
             Err(error) => {
                 self.free.push(id);

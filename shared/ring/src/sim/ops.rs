@@ -329,7 +329,7 @@ impl State {
         assert!(bytes.len() == len, "what was counted is there");
         let ends = self.plan.lasting_ends;
         let more = !self.chance(ends);
-        let buf = RxBuf { group, id, offset: 0, len: len as u32, shared: false };
+        let buf = RxBuf { group, ring: 0, id, offset: 0, len: len as u32, shared: false };
         let outcome = Outcome::Recv(Ok(Some(buf)));
         self.complete_with(core, op, outcome, more, Some((group, id, bytes)));
         if more && self.has_input(core, socket) {
@@ -350,7 +350,7 @@ impl State {
         let bytes = data[..data.len().min(room)].to_vec();
         let ends = self.plan.lasting_ends;
         let more = !self.chance(ends);
-        let buf = RxBuf { group, id, offset: 0, len: bytes.len() as u32, shared: false };
+        let buf = RxBuf { group, ring: 0, id, offset: 0, len: bytes.len() as u32, shared: false };
         let outcome = Outcome::RecvFrom(Ok((from, buf)));
         self.complete_with(core, op, outcome, more, Some((group, id, bytes)));
         if more && self.has_input(core, socket) {

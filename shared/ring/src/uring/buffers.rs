@@ -123,7 +123,7 @@ impl BufRing {
         assert!(state.filled <= self.buffer_bytes, "the kernel fills a buffer to its end");
         state.loans += 1;
         state.spent = !more;
-        RxBuf { group: self.group, id, offset, len, shared: more }
+        RxBuf { group: self.group, ring: 0, id, offset, len, shared: more }
     }
 
     #[allow(unsafe_code)]

@@ -1,12 +1,23 @@
-//! The kernel's io_uring as a driver: one ring, made and used on one thread.
+//! The kernel's io_uring as a driver: one ring or several, made and used on one thread.
 //!
 //! Memory that the kernel reads or writes belongs to this driver until the completion arrives:
-//! sends, addresses and file buffers in `owned`, receive buffers in the two pools. A driver that
-//! is dropped cancels everything and reaps it; should the kernel not give something back in
-//! time, that memory is leaked rather than freed under it.
+//! sends, addresses and file buffers in `owned`, receive buffers in the pools of each ring. A
+//! driver that is dropped cancels everything and reaps it; should the kernel not give something
+//! back in time, that memory is leaked rather than freed under it.
 //!
-//! Connections are *direct descriptors*: entries of the ring's own table, which do not count
+//! Connections are *direct descriptors*: entries of a ring's own table, which do not count
 //! against the process's limit. Listeners, datagram sockets and files are ordinary ones.
+//!
+//! `RLIMIT_NOFILE` bounds each table. Where one is too small for the sockets that the driver shall
+//! hold, it has further rings, filled one after the other; an operation on a socket goes to the
+//! ring that the socket is on:
+//!
+//! ```text
+//!   listeners, files, datagrams, waker ─► ring 0 ◄── waits here
+//!   connections ─┬──────────────────────►   ▲
+//!                ├─► ring 1 ── bell ────────┤     entered when there is work on them
+//!                └─► ring 2 ── bell ────────┘
+//! ```
 //!
 //! The user data of an operation:
 //!
@@ -14,54 +25,66 @@
 //!   0000 token          an operation without memory of its own
 //!   1000 0…0 n…n        entry n of `owned`
 //!   1001 0…0 n…n        the second operation of entry n, linked behind the first
+//!   1110 0…0 n…n        the poll of ring n's bell
 //!   1111 1…1            the waker's poll; 1111 1…10 an operation that nobody waits for
 //! ```
 
+mod accept;
 mod buffers;
 mod owned;
+mod ring;
+mod table;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, SubmitArgs, Timespec};
-use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut};
+use io_uring::{cqueue, opcode, squeue};
 use slab::Slab;
-use tracing::warn;
+use tracing::{debug, warn};
 
-use self::buffers::BufRing;
+use self::accept::Accepting;
 use self::owned::{Owned, Step};
+use self::ring::Ring;
+use self::table::{ENTRIES_MAX, PROCESS_FD, entry_of, ring_of, socket_of};
 use crate::caps::Caps;
-use crate::driver::{
-    Completion, Driver, Group, Kind, Listener, Op, Outcome, RxBuf, Socket, Token, listener_fd,
-};
-use crate::mesh::Remote;
+use crate::driver::{Completion, Driver, Kind, Op, Outcome, RxBuf, Socket, Token};
+use crate::mesh::{RINGS_MAX, Remote};
 
 const OWNED: u64 = 1 << 63;
 const SECOND: u64 = 1 << 60;
+const BELL: u64 = 0b1110 << 60;
 const WAKER: u64 = u64::MAX;
 const NOBODY: u64 = u64::MAX - 1;
 
-/// A socket whose number has this bit is a descriptor of the process, not of the ring's table.
-const PROCESS_FD: u32 = 1 << 31;
-
-/// How a ring is laid out.
+/// How a driver's rings are laid out.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Entries of the submission queue.
+    /// Entries of a ring's submission queue.
     pub submissions: u32,
-    /// Entries of the completion queue.
+    /// Entries of a ring's completion queue.
     pub completions: u32,
-    /// Entries of the ring's own descriptor table, bounded by `RLIMIT_NOFILE`.
+    /// Connections that the driver can hold, over as many rings as that takes.
     pub sockets_max: u32,
-    /// Small receive buffers: their number (a power of two) and size in bytes.
+    /// Entries that one ring's descriptor table has at most. `RLIMIT_NOFILE` bounds it too, as
+    /// it stands when the driver is made.
+    pub table_max: u32,
+    /// Small receive buffers of the first ring: their number (a power of two) and size in bytes.
     pub small: (u16, u32),
-    /// Bulk receive buffers: their number (a power of two) and size in bytes.
+    /// Bulk receive buffers of the first ring: their number (a power of two) and size in bytes.
     pub bulk: (u16, u32),
+    /// Small receive buffers of each further ring.
+    ///
+    /// Rings cannot share a pool, so this is memory per connection: 1.5 MiB for both kinds are 80
+    /// bytes for each connection of a table of 20,000, where the kernel needs 2.8 KiB. A pool has
+    /// to hold what arrives between two turns; what it does not is received a turn later.
+    pub further_small: (u16, u32),
+    /// Bulk receive buffers of each further ring.
+    pub further_bulk: (u16, u32),
     /// Buffers for datagrams: their number (a power of two) and size in bytes, 64 of which the
     /// sender's address takes.
     pub datagrams: (u16, u32),
@@ -73,128 +96,129 @@ impl Default for Options {
             submissions: 1024,
             completions: 8192,
             sockets_max: 16_384,
+            table_max: ENTRIES_MAX,
             small: (256, 8 * 1024),
             bulk: (64, 64 * 1024),
+            further_small: (64, 8 * 1024),
+            further_bulk: (16, 64 * 1024),
             datagrams: (1024, 2048),
         }
     }
 }
 
-/// A ring of the kernel's.
+impl Options {
+    /// The size of each ring's table: full ones, and a last one with the rest.
+    fn tables(&self) -> io::Result<Vec<u32>> {
+        use rustix::process::{Resource, getrlimit};
+        assert!(self.sockets_max > 0 && self.table_max > 0, "a driver holds something");
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        let most = self.table_max.min(ENTRIES_MAX).min(limit.max(1));
+        let rings = self.sockets_max.div_ceil(most) as usize;
+        if rings > RINGS_MAX {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        let mut tables = vec![most; rings];
+        tables[rings - 1] = self.sockets_max - most * (rings as u32 - 1);
+        Ok(tables)
+    }
+}
+
+/// One or several rings of the kernel's.
 pub struct Uring {
-    // Dropped by hand: first everything under way is reaped, then the ring goes, and only then
-    // the memory that it knew.
-    ring: ManuallyDrop<IoUring>,
-    /// By the number of their [`Group`]; that for datagrams comes with the first such socket.
-    pools: ManuallyDrop<Vec<BufRing>>,
-    owned: ManuallyDrop<Slab<Owned>>,
+    /// The first is the one that is waited on. They are dropped before the memory that they know.
+    rings: Vec<Ring>,
+    owned: Slab<Owned>,
+    /// What a multishot receive of datagrams reads its layout from, for as long as it is armed.
+    recv_header: Box<libc::msghdr>,
     /// Where the connects under way are in `owned`: they take several steps, so that their tokens
     /// mean nothing to the kernel.
     connects: HashMap<Token, usize>,
-    /// What a multishot receive of datagrams reads its layout from, for as long as it is armed.
-    recv_header: ManuallyDrop<Box<libc::msghdr>>,
-    /// Open for as long as the ring may look at them.
-    listeners: Vec<Arc<Listener>>,
+    accepts: Vec<Accepting>,
+    /// Whether there may be accepts to arm, or another ring to have connections handed to.
+    tables_changed: bool,
+    /// Whether it was said that all tables are full, and they were not half empty since.
+    said_full: bool,
+    /// The ring that completions are taken from next.
+    reading: usize,
     udp: Vec<OwnedFd>,
     datagrams: (u16, u32),
     remote: Remote,
     caps: Caps,
     ready: VecDeque<Completion>,
-    /// Entries that found the submission queue full, each with what is linked to it.
-    spilled: VecDeque<Vec<squeue::Entry>>,
     in_flight: usize,
     waker_armed: bool,
+    /// Of each ring, whether the first polls its bell.
+    bells_armed: Vec<bool>,
 }
 
 impl Uring {
-    /// Makes a ring on the calling thread, which has to be the one that uses it.
+    /// Makes the rings on the calling thread, which has to be the one that uses them.
     ///
     /// # Errors
     /// The kernel's: io_uring forbidden (`EPERM`, `ENOSYS`), too old (`EINVAL`), too little
-    /// memory, a descriptor table past `RLIMIT_NOFILE` (`EMFILE`).
+    /// memory. `EMFILE` if it took more than 64 rings to hold so many sockets, or if the process
+    /// has no descriptors left for the rings.
     pub fn new(options: &Options, remote: Remote) -> io::Result<Uring> {
-        let mut ring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag()
-            .setup_submit_all()
-            .setup_clamp()
-            .setup_cqsize(options.completions)
-            .build(options.submissions)?;
-        ring.submitter().register_files_sparse(options.sockets_max)?;
         let mut incremental = true;
-        let small = BufRing::new(&ring, Group::Small, options.small, &mut incremental)?;
-        let bulk = BufRing::new(&ring, Group::Bulk, options.bulk, &mut incremental)?;
+        let mut rings = Vec::new();
+        for (number, &entries) in options.tables()?.iter().enumerate() {
+            rings.push(Ring::new(options, entries, number > 0, &mut incremental)?);
+        }
         let caps = Caps {
             driver: "io_uring",
             sockets_max: options.sockets_max,
             process_descriptors: false,
             incremental_buffers: incremental,
             deferred_work: true,
-            peer_addr: owned::probe_peer_addr(&mut ring),
+            peer_addr: owned::probe_peer_addr(rings[0].kernel()),
         };
-        remote.set_ring(ring.as_raw_fd());
+        if rings.len() > 1 {
+            debug!(rings = rings.len(), "one descriptor table is too small");
+        }
+        remote.set_rings(rings.iter().map(Ring::fd));
+        let bells_armed = vec![false; rings.len()];
         Ok(Uring {
-            ring: ManuallyDrop::new(ring),
-            pools: ManuallyDrop::new(vec![small, bulk]),
-            owned: ManuallyDrop::new(Slab::new()),
+            rings,
+            owned: Slab::new(),
+            recv_header: Box::new(owned::recv_header()),
             connects: HashMap::new(),
-            recv_header: ManuallyDrop::new(Box::new(owned::recv_header())),
-            listeners: Vec::new(),
+            accepts: Vec::new(),
+            tables_changed: true,
+            said_full: false,
+            reading: 0,
             udp: Vec::new(),
             datagrams: options.datagrams,
             remote,
             caps,
             ready: VecDeque::new(),
-            spilled: VecDeque::new(),
             in_flight: 0,
             waker_armed: false,
+            bells_armed,
         })
     }
 
-    fn room(&mut self) -> usize {
-        let queue = self.ring.submission();
-        queue.capacity() - queue.len()
+    /// The number of rings.
+    pub fn rings(&self) -> usize {
+        self.rings.len()
     }
 
-    /// Queues entries, all or none. What they point to has to stay where it is until they
-    /// complete: memory of `owned`, a pool, `recv_header` or `listeners`.
-    #[allow(unsafe_code)]
-    fn push(&mut self, entries: &[squeue::Entry]) {
-        if self.room() < entries.len() || !self.spilled.is_empty() {
-            self.flush();
-        }
-        if self.room() < entries.len() {
-            self.spilled.push_back(entries.to_vec());
-            return;
-        }
-        // SAFETY: every entry of this driver points to no memory, or to memory on the heap that
-        // `owned`, `pools` or `recv_header` keeps: none of it is moved or freed before the
-        // operation's last completion was seen (`Drop` included).
-        let pushed = unsafe { self.ring.submission().push_multiple(entries) };
-        assert!(pushed.is_ok(), "there is room");
-    }
+    // --- Operations of several steps ---
 
-    /// Hands queued entries over without waiting, to make room, and queues what had found none.
-    /// The kernel takes nothing while its completions have overflown; then they stay spilled
-    /// until completions were drained.
-    #[allow(unsafe_code)]
-    fn flush(&mut self) {
-        let _ = self.ring.submit();
-        while let Some(entries) = self.spilled.pop_front() {
-            if self.room() < entries.len() {
-                self.spilled.push_front(entries);
+    fn start_owned(&mut self, token: Token, op: Op) {
+        let mut ring = place_of(&op);
+        if matches!(op, Op::Connect { .. }) {
+            let Some(with_room) = self.ring_for_connect() else {
+                let error = io::Error::from_raw_os_error(libc::ENFILE);
+                let outcome = Outcome::Socket(Err(error));
+                self.complete(token, outcome, false);
                 return;
-            }
-            // SAFETY: as in `push`, from where these entries come.
-            let pushed = unsafe { self.ring.submission().push_multiple(&entries) };
-            assert!(pushed.is_ok(), "there is room");
+            };
+            ring = with_room;
+            self.rings[ring].table.promise();
         }
-    }
-
-    fn start_owned(&mut self, mut owned: Owned) {
+        let mut owned = Owned::new(token, ring, op);
         let step = owned.start();
-        let token = owned.token();
         let at = self.owned.insert(owned);
         if token.kind() == Kind::Connect {
             self.connects.insert(token, at);
@@ -202,49 +226,160 @@ impl Uring {
         self.carry_on(at, step);
     }
 
-    /// Lets a connect that is under way go no further than it is, and gives the user data of what
-    /// the kernel has of it.
-    fn cancelled_connect(&mut self, token: Token) -> Option<u64> {
+    /// The first ring with room, or with room that so far is only promised to callers.
+    fn ring_for_connect(&self) -> Option<usize> {
+        let first = |has: fn(&Ring) -> bool| self.rings.iter().position(has);
+        first(|ring| ring.table.room() > 0).or_else(|| first(|ring| ring.table.free() > 0))
+    }
+
+    /// Lets a connect that is under way go no further than it is, and gives its ring and the user
+    /// data of what the kernel has of it.
+    fn cancelled_connect(&mut self, token: Token) -> Option<(usize, u64)> {
         let at = *self.connects.get(&token)?;
-        self.owned[at].cancel();
-        Some(OWNED | at as u64)
+        let owned = &mut self.owned[at];
+        owned.cancel();
+        Some((owned.ring(), OWNED | at as u64))
     }
 
     /// Does what an owned operation wants next: further entries, or its end.
     fn carry_on(&mut self, at: usize, step: Step) {
         let data = OWNED | at as u64;
+        let ring = self.owned[at].ring();
         match step {
             Step::Wait => {}
-            Step::Push(entry) => self.push(&[entry.user_data(data)]),
+            Step::Push(entry) => self.rings[ring].push(&[entry.user_data(data)]),
             Step::PushPair(first, second) => {
                 let first = first.flags(squeue::Flags::IO_LINK).user_data(data);
-                self.push(&[first, second.user_data(data | SECOND)]);
+                self.rings[ring].push(&[first, second.user_data(data | SECOND)]);
             }
             Step::End { outcome, close } => {
                 let token = self.owned.remove(at).token();
                 if token.kind() == Kind::Connect {
                     self.connects.remove(&token);
+                    self.settle(ring, &outcome);
                 }
-                if let Some(slot) = close {
-                    self.push(&[opcode::Close::new(Fixed(slot)).build().user_data(NOBODY)]);
+                if let Some(entry) = close {
+                    self.give_back(ring, entry);
+                    let close = opcode::Close::new(Fixed(entry)).build();
+                    self.rings[ring].push(&[close.user_data(NOBODY)]);
                 }
-                self.in_flight -= 1;
-                self.ready.push_back(Completion { token, outcome, more: false });
+                self.complete(token, outcome, false);
             }
         }
     }
 
-    fn arm_waker(&mut self) {
-        if let Some(fd) = self.remote.event().map(|event| event.as_raw_fd())
-            && !self.waker_armed
-        {
-            let poll = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).multi(true).build();
-            self.push(&[poll.user_data(WAKER)]);
-            self.waker_armed = true;
+    fn complete(&mut self, token: Token, outcome: Outcome, more: bool) {
+        if !more {
+            self.in_flight -= 1;
+        }
+        self.ready.push_back(Completion { token, outcome, more });
+    }
+
+    // --- Tables ---
+
+    /// Takes note of how an operation ended that had the promise of an entry.
+    fn settle(&mut self, ring: usize, outcome: &Outcome) {
+        self.rings[ring].table.settle();
+        if let Outcome::Socket(Ok(socket)) = outcome {
+            self.rings[ring].table.take(entry_of(*socket));
+        }
+        self.tables_changed = true;
+    }
+
+    fn give_back(&mut self, ring: usize, entry: u32) {
+        self.rings[ring].table.give_back(entry);
+        self.tables_changed = true;
+    }
+
+    /// Arms accepts where there is room, and has connections handed to the emptiest table.
+    fn use_room(&mut self) {
+        if !std::mem::take(&mut self.tables_changed) {
+            return;
+        }
+        for at in 0..self.accepts.len() {
+            let free: u32 = self.rings.iter().map(|ring| ring.table.room()).sum();
+            for _ in 0..self.accepts[at].wanted(free) {
+                let Some(ring) = self.rings.iter().position(|ring| ring.table.room() > 0) else {
+                    break;
+                };
+                self.rings[ring].table.promise();
+                self.accepts[at].armed[ring] += 1;
+                let entry = self.accepts[at].entry();
+                self.rings[ring].push(&[entry]);
+            }
+        }
+        let free: u32 = self.rings.iter().map(|ring| ring.table.free()).sum();
+        if free == 0 && !self.said_full && !self.accepts.is_empty() {
+            let sockets_max = self.caps.sockets_max;
+            warn!(sockets_max, "no descriptor left: callers wait until connections are closed");
+            self.said_full = true;
+        } else if free > self.caps.sockets_max / 2 {
+            self.said_full = false;
+        }
+        let emptiest = (0..self.rings.len()).max_by_key(|&n| self.rings[n].table.room());
+        self.remote.set_door(emptiest.unwrap_or(0));
+    }
+
+    // --- Accepting ---
+
+    fn accepted(&mut self, ring: usize, token: Token, result: i32) {
+        let at = self.accepts.iter().position(|accepting| accepting.token == token);
+        let at = at.expect("an accept is known until its last one-shot has ended");
+        let result = check(result).map(|entry| socket_of(ring, entry));
+        let outcome = Outcome::Socket(result);
+        self.accepts[at].armed[ring] -= 1;
+        self.settle(ring, &outcome);
+        match outcome {
+            Outcome::Socket(Err(error)) if self.accepts[at].ending.is_none() => {
+                if !accept::is_passing(&error) {
+                    self.end_accepting(at, error);
+                }
+            }
+            Outcome::Socket(Err(_)) => {}
+            accepted => self.complete(token, accepted, true),
+        }
+        self.finish_accepting(at);
+    }
+
+    /// Begins the end of an accept: no caller is taken any more, but those under way are.
+    fn end_accepting(&mut self, at: usize, why: io::Error) {
+        let accepting = &mut self.accepts[at];
+        let target = accepting.token.0;
+        accepting.ending.get_or_insert(why);
+        for (ring, _) in accepting.armed.iter().enumerate().filter(|(_, armed)| **armed > 0) {
+            let all = CancelBuilder::user_data(target).all();
+            let cancel = opcode::AsyncCancel2::new(all).build();
+            self.rings[ring].push(&[cancel.user_data(NOBODY)]);
         }
     }
 
-    fn translate(&mut self, cqe: &cqueue::Entry) {
+    fn finish_accepting(&mut self, at: usize) {
+        if !self.accepts[at].is_over() {
+            return;
+        }
+        let Accepting { token, ending, .. } = self.accepts.remove(at);
+        let error = ending.expect("it is over");
+        self.complete(token, Outcome::Socket(Err(error)), false);
+    }
+
+    // --- Cancelling ---
+
+    fn cancel(&mut self, token: Token, target: Token, socket: Option<Socket>) {
+        if let Some(at) = self.accepts.iter().position(|accepting| accepting.token == target) {
+            self.end_accepting(at, io::Error::from_raw_os_error(libc::ECANCELED));
+            self.complete(token, Outcome::Done, false);
+            self.finish_accepting(at);
+            return;
+        }
+        let at = (socket.map_or(0, ring_of), target.0);
+        let (ring, data) = self.cancelled_connect(target).unwrap_or(at);
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::user_data(data)).build();
+        self.rings[ring].push(&[cancel.user_data(token.0)]);
+    }
+
+    // --- Completions ---
+
+    fn translate(&mut self, ring: usize, cqe: &cqueue::Entry) {
         let (data, result, flags) = (cqe.user_data(), cqe.result(), cqe.flags());
         match data {
             NOBODY => {}
@@ -252,44 +387,37 @@ impl Uring {
                 self.waker_armed = cqueue::more(flags);
                 self.remote.acknowledge();
             }
+            // What it rang for is found by looking at the ring.
+            _ if data & BELL == BELL => {
+                self.bells_armed[(data & !BELL) as usize] = cqueue::more(flags);
+            }
             _ if data & OWNED != 0 => {
                 let at = (data & !(OWNED | SECOND)) as usize;
                 let step = self.owned[at].advance(result, data & SECOND != 0);
                 self.carry_on(at, step);
             }
-            _ => self.translate_plain(Token(data), result, flags),
+            _ => self.translate_plain(ring, Token(data), result, flags),
         }
     }
 
-    fn translate_plain(&mut self, token: Token, result: i32, flags: u32) {
-        let more = cqueue::more(flags);
+    fn translate_plain(&mut self, ring: usize, token: Token, result: i32, flags: u32) {
         let outcome = match token.kind() {
-            Kind::Accept => Outcome::Socket(check(result).map(Socket)),
-            Kind::Recv => {
-                Outcome::Recv(check(result).map(|len| self.lend(len, flags).filter(|_| len > 0)))
-            }
+            Kind::Accept => return self.accepted(ring, token, result),
+            Kind::Recv => Outcome::Recv(check(result).map(|len| self.lend(ring, len, flags))),
             Kind::RecvFrom => Outcome::RecvFrom(
                 check(result)
-                    .and_then(|len| self.lend(len, flags).ok_or(io::ErrorKind::InvalidData.into()))
+                    .and_then(|len| {
+                        self.lend(ring, len, flags).ok_or(io::ErrorKind::InvalidData.into())
+                    })
                     .and_then(|buf| self.datagram(buf)),
             ),
             _ => Outcome::Done,
         };
-        if !more {
-            self.in_flight -= 1;
-        }
-        self.ready.push_back(Completion { token, outcome, more });
+        self.complete(token, outcome, cqueue::more(flags));
     }
 
-    fn lend(&mut self, len: u32, flags: u32) -> Option<RxBuf> {
-        let id = cqueue::buffer_select(flags)?;
-        let pool = &mut self.pools[BufRing::pool_of(id)];
-        let buf = pool.lend(id, len, cqueue::buffer_more(flags));
-        if len == 0 {
-            pool.release(&buf);
-            return None;
-        }
-        Some(buf)
+    fn lend(&mut self, ring: usize, len: u32, flags: u32) -> Option<RxBuf> {
+        self.rings[ring].lend(ring, len, flags)
     }
 
     /// Splits a datagram's buffer into the sender's address and the bytes behind it.
@@ -317,16 +445,25 @@ impl Uring {
     /// Ends everything under way, as far as the kernel does so in time.
     fn reap(&mut self) -> bool {
         const ROUNDS: usize = 100;
-        self.push(&[opcode::AsyncCancel2::new(CancelBuilder::any()).build().user_data(NOBODY)]);
+        for at in 0..self.accepts.len() {
+            self.end_accepting(at, io::Error::from_raw_os_error(libc::ECANCELED));
+        }
+        for at in (0..self.accepts.len()).rev() {
+            self.finish_accepting(at);
+        }
+        for ring in &mut self.rings {
+            let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+            ring.push(&[cancel.user_data(NOBODY)]);
+        }
         for _ in 0..ROUNDS {
-            if self.in_flight == 0 && !self.waker_armed {
+            if self.in_flight == 0 && !self.waker_armed && !self.bells_armed.contains(&true) {
                 return true;
             }
-            if self.enter_kernel(Some(Duration::from_millis(20))).is_err() {
+            if self.enter_rings(Some(Duration::from_millis(20))).is_err() {
                 return false;
             }
-            while let Some(cqe) = self.next_cqe() {
-                self.translate(&cqe);
+            while let Some((ring, cqe)) = self.next_cqe() {
+                self.translate(ring, &cqe);
             }
             for completion in std::mem::take(&mut self.ready) {
                 if let Outcome::Recv(Ok(Some(buf))) | Outcome::RecvFrom(Ok((_, buf))) =
@@ -339,36 +476,74 @@ impl Uring {
         false
     }
 
-    fn next_cqe(&mut self) -> Option<cqueue::Entry> {
-        self.ring.completion().next()
+    /// The next completion of any ring. Each is read to its end before the next one.
+    fn next_cqe(&mut self) -> Option<(usize, cqueue::Entry)> {
+        let rings = self.rings.len();
+        for _ in 0..rings {
+            if let Some(cqe) = self.rings[self.reading].next_cqe() {
+                return Some((self.reading, cqe));
+            }
+            self.reading = (self.reading + 1) % rings;
+        }
+        None
     }
 
-    #[allow(unsafe_code)]
-    fn enter_kernel(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        let queued = self.ring.submission().len();
-        let entered = match wait {
-            Some(Duration::ZERO) => {
-                // Deferred work runs only in an enter that asks for events.
-                let flags = EnterFlags::GETEVENTS.bits();
-                // SAFETY: no argument is passed, and the queued entries are valid (`push`).
-                unsafe {
-                    self.ring.submitter().enter::<libc::sigset_t>(queued as u32, 0, flags, None)
-                }
-            }
-            Some(wait) => {
-                let limit = Timespec::from(wait);
-                self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&limit))
-            }
-            None => self.ring.submit_and_wait(1),
-        };
-        match entered {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // Timed out, interrupted, or the completion queue has to be drained first.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
+    // --- Waiting ---
+
+    /// Has the first ring poll what can wake it.
+    fn arm_polls(&mut self) {
+        let poll = |fd| opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).multi(true).build();
+        if let Some(fd) = self.remote.event().map(|event| event.as_raw_fd())
+            && !self.waker_armed
+        {
+            self.rings[0].push(&[poll(fd).user_data(WAKER)]);
+            self.waker_armed = true;
         }
+        for ring in 1..self.rings.len() {
+            if let Some(fd) = self.rings[ring].bell_fd()
+                && !self.bells_armed[ring]
+            {
+                self.rings[0].push(&[poll(fd).user_data(BELL | ring as u64)]);
+                self.bells_armed[ring] = true;
+            }
+        }
+    }
+
+    fn enter_rings(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let [first, further @ ..] = &mut self.rings[..] else { unreachable!("there is a ring") };
+        if wait == Some(Duration::ZERO) {
+            first.run()?;
+            return further.iter_mut().try_for_each(Ring::run);
+        }
+        for ring in further.iter_mut() {
+            ring.run()?;
+            ring.set_bell();
+        }
+        // Work that comes from here on rings; what came before is seen.
+        fence(Ordering::SeqCst);
+        let idle = !further.iter_mut().any(|ring| ring.has_completions() || ring.has_work());
+        let entered = if idle { first.wait(wait) } else { first.run() };
+        for ring in further {
+            ring.rest_bell();
+            ring.run()?;
+        }
+        entered
+    }
+}
+
+/// The ring that an operation belongs on, as far as it says.
+fn place_of(op: &Op) -> usize {
+    match op {
+        Op::Recv { socket, .. }
+        | Op::Send { socket, .. }
+        | Op::RecvFrom { socket, .. }
+        | Op::SendTo { socket, .. }
+        | Op::PeerAddr { socket }
+        | Op::Shutdown { socket, .. }
+        | Op::HandOver { socket, .. }
+        | Op::Close { socket }
+        | Op::Cancel { socket: Some(socket), .. } => ring_of(*socket),
+        Op::Accept { .. } | Op::Connect { .. } | Op::Cancel { .. } | Op::File(_) => 0,
     }
 }
 
@@ -378,30 +553,32 @@ impl Driver for Uring {
     }
 
     fn submit(&mut self, token: Token, op: Op) -> Result<(), Op> {
-        // The most entries that one operation queues at once.
-        if self.room() < 2 {
+        let ring = place_of(&op);
+        // The most entries that one operation queues at once; accepts are queued by `enter`.
+        if self.rings[ring].room() < 2 {
             return Err(op);
         }
         self.in_flight += 1;
         let entry = match op {
             Op::Accept { listener } => {
-                let fd = listener_fd(&listener).expect("a listener of the host's");
-                if !self.listeners.iter().any(|held| Arc::ptr_eq(held, &listener)) {
-                    self.listeners.push(listener);
-                }
-                opcode::AcceptMulti::new(Fd(fd)).allocate_file_index(true).build()
+                self.accepts.push(Accepting::new(token, listener, self.rings.len()));
+                self.tables_changed = true;
+                return Ok(());
             }
             Op::Recv { socket, group } => {
-                opcode::RecvMulti::new(Fixed(socket.0), group as u16).build()
+                // The first operation on every connection, so that one that was handed over is
+                // noted here.
+                self.rings[ring].table.take(entry_of(socket));
+                opcode::RecvMulti::new(Fixed(entry_of(socket)), group as u16).build()
             }
             Op::RecvFrom { socket, group } => {
-                let header: *const libc::msghdr = &raw const **self.recv_header;
+                let header: *const libc::msghdr = &raw const *self.recv_header;
                 let fd = Fd((socket.0 & !PROCESS_FD) as i32);
                 opcode::RecvMsgMulti::new(fd, header, group as u16).build()
             }
-            Op::Cancel { target, .. } => {
-                let data = self.cancelled_connect(target).unwrap_or(target.0);
-                opcode::AsyncCancel2::new(CancelBuilder::user_data(data)).build()
+            Op::Cancel { target, socket } => {
+                self.cancel(token, target, socket);
+                return Ok(());
             }
             Op::Shutdown { socket, how } => {
                 let how = match how {
@@ -409,50 +586,54 @@ impl Driver for Uring {
                     std::net::Shutdown::Write => libc::SHUT_WR,
                     std::net::Shutdown::Both => libc::SHUT_RDWR,
                 };
-                opcode::Shutdown::new(Fixed(socket.0), how).build()
+                opcode::Shutdown::new(Fixed(entry_of(socket)), how).build()
             }
-            Op::Close { socket } => opcode::Close::new(Fixed(socket.0)).build(),
+            Op::Close { socket } => {
+                // The kernel carries entries out in order: what takes the place comes later.
+                self.give_back(ring, entry_of(socket));
+                opcode::Close::new(Fixed(entry_of(socket))).build()
+            }
             Op::Send { .. }
             | Op::SendTo { .. }
             | Op::Connect { .. }
             | Op::PeerAddr { .. }
             | Op::HandOver { .. }
             | Op::File(_) => {
-                self.start_owned(Owned::new(token, op));
+                self.start_owned(token, op);
                 return Ok(());
             }
         };
-        self.push(&[entry.user_data(token.0)]);
+        self.rings[ring].push(&[entry.user_data(token.0)]);
         Ok(())
     }
 
     fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        self.arm_waker();
-        if !self.spilled.is_empty() {
-            self.flush();
+        self.arm_polls();
+        self.use_room();
+        let mut at_once = !self.ready.is_empty();
+        for ring in self.rings.iter_mut().filter(|ring| ring.has_spilled()) {
+            ring.flush();
+            at_once |= ring.has_spilled();
         }
-        let wait = if self.ready.is_empty() && self.spilled.is_empty() {
-            wait
-        } else {
-            Some(Duration::ZERO)
-        };
-        self.enter_kernel(wait)
+        // Each turn begins with another ring.
+        self.reading = (self.reading + 1) % self.rings.len();
+        self.enter_rings(if at_once { Some(Duration::ZERO) } else { wait })
     }
 
     fn completed(&mut self) -> Option<Completion> {
         while self.ready.is_empty() {
-            let cqe = self.next_cqe()?;
-            self.translate(&cqe);
+            let (ring, cqe) = self.next_cqe()?;
+            self.translate(ring, &cqe);
         }
         self.ready.pop_front()
     }
 
     fn received(&self, buf: &RxBuf) -> &[u8] {
-        self.pools[buf.group as usize].bytes(buf)
+        self.rings[usize::from(buf.ring)].received(buf)
     }
 
     fn release(&mut self, buf: RxBuf) {
-        self.pools[buf.group as usize].release(&buf);
+        self.rings[usize::from(buf.ring)].release(&buf);
     }
 
     fn remote(&self) -> Remote {
@@ -460,10 +641,7 @@ impl Driver for Uring {
     }
 
     fn bind_udp(&mut self, addr: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
-        if self.pools.len() <= Group::Datagram as usize {
-            let pool = BufRing::new(&self.ring, Group::Datagram, self.datagrams, &mut false)?;
-            self.pools.push(pool);
-        }
+        self.rings[0].add_datagrams(self.datagrams)?;
         let socket = std::net::UdpSocket::bind(addr)?;
         let addr = socket.local_addr()?;
         let fd = OwnedFd::from(socket);
@@ -478,24 +656,18 @@ impl Driver for Uring {
 }
 
 impl Drop for Uring {
-    #[allow(unsafe_code)]
     fn drop(&mut self) {
-        // From here on nothing is handed to this ring, nor to whatever gets its descriptor next.
-        self.remote.set_ring(-1);
-        let reaped = self.reap();
-        // SAFETY: each of the four is dropped at most once, here, and `self` is not used after.
-        // The ring goes first; the memory that it knew follows only if nothing was under way.
-        unsafe {
-            ManuallyDrop::drop(&mut self.ring);
-            if reaped {
-                ManuallyDrop::drop(&mut self.pools);
-                ManuallyDrop::drop(&mut self.owned);
-                ManuallyDrop::drop(&mut self.recv_header);
-            }
+        // From here on nothing is handed to these rings, nor to whatever gets their descriptors
+        // next.
+        self.remote.set_rings([].into_iter());
+        if self.reap() {
+            return;
         }
-        if !reaped {
-            warn!(in_flight = self.in_flight, "the kernel holds on to operations: memory leaked");
-        }
+        warn!(in_flight = self.in_flight, "the kernel holds on to operations: memory leaked");
+        self.rings.iter_mut().for_each(Ring::leak_pools);
+        std::mem::forget(std::mem::take(&mut self.owned));
+        let header = Box::new(owned::recv_header());
+        std::mem::forget(std::mem::replace(&mut self.recv_header, header));
     }
 }
 
@@ -507,12 +679,13 @@ fn check(result: i32) -> io::Result<u32> {
 mod tests {
     use super::*;
     use crate::core::{App, CloseReason, ConnId, Core, Cx, Limits};
-    use crate::driver::{FileDone, FileOp, FileOutput, Files, OpenMode};
+    use crate::driver::{FileDone, FileOp, FileOutput, Files, Listener, OpenMode};
     use crate::mesh::mesh;
     use crate::time::Clock;
     use bytes::Bytes;
     use std::io::{Read, Write};
     use std::net::TcpStream;
+    use std::sync::Arc;
 
     struct Echo {
         peer: Option<SocketAddr>,

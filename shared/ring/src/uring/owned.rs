@@ -18,7 +18,8 @@ use bytes::{Buf, Bytes};
 use io_uring::types::{DestinationSlot, Fd, Fixed, FsyncFlags};
 use io_uring::{IoUring, opcode, squeue};
 
-use super::{PROCESS_FD, check};
+use super::check;
+use super::table::{PROCESS_FD, entry_of, socket_of};
 use crate::buf::IoBuf;
 use crate::disk::View;
 use crate::driver::{File, FileOp, FileOutput, Op, OpenMode, Outcome, Outgoing, Socket, Token};
@@ -38,6 +39,7 @@ pub(super) enum Step {
 
 pub(super) struct Owned {
     token: Token,
+    ring: usize,
     work: Work,
 }
 
@@ -46,14 +48,11 @@ enum Work {
     SendTo(Box<SendTo>),
     Connect(Box<Connect>),
     PeerAddr {
-        socket: u32,
+        entry: u32,
         addr: Box<libc::sockaddr_storage>,
         len: usize,
     },
-    HandOver {
-        socket: u32,
-        to: Remote,
-    },
+    HandOver(HandOver),
     Open {
         path: CString,
         flags: i32,
@@ -90,7 +89,7 @@ enum Work {
 }
 
 struct Send {
-    socket: u32,
+    entry: u32,
     data: Outgoing,
     gathered: Option<Box<Gathered>>,
 }
@@ -104,6 +103,16 @@ struct SendTo {
     socket: u32,
     data: Bytes,
     addr: RawAddr,
+}
+
+/// A connection on its way to another core, which may have several rings: a ring whose table is
+/// full is passed over.
+struct HandOver {
+    entry: u32,
+    to: Remote,
+    /// The number of the ring that is tried.
+    ring: usize,
+    tried: usize,
 }
 
 struct Connect {
@@ -134,10 +143,11 @@ struct Write {
 }
 
 impl Owned {
-    pub(super) fn new(token: Token, op: Op) -> Owned {
+    /// An operation that is carried out on a ring of that number.
+    pub(super) fn new(token: Token, ring: usize, op: Op) -> Owned {
         let work = match op {
             Op::Send { socket, data } => {
-                Work::Send(Send { socket: socket.0, data, gathered: None })
+                Work::Send(Send { entry: entry_of(socket), data, gathered: None })
             }
             Op::SendTo { socket, to, data } => {
                 Work::SendTo(Box::new(SendTo { socket: socket.0, data, addr: RawAddr::new(to) }))
@@ -149,14 +159,21 @@ impl Owned {
                 cancelled: false,
                 stage: ConnectStage::Socket,
             })),
-            Op::PeerAddr { socket } => {
-                Work::PeerAddr { socket: socket.0, addr: Box::new(empty_addr()), len: V4_LEN }
-            }
-            Op::HandOver { socket, to } => Work::HandOver { socket: socket.0, to },
+            Op::PeerAddr { socket } => Work::PeerAddr {
+                entry: entry_of(socket),
+                addr: Box::new(empty_addr()),
+                len: V4_LEN,
+            },
+            Op::HandOver { socket, to } => Work::HandOver(HandOver::new(socket, to)),
             Op::File(op) => file_work(op).unwrap_or_else(|error| Work::Refused(Some(error))),
             other => unreachable!("{other:?} owns nothing"),
         };
-        Owned { token, work }
+        Owned { token, ring, work }
+    }
+
+    /// The ring that it is carried out on.
+    pub(super) fn ring(&self) -> usize {
+        self.ring
     }
 
     pub(super) fn token(&self) -> Token {
@@ -175,10 +192,8 @@ impl Owned {
             Work::Send(send) => Step::Push(send.entry()),
             Work::SendTo(send) => Step::Push(send.entry()),
             Work::Connect(connect) => connect.entry(),
-            Work::PeerAddr { socket, addr, len } => {
-                Step::Push(peer_addr_entry(*socket, addr, *len))
-            }
-            Work::HandOver { socket, to } => hand_over(*socket, to),
+            Work::PeerAddr { entry, addr, len } => Step::Push(peer_addr_entry(*entry, addr, *len)),
+            Work::HandOver(hand_over) => hand_over.entry(libc::ENOTCONN),
             Work::Open { path, flags } => Step::Push(
                 opcode::OpenAt::new(Fd(libc::AT_FDCWD), path.as_ptr())
                     .flags(*flags)
@@ -222,20 +237,17 @@ impl Owned {
             Work::SendTo(_) => {
                 Step::End { outcome: Outcome::Sent(check(result).map(drop)), close: None }
             }
-            Work::Connect(connect) => connect.advance(result),
-            Work::PeerAddr { socket, addr, len } => {
+            Work::Connect(connect) => connect.advance(self.ring, result),
+            Work::PeerAddr { entry, addr, len } => {
                 let v6 = i32::from(addr.ss_family) == libc::AF_INET6;
                 if result >= 0 && v6 && *len == V4_LEN {
                     *len = V6_LEN;
-                    return Step::Push(peer_addr_entry(*socket, addr, *len));
+                    return Step::Push(peer_addr_entry(*entry, addr, *len));
                 }
                 let parsed = check(result).and_then(|_| parse_storage(addr));
                 Step::End { outcome: Outcome::PeerAddr(parsed), close: None }
             }
-            Work::HandOver { socket, .. } => {
-                let close = (result >= 0).then_some(*socket);
-                Step::End { outcome: Outcome::Socket(check(result).map(Socket)), close }
-            }
+            Work::HandOver(hand_over) => hand_over.advance(result),
             Work::Open { .. } => {
                 file_end(check(result).map(|fd| FileOutput::Opened(File(fd as i32))), None)
             }
@@ -289,7 +301,7 @@ impl Send {
         let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
         match &self.data {
             Outgoing::One(bytes) => {
-                opcode::Send::new(Fixed(self.socket), bytes.as_ptr(), bytes.len() as u32)
+                opcode::Send::new(Fixed(self.entry), bytes.as_ptr(), bytes.len() as u32)
                     .flags(flags)
                     .build()
             }
@@ -306,7 +318,7 @@ impl Send {
                 gathered.header.msg_iovlen = gathered.runs.len();
                 let header = &raw const gathered.header;
                 self.gathered = Some(gathered);
-                opcode::SendMsg::new(Fixed(self.socket), header).flags(flags as u32).build()
+                opcode::SendMsg::new(Fixed(self.entry), header).flags(flags as u32).build()
             }
         }
     }
@@ -379,7 +391,7 @@ impl Connect {
         })
     }
 
-    fn advance(&mut self, result: i32) -> Step {
+    fn advance(&mut self, ring: usize, result: i32) -> Step {
         match (self.stage, check(result)) {
             (ConnectStage::Socket, Ok(slot)) if self.cancelled => {
                 let error = io::Error::from_raw_os_error(libc::ECANCELED);
@@ -396,7 +408,7 @@ impl Connect {
                 self.entry()
             }
             (ConnectStage::Connect, Ok(_)) => {
-                let socket = Socket(self.slot.expect("the first stage made it"));
+                let socket = socket_of(ring, self.slot.expect("the first stage made it"));
                 Step::End { outcome: Outcome::Socket(Ok(socket)), close: None }
             }
             (ConnectStage::NoDelay, _) => {
@@ -514,18 +526,43 @@ fn map(file: i32, len: u64) -> io::Result<View> {
     View::map(&file, len)
 }
 
-fn hand_over(socket: u32, to: &Remote) -> Step {
-    let Some(ring) = to.ring() else {
-        let error = io::Error::from_raw_os_error(libc::ENOTCONN);
-        return Step::End { outcome: Outcome::Socket(Err(error)), close: None };
-    };
-    /// `IORING_MSG_RING_CQE_SKIP`: the other ring is told by the mesh, not by a completion.
-    const SKIP: u32 = 1;
-    Step::Push(
-        opcode::MsgRingSendFd::new(Fd(ring), Fixed(socket), DestinationSlot::auto_target(), 0)
-            .opcode_flags(SKIP)
-            .build(),
-    )
+impl HandOver {
+    fn new(socket: Socket, to: Remote) -> HandOver {
+        let ring = to.door();
+        HandOver { entry: entry_of(socket), to, ring, tried: 0 }
+    }
+
+    /// A try with the ring that is its turn, or the end with this error when all had theirs.
+    fn entry(&self, errno: i32) -> Step {
+        /// `IORING_MSG_RING_CQE_SKIP`: the other core is told by the mesh, not by a completion.
+        const SKIP: u32 = 1;
+        let ring = if self.tried < self.to.rings() { self.to.ring_at(self.ring) } else { None };
+        let Some(ring) = ring else {
+            let error = io::Error::from_raw_os_error(errno);
+            return Step::End { outcome: Outcome::Socket(Err(error)), close: None };
+        };
+        let auto = DestinationSlot::auto_target();
+        Step::Push(
+            opcode::MsgRingSendFd::new(Fd(ring), Fixed(self.entry), auto, 0)
+                .opcode_flags(SKIP)
+                .build(),
+        )
+    }
+
+    fn advance(&mut self, result: i32) -> Step {
+        match check(result) {
+            Ok(there) => {
+                let socket = socket_of(self.ring, there);
+                Step::End { outcome: Outcome::Socket(Ok(socket)), close: Some(self.entry) }
+            }
+            Err(_) if result == -libc::ENFILE => {
+                self.tried += 1;
+                self.ring = (self.ring + 1) % self.to.rings().max(1);
+                self.entry(libc::ENFILE)
+            }
+            Err(error) => Step::End { outcome: Outcome::Socket(Err(error)), close: None },
+        }
+    }
 }
 
 /// A socket address as the kernel takes it.
@@ -621,17 +658,12 @@ const GETSOCKOPT: u32 = 2;
 const V4_LEN: usize = size_of::<libc::sockaddr_in>();
 const V6_LEN: usize = size_of::<libc::sockaddr_in6>();
 
-/// An entry that asks for the first `len` bytes of the address of a socket's peer.
-fn peer_addr_entry(socket: u32, addr: &mut libc::sockaddr_storage, len: usize) -> squeue::Entry {
+/// An entry that asks for the first `len` bytes of the address of a connection's peer.
+fn peer_addr_entry(entry: u32, addr: &mut libc::sockaddr_storage, len: usize) -> squeue::Entry {
     assert!(len <= size_of::<libc::sockaddr_storage>());
     let (addr, len) = ((&raw mut *addr).cast_const().cast(), len as u32);
     let level = libc::SOL_SOCKET as u32;
-    as_getter(if socket & PROCESS_FD == 0 {
-        opcode::SetSockOpt::new(Fixed(socket), level, SO_PEERNAME, addr, len).build()
-    } else {
-        let fd = Fd((socket & !PROCESS_FD) as i32);
-        opcode::SetSockOpt::new(fd, level, SO_PEERNAME, addr, len).build()
-    })
+    as_getter(opcode::SetSockOpt::new(Fixed(entry), level, SO_PEERNAME, addr, len).build())
 }
 
 /// The `io-uring` crate builds only the command that sets an option; the one that gets it differs
@@ -656,7 +688,10 @@ pub(super) fn probe_peer_addr(ring: &mut IoUring) -> bool {
     };
     let Ok(socket) = connected() else { return false };
     let mut addr = Box::new(empty_addr());
-    let entry = peer_addr_entry(socket.as_raw_fd() as u32 | PROCESS_FD, &mut addr, V4_LEN);
+    let (fd, level) = (Fd(socket.as_raw_fd()), libc::SOL_SOCKET as u32);
+    let start = (&raw mut *addr).cast_const().cast();
+    let entry = opcode::SetSockOpt::new(fd, level, SO_PEERNAME, start, V4_LEN as u32).build();
+    let entry = as_getter(entry);
     // SAFETY: `addr` lives until the completion was seen; if waiting for it fails, it is leaked.
     #[allow(unsafe_code)]
     let pushed = unsafe { ring.submission().push(&entry) }.is_ok();
