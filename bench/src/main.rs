@@ -1,1 +1,82 @@
-fn main() {}
+//! `sextant-bench`: side-by-side runs against peers. `cargo xtask bench` builds what a run needs,
+//! installs the peers, and runs this.
+
+mod compare;
+mod floor;
+mod mqtt;
+mod plot;
+mod push;
+mod report;
+mod server;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::compare::{Plan, Run};
+
+/// Measure beside peers, interleaved in one run.
+#[derive(Debug, Parser)]
+#[command(name = "sextant-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// CPU of accepting, echoing and fanning out, without any protocol
+    Floor(RunArgs),
+    /// CPU of push to a thousand subscribers, beside mosquitto and the ring without a protocol
+    PushFanout(RunArgs),
+    /// Be a server of the floor
+    #[command(hide = true)]
+    ServeFloor(floor::ServeArgs),
+    /// Become another program, on one CPU, until the parent ends
+    #[command(hide = true)]
+    Exec(server::ExecArgs),
+}
+
+/// How a run goes.
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// Run for a moment only: to see that everything works, not how fast
+    #[arg(long)]
+    quick: bool,
+    /// Measure each side so often, in turn [default: 5; 1 if quick]
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+    /// Write the results to this folder
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    out: PathBuf,
+}
+
+impl RunArgs {
+    fn run(self, name: &str) -> Run {
+        let quick = if self.quick { " --quick" } else { "" };
+        let rounds = self.rounds.map(|n| format!(" --rounds {n}")).unwrap_or_default();
+        Run {
+            plan: Plan::new(self.quick, self.rounds),
+            quick: self.quick,
+            out: self.out,
+            command: format!("cargo xtask bench {name}{quick}{rounds}"),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        What::Floor(args) => floor::run(&args.run("floor")),
+        What::PushFanout(args) => push::run_fan_out(&args.run("push-fanout")),
+        What::ServeFloor(args) => floor::serve(&args),
+        What::Exec(args) => server::exec(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

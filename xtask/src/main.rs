@@ -6,10 +6,12 @@
 //!   test    setup, rustfmt, clippy, build, doc tests, all tests
 //!   sim     plays simulations with seeds that nobody has played, for hours
 //!   fuzz    looks for inputs that break what reads them, for minutes
+//!   bench   measures beside peers, and leaves a table, a picture and JSON
 //! ```
 //!
 //! One profile, release, is used throughout, so that what is built once serves all of them.
 
+mod bench;
 mod fuzz;
 mod proof;
 mod setup;
@@ -44,6 +46,8 @@ enum Command {
     Sim(sim::Args),
     /// Fuzz what reads bytes that others wrote; the corpora grow, findings are kept as tests
     Fuzz(fuzz::Args),
+    /// Measure beside peers, interleaved in one run
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@
 //! environment in the target folder, unless Python has it already. Whatever is run is said; when
 //! nothing is missing nothing is said.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -50,6 +50,19 @@ pub(crate) fn run(purpose: Purpose) -> Result<()> {
         nextest();
     }
     Ok(())
+}
+
+/// Installs those of these programs that are missing, each given with its Debian package.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn programs(wanted: &[(&str, &'static str)]) -> Result<()> {
+    // Servers are where a user's PATH may not lead.
+    let is_there =
+        |program: &str| sh::is_installed(program) || Path::new("/usr/sbin").join(program).is_file();
+    let missing = wanted.iter().filter(|(program, _)| !is_there(program));
+    install(missing.map(|(_, package)| *package).collect())
 }
 
 /// Whether tests run under cargo-nextest.

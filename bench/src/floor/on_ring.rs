@@ -1,0 +1,117 @@
+//! The floor's server on the ring: one core, any driver.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use sextant_ring::core::{App, CloseReason, ConnId, Core, Cx, Limits, SendError};
+use sextant_ring::driver::{Driver, Listener};
+use sextant_ring::mesh::{Remote, mesh};
+use sextant_ring::time::Clock;
+use sextant_ring::uring::{Options, Uring};
+
+use super::FRAME_BYTES;
+
+pub(super) fn serve(listeners: Vec<TcpListener>) -> Result<()> {
+    let remote = Remote::host()?;
+    let driver = Uring::new(&Options::default(), remote.clone()).context("no ring")?;
+    serve_with(driver, remote, listeners)
+}
+
+fn serve_with<D: Driver>(driver: D, remote: Remote, listeners: Vec<TcpListener>) -> Result<()> {
+    let mut ports = mesh(&[remote], 0, 16);
+    let port = ports.pop().context("a mesh of one core has a port")?;
+    let listeners = listeners
+        .into_iter()
+        .map(|listener| Listener::new(listener).map(Arc::new))
+        .collect::<std::io::Result<Vec<_>>>()?;
+    let limits = Limits { send_bytes_max: 16 << 20, ..Limits::default() };
+    let core = Core::new(driver, Server::default(), port, listeners, limits, Clock::read());
+    core.run().context("the core ended")?;
+    Ok(())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Unknown,
+    Echo,
+    Subscriber,
+    Publisher,
+}
+
+#[derive(Default)]
+struct Server {
+    /// By the index of a connection.
+    roles: Vec<Role>,
+    subscribers: Vec<ConnId>,
+    /// A publisher's frame whose end is still to come.
+    partial: Vec<u8>,
+}
+
+impl Server {
+    fn greet(&mut self, cx: &mut Cx<()>, conn: ConnId, wish: u8) -> Result<(), SendError> {
+        self.roles[conn.index()] = match wish {
+            b'E' => Role::Echo,
+            b'S' => Role::Subscriber,
+            b'P' => Role::Publisher,
+            _ => {
+                cx.abort(conn);
+                return Ok(());
+            }
+        };
+        if wish == b'S' {
+            self.subscribers.push(conn);
+        }
+        cx.send(conn, Bytes::from_static(b"+"))
+    }
+
+    fn publish(&mut self, cx: &mut Cx<()>, mut data: &[u8]) -> Result<(), SendError> {
+        while !data.is_empty() {
+            let missing = FRAME_BYTES - self.partial.len();
+            let (part, rest) = data.split_at(missing.min(data.len()));
+            data = rest;
+            self.partial.extend_from_slice(part);
+            if self.partial.len() == FRAME_BYTES {
+                let frame = Bytes::copy_from_slice(&self.partial);
+                self.partial.clear();
+                for subscriber in &self.subscribers {
+                    cx.send(*subscriber, frame.clone())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl App for Server {
+    type Message = ();
+
+    fn on_accept(&mut self, _cx: &mut Cx<()>, conn: ConnId, _listener: usize) {
+        if self.roles.len() <= conn.index() {
+            self.roles.resize(conn.index() + 1, Role::Unknown);
+        }
+        self.roles[conn.index()] = Role::Unknown;
+    }
+
+    fn on_data(&mut self, cx: &mut Cx<()>, conn: ConnId, data: &[u8]) {
+        let done = match (self.roles[conn.index()], data) {
+            (Role::Unknown, [wish, rest @ ..]) => {
+                self.greet(cx, conn, *wish).and_then(|()| cx.send_copy(conn, rest))
+            }
+            (Role::Echo, data) => cx.send(conn, Bytes::copy_from_slice(data)),
+            (Role::Publisher, data) => self.publish(cx, data),
+            (Role::Unknown | Role::Subscriber, _) => Ok(()),
+        };
+        // A client that does not read has no place here.
+        if done == Err(SendError::Full) {
+            cx.abort(conn);
+        }
+    }
+
+    fn on_close(&mut self, _cx: &mut Cx<()>, conn: ConnId, _reason: CloseReason) {
+        if self.roles[conn.index()] == Role::Subscriber {
+            self.subscribers.retain(|other| *other != conn);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Push beside mosquitto, and beside the ring without a protocol: fanning out, and holding
+//! connections.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use sextant_load::{Connections, Fleet, Load, Outcome, Pace};
+
+use crate::compare::{Bench, Case, Plan, Run, load_figures};
+use crate::floor::{self, Kind, SATURATED, SUBSCRIBERS};
+use crate::mqtt::{Client, Part};
+use crate::report::Wanted;
+use crate::server::{Server, free_addrs, sibling};
+
+/// Debian's mosquitto, which not every user has on its path.
+pub(crate) fn mosquitto() -> Command {
+    let path = PathBuf::from("/usr/sbin/mosquitto");
+    Command::new(if path.is_file() { path } else { "mosquitto".into() })
+}
+
+/// A mosquitto that keeps nothing on disk, logs nothing, and drops nothing for want of room.
+pub(crate) fn start_mosquitto() -> Result<Server> {
+    let addrs = free_addrs(1)?;
+    let dir = tempfile::tempdir().context("no temporary folder")?;
+    let config = dir.path().join("mosquitto.conf");
+    let listener = addrs.first().context("there is an address")?;
+    let text = format!(
+        "listener {} {}\nallow_anonymous true\npersistence false\nlog_dest none\nsys_interval 0\n\
+         set_tcp_nodelay true\nmax_queued_messages 0\nmax_queued_bytes 0\nmax_connections -1\n",
+        listener.port(),
+        listener.ip()
+    );
+    std::fs::write(&config, text).context("cannot write mosquitto's configuration")?;
+    let mut command = mosquitto();
+    command.arg("-c").arg(&config);
+    Server::start(&command, true, addrs, Some(dir))
+}
+
+/// How a `sextant-push` is laid out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    pub(crate) cores: u16,
+    pub(crate) connections_max: u32,
+    /// On the servers' CPU, or on all.
+    pub(crate) pinned: bool,
+    /// Addresses that it listens on.
+    pub(crate) addrs: u8,
+}
+
+/// A `sextant-push` with its default settings otherwise.
+pub(crate) fn start_push(layout: Layout) -> Result<Server> {
+    let addrs = free_addrs(layout.addrs)?;
+    let admin = free_admin()?;
+    let dir = tempfile::tempdir().context("no temporary folder")?;
+    let config = dir.path().join("push.toml");
+    let listen: Vec<String> = addrs.iter().map(|addr| format!("\"{addr}\"")).collect();
+    let text = format!(
+        "cores = {}\n[telemetry]\nlevel = \"error\"\n[admin]\nlisten = \"{admin}\"\n[mqtt]\n\
+         listen = [{}]\nconnections_max = {}\nsend_queue_bytes_max = \"16MiB\"\n",
+        layout.cores,
+        listen.join(", "),
+        layout.connections_max
+    );
+    std::fs::write(&config, text).context("cannot write push's configuration")?;
+    let mut command = Command::new(sibling("sextant-push")?);
+    command.arg("--config").arg(&config).arg("--data").arg(dir.path().join("data"));
+    Server::start(&command, layout.pinned, addrs, Some(dir))
+}
+
+fn free_admin() -> Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind("127.0.2.1:0").context("no port is free")?;
+    Ok(listener.local_addr()?)
+}
+
+/// Messages from one publisher to a thousand subscribers.
+fn fan_out(server: &Server, pace: Pace, plan: &Plan) -> Result<Outcome> {
+    let load = Load {
+        connections: Connections::Held {
+            count: SUBSCRIBERS + 1,
+            operating: 1,
+            connecting_max: 128,
+        },
+        pace,
+        completions: SUBSCRIBERS,
+        ..floor::load(server, plan)
+    };
+    let part = |number| if number == 0 { Part::Publisher } else { Part::Subscriber };
+    let fleet = Fleet::start(load, move |number| Client::new(part(number), number))?;
+    fleet.wait()?.context("a load with a pace has an outcome")
+}
+
+/// Runs the fan-out.
+pub(crate) fn run_fan_out(run: &Run) -> Result<()> {
+    let mut bench = Bench::new(run, "push-fanout", "CPU of a push to a thousand subscribers")?;
+    bench.version("mosquitto", mosquitto().arg("-h"))?;
+    bench.note("QoS 0, a payload of 100 bytes, MQTT 3.1.1; one publisher, 1,000 subscribers.");
+    bench.note(
+        "Each server is one process on one CPU, push with one core; the load has the other CPU.",
+    );
+    bench.note(
+        "Saturated: 64 messages are under way, so that many wait at each socket. At 50 a second \
+         each message leaves in a send of its own.",
+    );
+    let layout = Layout { cores: 1, connections_max: 2000, pinned: true, addrs: 1 };
+    for (name, pace, gain) in
+        [("50 messages a second", Pace::PerSecond(50.0), 1.6), ("saturated", SATURATED, 5.0)]
+    {
+        let case = Case::new(name, "µs of CPU per delivery")
+            .side("push", move |plan| Ok(load_figures(&fan_out(&start_push(layout)?, pace, plan)?)))
+            .side("mosquitto", move |plan| {
+                Ok(load_figures(&fan_out(&start_mosquitto()?, pace, plan)?))
+            })
+            .side("ring", move |plan| {
+                Ok(load_figures(&floor::fan_out(&floor::start(Kind::Ring)?, pace, plan)?))
+            })
+            .gains("push", "mosquitto", Some(Wanted::AtLeast(gain)))
+            .gains("push", "ring", Some(Wanted::AtLeast(0.8)));
+        bench.add(case);
+    }
+    bench.run()
+}

@@ -1,0 +1,144 @@
+//! `cargo xtask bench NAME`: installs what a run needs, builds it, sets what the kernel has to
+//! allow for it, runs it, and puts the kernel's settings back, however it ended.
+//!
+//! The measuring is done by `sextant-bench`, which prints the table; a full run leaves its results
+//! in `bench/results`, a quick one in the target folder.
+
+mod sysctl;
+
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use rustix::process::{Pid, Signal};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use self::sysctl::Settings;
+use crate::setup;
+use crate::sh;
+
+const POLL_EVERY: Duration = Duration::from_millis(50);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to measure
+    name: Name,
+    /// Run for a moment only: to see that everything works, not how fast
+    #[arg(long)]
+    quick: bool,
+    /// Measure each side so often, in turn [default: 5; 1 if quick]
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+    /// Further options of `sextant-bench NAME`, behind `--`
+    #[arg(last = true, value_name = "OPTION")]
+    options: Vec<String>,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// CPU of accepting, echoing and fanning out, without any protocol
+    Floor,
+    /// CPU of push to a thousand subscribers, beside mosquitto
+    PushFanout,
+}
+
+impl Name {
+    /// Programs of the system, with the Debian packages that have them.
+    fn programs(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Name::Floor => &[],
+            Name::PushFanout => &[("mosquitto", "mosquitto")],
+        }
+    }
+
+    /// The crates that it runs.
+    fn crates(self) -> &'static [&'static str] {
+        match self {
+            Name::Floor => &["sextant-bench"],
+            Name::PushFanout => &["sextant-bench", "sextant-push"],
+        }
+    }
+
+    /// What the kernel has to be set to.
+    fn sysctls(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Name::Floor | Name::PushFanout => &[],
+        }
+    }
+}
+
+/// # Errors
+///
+/// Something is missing, does not build, or the run fails.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let asked = stops_asked()?;
+    setup::programs(args.name.programs())?;
+    let mut build = sh::cargo();
+    build.args(["build", "--release"]);
+    build.args(args.name.crates().iter().flat_map(|name| ["--package", name]));
+    sh::run(&mut build)?;
+    let _settings = Settings::change(args.name.sysctls())?;
+    let outcome = measure(args, &asked);
+    if asked.load(Ordering::Relaxed) != 0 {
+        bail!("given up");
+    }
+    outcome
+}
+
+/// Counts the signals that ask this process to stop: it goes on until everything is put back.
+fn stops_asked() -> Result<Arc<AtomicUsize>> {
+    let asked = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_usize(signal, Arc::clone(&asked), signal as usize)
+            .context("cannot listen for signals")?;
+    }
+    Ok(asked)
+}
+
+fn measure(args: &Args, asked: &AtomicUsize) -> Result<()> {
+    let name = args.name.to_possible_value().context("every run has a name")?;
+    let mut command = sh::command(sh::target()?.join("release/sextant-bench"));
+    command.arg(name.get_name()).arg("--out").arg(results(args.quick)?);
+    if args.quick {
+        command.arg("--quick");
+    }
+    if let Some(rounds) = args.rounds {
+        command.args(["--rounds", &rounds.to_string()]);
+    }
+    command.args(&args.options);
+    println!("{}", sh::paint(sh::GREY, format_args!("$ {}", sh::shown(&command))));
+    let mut child = command.spawn().context("cannot run sextant-bench")?;
+    let mut told = false;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            if !status.success() {
+                bail!("the run failed ({status})");
+            }
+            return Ok(());
+        }
+        // Ctrl-C reached it, too.
+        if asked.load(Ordering::Relaxed) == SIGTERM as usize && !std::mem::replace(&mut told, true)
+        {
+            terminate(&child);
+        }
+        sleep(POLL_EVERY);
+    }
+}
+
+fn terminate(child: &Child) {
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        // It may have ended just now.
+        let _ = rustix::process::kill_process(pid, Signal::TERM);
+    }
+}
+
+/// Where results go: those of a quick run are not kept.
+fn results(quick: bool) -> Result<PathBuf> {
+    if quick { Ok(sh::target()?.join("bench")) } else { Ok(sh::root().join("bench/results")) }
+}
