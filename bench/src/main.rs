@@ -66,6 +66,7 @@ impl RunArgs {
 }
 
 fn main() -> ExitCode {
+    server::raise_descriptor_limit();
     let done = match Cli::parse().command {
         What::Floor(args) => floor::run(&args.run("floor")),
         What::PushFanout(args) => push::run_fan_out(&args.run("push-fanout")),

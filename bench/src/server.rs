@@ -154,6 +154,14 @@ pub(crate) fn free_addrs(count: u8) -> Result<Vec<SocketAddr>> {
     Ok((1..=count).map(|last| SocketAddr::from((ip(last), port))).collect())
 }
 
+/// Lets this process, and those that it starts, have as many descriptors as they may.
+pub(crate) fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Without it, whatever wants more says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 /// A program of this build, beside this one.
 pub(crate) fn sibling(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("this program has no path")?;

@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     Ring,
     /// An epoll loop written by hand
     BareEpoll,
+    /// The ring, on its epoll driver
+    RingEpoll,
 }
 
 impl Kind {
@@ -48,6 +50,7 @@ impl Kind {
         match self {
             Kind::Ring => "ring",
             Kind::BareEpoll => "bare epoll",
+            Kind::RingEpoll => "ring on epoll",
         }
     }
 }
@@ -74,8 +77,9 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<()> {
         rustix::net::sockopt::set_tcp_nodelay(listener, true)?;
     }
     match args.kind {
-        Kind::Ring => on_ring::serve(listeners),
+        Kind::Ring => on_ring::serve_on_uring(listeners),
         Kind::BareEpoll => bare::serve(listeners),
+        Kind::RingEpoll => on_ring::serve_on_epoll(listeners),
     }
 }
 
@@ -159,7 +163,12 @@ pub(crate) fn run(run: &Run) -> Result<()> {
                 Ok(load_figures(&measure(&server, pace, plan)?))
             });
         }
-        bench.add(case.costs("ring", "bare epoll", Some(Wanted::AtMost(at_most))));
+        let wanted = Some(Wanted::AtMost(at_most));
+        bench.add(case.costs("ring", "bare epoll", wanted).costs(
+            "ring on epoll",
+            "bare epoll",
+            None,
+        ));
     }
     bench.run()
 }

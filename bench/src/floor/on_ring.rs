@@ -7,15 +7,22 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use sextant_ring::core::{App, CloseReason, ConnId, Core, Cx, Limits, SendError};
 use sextant_ring::driver::{Driver, Listener};
+use sextant_ring::epoll::{self, Epoll};
 use sextant_ring::mesh::{Remote, mesh};
 use sextant_ring::time::Clock;
-use sextant_ring::uring::{Options, Uring};
+use sextant_ring::uring::{self, Uring};
 
 use super::FRAME_BYTES;
 
-pub(super) fn serve(listeners: Vec<TcpListener>) -> Result<()> {
+pub(super) fn serve_on_uring(listeners: Vec<TcpListener>) -> Result<()> {
     let remote = Remote::host()?;
-    let driver = Uring::new(&Options::default(), remote.clone()).context("no ring")?;
+    let driver = Uring::new(&uring::Options::default(), remote.clone()).context("no ring")?;
+    serve_with(driver, remote, listeners)
+}
+
+pub(super) fn serve_on_epoll(listeners: Vec<TcpListener>) -> Result<()> {
+    let remote = Remote::host()?;
+    let driver = Epoll::new(&epoll::Options::default(), remote.clone()).context("no epoll")?;
     serve_with(driver, remote, listeners)
 }
 
