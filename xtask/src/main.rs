@@ -7,11 +7,13 @@
 //!   sim     plays simulations with seeds that nobody has played, for hours
 //!   fuzz    looks for inputs that break what reads them, for minutes
 //!   bench   measures beside peers, and leaves a table, a picture and JSON
+//!   counts  counts the instructions of the hot paths
 //! ```
 //!
 //! One profile, release, is used throughout, so that what is built once serves all of them.
 
 mod bench;
+mod counts;
 mod fuzz;
 mod proof;
 mod setup;
@@ -48,6 +50,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Measure beside peers, interleaved in one run
     Bench(bench::Args),
+    /// Count the instructions of the hot paths, beside those that are expected
+    Counts(counts::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Command::Sim(args) => sim::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Counts(args) => counts::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

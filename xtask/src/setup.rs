@@ -21,7 +21,7 @@ pub(crate) enum Purpose {
 }
 
 /// A program of the system, the Debian package that has it, and what it is needed for first.
-const PROGRAMS: [(&str, &str, Purpose); 8] = [
+const PROGRAMS: [(&str, &str, Purpose); 9] = [
     ("stdbuf", "coreutils", Purpose::Up),
     ("mosquitto_sub", "mosquitto-clients", Purpose::Up),
     ("mosquitto_pub", "mosquitto-clients", Purpose::Test),
@@ -30,6 +30,7 @@ const PROGRAMS: [(&str, &str, Purpose); 8] = [
     ("systemd-socket-activate", "systemd", Purpose::Test),
     ("strace", "strace", Purpose::Test),
     ("mount", "mount", Purpose::Test),
+    ("valgrind", "valgrind", Purpose::Test),
 ];
 
 const PAHO: &str = "paho-mqtt>=2,<3";

@@ -100,9 +100,33 @@ impl Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Socket(pub(crate) u32);
 
+impl Socket {
+    /// For a driver that is not of this crate: a number of its own.
+    pub const fn new(number: u32) -> Socket {
+        Socket(number)
+    }
+
+    /// The driver's own number.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
 /// An open file as its driver knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct File(pub(crate) i32);
+
+impl File {
+    /// For a driver that is not of this crate: a number of its own.
+    pub const fn new(number: i32) -> File {
+        File(number)
+    }
+
+    /// The driver's own number.
+    pub const fn number(self) -> i32 {
+        self.0
+    }
+}
 
 /// Which pool of receive buffers an operation draws from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +158,17 @@ pub struct RxBuf {
 }
 
 impl RxBuf {
+    /// For a driver that is not of this crate: `len` bytes in a buffer that has a number of its
+    /// own.
+    pub const fn new(group: Group, id: u16, len: u32) -> RxBuf {
+        RxBuf { group, ring: 0, id, offset: 0, len, shared: false }
+    }
+
+    /// The driver's own number for the buffer.
+    pub const fn id(&self) -> u16 {
+        self.id
+    }
+
     /// Bytes received into this buffer.
     pub fn len(&self) -> usize {
         self.len as usize

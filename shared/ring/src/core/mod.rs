@@ -411,6 +411,11 @@ impl<D: Driver, A: App> Core<D, A> {
         &self.driver
     }
 
+    /// The driver, for one whose other ends are played by the caller.
+    pub fn driver_mut(&mut self) -> &mut D {
+        &mut self.driver
+    }
+
     /// Turns until the core was stopped and everything ended.
     ///
     /// # Errors

@@ -1,0 +1,307 @@
+//! The paths that are counted. Each is set up, gone so many times, and checked to have done what
+//! it should.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sextant_mqtt::{
+    Connect, Delivery, Inbound, Packet, PacketId, PublishHead, QoS, ServerLimits, SessionLimits,
+    Subscribe, SubscribeProperties, Subscription, Subscriptions, Version, topic,
+};
+use sextant_push::auth::Authenticator;
+use sextant_push::auth::hasher::Hasher;
+use sextant_push::auth::token::TokenKey;
+use sextant_push::broker::{Broker, Parts, Settings, Shared, restore};
+use sextant_push::meters::Names;
+use sextant_ring::core::{App, CloseReason, ConnId, Core, Cx, Limits};
+use sextant_ring::disk::HostDisk;
+use sextant_ring::driver::{FileDone, FileOp, Files, Listener};
+use sextant_ring::mesh::{Remote, mesh};
+use sextant_ring::time::{Clock, Time};
+use sextant_segment::{Durability, Log, Options};
+use sextant_service::metrics::Builder;
+use sextant_service::notify::Heartbeats;
+
+use crate::wire::Wire;
+
+/// Something that is done often.
+#[derive(Clone, Copy)]
+pub struct PathOf {
+    /// Its name.
+    pub name: &'static str,
+    /// What is done once.
+    pub what: &'static str,
+    /// Does it so many times.
+    pub run: fn(u64),
+}
+
+/// All of them.
+pub const PATHS: [PathOf; 8] = [
+    PathOf { name: "mqtt-decode", what: "a QoS 1 PUBLISH of 100 bytes is decoded", run: decode },
+    PathOf { name: "mqtt-encode", what: "the head of a PUBLISH is encoded", run: encode },
+    PathOf { name: "mqtt-match", what: "a topic is matched with a filter", run: matching },
+    PathOf { name: "mesh-message", what: "a message goes to another core", run: message },
+    PathOf { name: "ring-echo", what: "110 bytes are received and sent back", run: echo },
+    PathOf { name: "ring-fan-out", what: "110 bytes are sent, to one of 100", run: fan_out },
+    PathOf { name: "segment-append", what: "200 bytes are appended, 64 a commit", run: append },
+    PathOf { name: "push-fan-out", what: "QoS 0 is delivered, to one of 100", run: push_fan_out },
+];
+
+/// Receivers of a fan-out.
+const RECEIVERS: u64 = 100;
+const PAYLOAD: [u8; 100] = [7; 100];
+const TOPIC: &str = "t/measure";
+
+fn publish(qos: QoS) -> Vec<u8> {
+    let packet_id = PacketId::new(7).filter(|_| qos != QoS::AtMostOnce);
+    let delivery = Delivery::new(qos, packet_id, false).expect("an identifier where it is needed");
+    let mut bytes = Vec::new();
+    PublishHead::new(delivery, TOPIC, PAYLOAD.len())
+        .encode(Version::V311, &mut bytes)
+        .expect("a topic that can be said");
+    bytes.extend_from_slice(&PAYLOAD);
+    bytes
+}
+
+fn decode(times: u64) {
+    let bytes = publish(QoS::AtLeastOnce);
+    let mut inbound = Inbound::new(1 << 20);
+    for _ in 0..times {
+        let mut input = &bytes[..];
+        let frame = inbound.next_frame(&mut input).expect("a header").expect("a whole packet");
+        let packet = Packet::decode(&frame, Version::V311).expect("a packet");
+        assert!(matches!(std::hint::black_box(packet), Packet::Publish(_)));
+    }
+}
+
+fn encode(times: u64) {
+    let mut out = Vec::new();
+    for _ in 0..times {
+        out.clear();
+        let head = PublishHead::new(Delivery::AtMostOnce, TOPIC, PAYLOAD.len());
+        head.encode(Version::V5, &mut out).expect("a topic that can be said");
+        std::hint::black_box(&out);
+    }
+}
+
+fn matching(times: u64) {
+    let (filter, name) = std::hint::black_box(("d/+/state/#", "d/lamp-4711/state/on/since"));
+    for _ in 0..times {
+        assert!(std::hint::black_box(topic::matches(filter, std::hint::black_box(name))));
+    }
+}
+
+fn message(times: u64) {
+    let remotes = [Remote::sim(), Remote::sim()];
+    let mut ports = mesh::<u64>(&remotes, 0, 64);
+    let mut receiver = ports.pop().expect("two ports");
+    let mut sender = ports.pop().expect("two ports");
+    for n in 0..times {
+        sender.send(1, n);
+        sender.flush();
+        assert_eq!(receiver.receive(), Some(n));
+    }
+}
+
+/// Sends back what it gets, or to everybody.
+struct Echo {
+    all: Option<Vec<ConnId>>,
+}
+
+impl App for Echo {
+    type Message = ();
+
+    fn on_accept(&mut self, _cx: &mut Cx<()>, conn: ConnId, _listener: usize) {
+        self.all.iter_mut().for_each(|all| all.push(conn));
+    }
+
+    fn on_data(&mut self, cx: &mut Cx<()>, conn: ConnId, data: &[u8]) {
+        match &self.all {
+            None => cx.send_copy(conn, data).expect("there is room"),
+            Some(all) => {
+                let shared = Bytes::copy_from_slice(data);
+                for conn in all {
+                    cx.send(*conn, shared.clone()).expect("there is room");
+                }
+            }
+        }
+    }
+
+    fn on_close(&mut self, _cx: &mut Cx<()>, _conn: ConnId, _reason: CloseReason) {}
+}
+
+/// A core on a wire.
+struct Bench<A: App> {
+    core: Core<Wire, A>,
+    now: Time,
+}
+
+impl<A: App> Bench<A> {
+    fn new(app: A, limits: Limits) -> Bench<A> {
+        let wire = Wire::new();
+        let port = mesh(&[sextant_ring::driver::Driver::remote(&wire)], 0, 64);
+        let port = port.into_iter().next().expect("one core");
+        let addr = "127.0.0.1:1883".parse().expect("an address");
+        let listeners = vec![Arc::new(Listener::sim(addr))];
+        let now = Time::from_nanos(1);
+        let clock = Clock { now, unix_ms: 1_800_000_000_000 };
+        let core = Core::new(wire, app, port, listeners, limits, clock);
+        let mut bench = Bench { core, now };
+        bench.turns(50);
+        bench
+    }
+
+    fn turns(&mut self, count: u32) {
+        for _ in 0..count {
+            self.now = self.now + Duration::from_micros(10);
+            let clock = Clock { now: self.now, unix_ms: 1_800_000_000_000 };
+            self.core.turn(clock).expect("the wire does not fail");
+        }
+    }
+
+    fn connect(&mut self) -> u32 {
+        let socket = self.core.driver_mut().connect();
+        self.turns(2);
+        socket
+    }
+}
+
+fn echo(times: u64) {
+    let mut bench = Bench::new(Echo { all: None }, Limits::default());
+    let socket = bench.connect();
+    for _ in 0..times {
+        bench.core.driver_mut().put(socket, &[5; 110]);
+        bench.turns(1);
+    }
+    bench.turns(1);
+    assert_eq!(bench.core.driver().sends, times);
+}
+
+fn fan_out(times: u64) {
+    let mut bench = Bench::new(Echo { all: Some(Vec::new()) }, Limits::default());
+    let sockets: Vec<u32> = (0..RECEIVERS).map(|_| bench.connect()).collect();
+    for _ in 0..times / RECEIVERS {
+        bench.core.driver_mut().put(sockets[0], &[5; 110]);
+        bench.turns(2);
+    }
+    assert_eq!(bench.core.driver().sends, times);
+}
+
+/// Carries file operations out at once, in the order in which they were asked for.
+#[derive(Default)]
+struct Now {
+    wire: Wire,
+    asked: Vec<(u64, FileOp)>,
+}
+
+impl Files for Now {
+    fn submit(&mut self, ticket: u64, op: FileOp) {
+        self.asked.push((ticket, op));
+    }
+}
+
+fn append(times: u64) {
+    const A_COMMIT: u64 = 64;
+    let dir = tempfile::tempdir().expect("a folder");
+    let options = Options {
+        segment_bytes_min: 4 << 20,
+        segment_bytes_max: 4 << 20,
+        bytes_max: 64 << 20,
+        durability: Durability::Always,
+        ..Options::new(0x5EED, 1)
+    };
+    let (mut log, _) = Log::open(&HostDisk, dir.path(), options).expect("a new log");
+    let mut files = Now::default();
+    let payload = [9; 200];
+    let settle = |log: &mut Log, files: &mut Now| {
+        while let Some((ticket, op)) = (!files.asked.is_empty()).then(|| files.asked.remove(0)) {
+            let (result, buf) = files.wire.work(op);
+            let _ = log.handle(FileDone { ticket, result, buf }, files, Time::ZERO);
+        }
+    };
+    for n in 0..times {
+        log.append(1, &[&payload], 0).expect("there is room");
+        if n % A_COMMIT == A_COMMIT - 1 {
+            log.commit(&mut files, Time::ZERO);
+            settle(&mut log, &mut files);
+        }
+    }
+    log.commit(&mut files, Time::ZERO);
+    settle(&mut log, &mut files);
+    assert_eq!(log.ackable().0, times);
+}
+
+fn broker() -> (Bench<Broker>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let options = Options { record_bytes_max: 1 << 20, ..Options::new(0x5EED, 1) };
+    let restored = restore(&HostDisk, dir.path(), options).expect("a new log");
+    let mut builder = Builder::new("push", "0");
+    let names = Names::declare(&mut builder);
+    let metrics = builder.build(1);
+    let key = TokenKey::from_bytes([7; 32]);
+    let hasher = Hasher::spawn(1, |_, _, _| {}).expect("a thread");
+    let parts = Parts {
+        auth: Arc::new(Authenticator::new(&sextant_push::config::Auth::default(), key)),
+        hasher,
+        heartbeat: Heartbeats::new(1).core(0),
+        shared: Arc::new(Shared::default()),
+        names,
+        metrics: metrics.core(0),
+    };
+    let settings = Settings {
+        server: ServerLimits {
+            packet_bytes_max: NonZeroU32::new(1 << 20).expect("not zero"),
+            ..ServerLimits::default()
+        },
+        session: SessionLimits { inflight_max: 32, received_max: 32 },
+        connections_max: 1000,
+        queue_messages_max: 1000,
+        queue_bytes_max: 1 << 20,
+        send_queue_bytes_max: 1 << 20,
+        retained_bytes_max: 1 << 20,
+        device_waiting_max: 100,
+        receipts_max: 100,
+        slow_client_timeout: Duration::from_secs(10),
+        log_bytes_max: 64 << 20,
+    };
+    let limits = Limits { send_bytes_max: 8 << 20, ..Limits::default() };
+    (Bench::new(Broker::new(settings, parts, restored, 1), limits), dir)
+}
+
+fn packet(packet: &Packet<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    packet.encode(Version::V311, &mut bytes).expect("a packet that can be said");
+    bytes
+}
+
+fn push_fan_out(times: u64) {
+    let (mut bench, _dir) = broker();
+    let subscription = [Subscription::new(TOPIC, QoS::AtMostOnce)];
+    let subscribe = packet(&Packet::Subscribe(Subscribe {
+        packet_id: PacketId::new(1).expect("not zero"),
+        subscriptions: Subscriptions::new(&subscription),
+        properties: SubscribeProperties::default(),
+    }));
+    let connect = |bench: &mut Bench<Broker>, name: &str| {
+        let socket = bench.connect();
+        let bytes = packet(&Packet::Connect(Connect::new(Version::V311, name)));
+        bench.core.driver_mut().put(socket, &bytes);
+        bench.turns(4);
+        socket
+    };
+    for n in 0..RECEIVERS {
+        let socket = connect(&mut bench, &format!("receiver-{n}"));
+        bench.core.driver_mut().put(socket, &subscribe);
+        bench.turns(20);
+    }
+    let publisher = connect(&mut bench, "publisher");
+    let bytes = publish(QoS::AtMostOnce);
+    let before = bench.core.driver().sends;
+    for _ in 0..times / RECEIVERS {
+        bench.core.driver_mut().put(publisher, &bytes);
+        bench.turns(2);
+    }
+    assert_eq!(bench.core.driver().sends - before, times);
+}
