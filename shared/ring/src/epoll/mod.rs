@@ -104,8 +104,8 @@ pub struct Epoll {
     listeners: Vec<Accepting>,
     /// By the number of their [`Group`]; that for datagrams comes with the first such socket.
     pools: Vec<Pool>,
-    /// Operations that wait, so that they can be cancelled: where they do.
-    waiting: HashMap<Token, Waiting>,
+    /// Connects under way, which are cancelled by their token alone.
+    connects: HashMap<Token, Socket>,
     ready: VecDeque<Completion>,
     /// What can go on, named like its events; and what can go on after the next enter.
     work: VecDeque<usize>,
@@ -129,14 +129,6 @@ struct Accepting {
     queued: bool,
     /// The round of the driver in which it last accepted, and how often it did.
     served: (u32, u16),
-}
-
-#[derive(Clone, Copy)]
-enum Waiting {
-    Accept(usize),
-    Receive(Socket),
-    /// Of a connect or a send.
-    Out(Socket),
 }
 
 impl Epoll {
@@ -171,7 +163,7 @@ impl Epoll {
                 Pool::new(Group::Small, options.small),
                 Pool::new(Group::Bulk, options.bulk),
             ],
-            waiting: HashMap::new(),
+            connects: HashMap::new(),
             ready: VecDeque::new(),
             work: VecDeque::new(),
             later: Vec::new(),
@@ -255,7 +247,6 @@ impl Epoll {
         let accepting = &mut self.listeners[number];
         assert!(accepting.token.is_none(), "one accept at a time on a listener");
         accepting.token = Some(token);
-        self.waiting.insert(token, Waiting::Accept(number));
         self.queue_accept(number);
     }
 
@@ -317,7 +308,6 @@ impl Epoll {
 
     fn end_accept(&mut self, number: usize, token: Token, error: Errno) {
         self.listeners[number].token = None;
-        self.waiting.remove(&token);
         self.end(token, Outcome::Socket(Err(error.into())));
     }
 
@@ -338,13 +328,13 @@ impl Epoll {
                 let mut sock = Sock::new(fd, Out::Connect(token));
                 sock.writable = false;
                 let socket = self.insert(sock);
-                self.waiting.insert(token, Waiting::Out(socket));
+                self.connects.insert(token, socket);
             }
         }
     }
 
     fn end_connect(&mut self, socket: Socket, token: Token, result: io::Result<()>) {
-        self.waiting.remove(&token);
+        self.connects.remove(&token);
         self.sock(socket).out = Out::Nothing;
         if result.is_err() {
             drop(self.take(socket));
@@ -359,7 +349,6 @@ impl Epoll {
             return self.end(token, Outcome::Recv(Err(error.into())));
         }
         sock.receiving = Some((token, group));
-        self.waiting.insert(token, Waiting::Receive(socket));
         self.queue(socket);
     }
 
@@ -367,7 +356,6 @@ impl Epoll {
         let sock = self.sock(socket);
         let datagram = sock.is_datagram();
         sock.receiving = None;
-        self.waiting.remove(&token);
         let outcome = match error {
             Some(error) if datagram => Outcome::RecvFrom(Err(error)),
             Some(error) => Outcome::Recv(Err(error)),
@@ -416,7 +404,6 @@ impl Epoll {
         match sent {
             Ok(false) => {
                 sock.out = Out::Send(Box::new(Sending { token, data }));
-                self.waiting.insert(token, Waiting::Out(socket));
             }
             Ok(true) => self.end(token, Outcome::Sent(Ok(()))),
             Err(error) => self.end(token, Outcome::Sent(Err(error))),
@@ -424,7 +411,6 @@ impl Epoll {
     }
 
     fn end_send(&mut self, socket: Socket, token: Token, result: io::Result<()>) {
-        self.waiting.remove(&token);
         self.sock(socket).out = Out::Nothing;
         self.end(token, Outcome::Sent(result));
     }
@@ -509,18 +495,24 @@ impl Epoll {
         }
     }
 
-    fn cancel(&mut self, target: Token) {
+    /// Ends the operation of that name, if it still waits: on `socket`, or, without one, an accept
+    /// or a connect.
+    fn cancel(&mut self, target: Token, socket: Option<Socket>) {
         let cancelled = || io::Error::from_raw_os_error(libc::ECANCELED);
-        match self.waiting.get(&target).copied() {
-            None => {}
-            Some(Waiting::Accept(number)) => self.end_accept(number, target, Errno::CANCELED),
-            Some(Waiting::Receive(socket)) => {
+        if let Some(socket) = socket {
+            let sock = self.sock(socket);
+            if sock.receiving.is_some_and(|(token, _)| token == target) {
                 self.end_receive(socket, target, Some(cancelled()));
+            } else if matches!(&sock.out, Out::Send(sending) if sending.token == target) {
+                self.end_send(socket, target, Err(cancelled()));
             }
-            Some(Waiting::Out(socket)) => match self.sock(socket).out {
-                Out::Connect(_) => self.end_connect(socket, target, Err(cancelled())),
-                _ => self.end_send(socket, target, Err(cancelled())),
-            },
+        } else if let Some(&socket) = self.connects.get(&target) {
+            self.end_connect(socket, target, Err(cancelled()));
+        } else {
+            let accepts = |accepting: &Accepting| accepting.token == Some(target);
+            if let Some(number) = self.listeners.iter().position(accepts) {
+                self.end_accept(number, target, Errno::CANCELED);
+            }
         }
     }
 
@@ -654,8 +646,8 @@ impl Driver for Epoll {
                 let peer = self.peer_addr(socket);
                 self.end(token, Outcome::PeerAddr(peer));
             }
-            Op::Cancel { target, .. } => {
-                self.cancel(target);
+            Op::Cancel { target, socket } => {
+                self.cancel(target, socket);
                 self.end(token, Outcome::Done);
             }
             Op::Shutdown { socket, how } => {

@@ -539,3 +539,18 @@ pub(crate) fn payload(rng: &mut Rng, len: usize) -> Vec<u8> {
     let salt = rng.u8(..);
     (0..len).map(|n| (n % 251) as u8 ^ salt).collect()
 }
+
+/// Sees to it that this process may have so many descriptors.
+pub(crate) fn need_descriptors(wanted: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < wanted) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+    let now = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    assert!(
+        now >= wanted,
+        "this test needs {wanted} descriptors, and this process may have {now}: raise the hard \
+         limit (ulimit -Hn, LimitNOFILE=)"
+    );
+}

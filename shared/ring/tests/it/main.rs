@@ -4,18 +4,20 @@
 //!
 //! - [`harness`]: cores that play scripted roles, on any driver.
 //! - [`streams`], [`endings`], [`cores`], [`datagrams`], [`files`], [`timers`], [`limits`],
-//!   [`requests`]: the scenarios.
+//!   [`requests`], [`crowds`], [`resets`]: the scenarios.
 //! - [`chaos`]: everything at once, and with faults.
 
 #![allow(clippy::unwrap_used)]
 
 mod chaos;
 mod cores;
+mod crowds;
 mod datagrams;
 mod endings;
 mod files;
 mod harness;
 mod limits;
 mod requests;
+mod resets;
 mod streams;
 mod timers;
