@@ -4,6 +4,7 @@
 //!   smoke     what MQTT 3.1.1 and 5 promise, by mosquitto's clients and by single packets
 //!   api       the HTTP side: messages, receipts, tokens, errors, who may what
 //!   crash     kill -9 in the middle of ten thousand publishes
+//!   drivers   the daemon on io_uring, on epoll, and where io_uring is forbidden
 //!   hostile   clients that break rules, send garbage, do not read; a disk that is full
 //!   cli       sextant up, status, push; what is said when something is wrong
 //!   systemd   units, socket activation, notifications
@@ -14,6 +15,7 @@
 mod api;
 mod cli;
 mod crash;
+mod drivers;
 mod hostile;
 mod smoke;
 mod systemd;

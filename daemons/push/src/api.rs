@@ -92,6 +92,8 @@ pub struct Settings {
     pub packet_bytes_max: u64,
     /// What is told of the log.
     pub durability: Durability,
+    /// What the cores ask the kernel through, by name.
+    pub driver: &'static str,
     /// The time, in milliseconds since 1970.
     pub clock: fn() -> u64,
 }
@@ -364,6 +366,7 @@ struct Status {
     version: &'static str,
     uptime_s: u64,
     cores: usize,
+    driver: &'static str,
     connections: u64,
     sessions: u64,
     subscriptions: u64,
@@ -400,6 +403,7 @@ async fn status(State(api): State<Arc<Api>>) -> Result<Json<Status>, Problem> {
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: api.started.elapsed().as_secs(),
         cores: api.cores.cores(),
+        driver: api.settings.driver,
         connections: sum.connections,
         sessions: sum.sessions,
         subscriptions: sum.subscriptions,

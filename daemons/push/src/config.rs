@@ -46,6 +46,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Threads that serve devices; 0 is one per CPU.
     pub cores: u16,
+    /// What the cores ask the kernel through.
+    pub driver: Driver,
     /// Logs.
     pub telemetry: telemetry::Settings,
     /// The admin port and the HTTP API on it.
@@ -63,6 +65,7 @@ impl Default for Config {
         Config {
             data: PathBuf::from("./data/push"),
             cores: 0,
+            driver: Driver::default(),
             telemetry: telemetry::Settings::default(),
             // A payload of 1 MiB takes 1.4 MiB in base64.
             admin: admin::Settings {
@@ -74,6 +77,26 @@ impl Default for Config {
             auth: Auth::default(),
         }
     }
+}
+
+/// What the cores ask the kernel through: `"auto"`, `"io_uring"` or `"epoll"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Driver {
+    /// io_uring where kernel and sandbox allow it, else epoll.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// io_uring, or no start.
+    #[serde(rename = "io_uring")]
+    IoUring,
+    /// epoll, with a few threads for files.
+    #[serde(rename = "epoll")]
+    Epoll,
+}
+
+impl Driver {
+    /// All of them, as they are written.
+    pub const NAMES: [&str; 3] = ["auto", "io_uring", "epoll"];
 }
 
 /// The settings under `[mqtt]`.

@@ -9,6 +9,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,7 +21,6 @@ use sextant_ring::disk::{Disk, HostDisk};
 use sextant_ring::driver::{Driver, Listener};
 use sextant_ring::mesh::{Port, Remote, mesh};
 use sextant_ring::time::Clock;
-use sextant_ring::uring::{Options, Uring};
 use sextant_service::activation::{Activation, ListenError, listen, tcp_listener};
 use sextant_service::admin::{self, Admin, AdminToken, Health};
 use sextant_service::config::Loaded;
@@ -38,14 +38,13 @@ use crate::auth::token::TokenKey;
 use crate::broker::{Broker, Message, Parts, Settings, Shared, restore};
 use crate::config::{Config, is_loopback};
 use crate::control::Command;
+use crate::drivers::{self, Chosen};
 use crate::meters::Names;
 
 /// How long clients have to go when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Passwords that may wait to be checked.
 const HASHES_MAX: usize = 256;
-/// Connections of one core beyond the clients': those that are being refused, or are closing.
-const SPARE_CONNECTIONS: u32 = 256;
 /// The daemon's name, version and port in what it logs and reports.
 const NAME: &str = "push";
 
@@ -93,6 +92,8 @@ pub fn run(
         warn!(name, "a socket that was passed is not used");
     }
     let cores = lay_out(config, data.path())?;
+    let driver = Chosen::choose(config.driver)?;
+    let sockets_max = driver.sockets_max(config.mqtt.connections_max, cores);
     let mut builder = Builder::new(NAME, env!("CARGO_PKG_VERSION"));
     let names = Names::declare(&mut builder);
     builder.counter_fn(
@@ -123,6 +124,8 @@ pub fn run(
         };
         let start = CoreStart {
             config: config.clone(),
+            driver,
+            sockets_max,
             cores,
             core,
             remote,
@@ -136,6 +139,7 @@ pub fn run(
     let commands = Arc::new(Commands { port: Mutex::new(commands), cores });
     let control = Control {
         config: config.clone(),
+        driver,
         token,
         token_key,
         metrics,
@@ -265,6 +269,8 @@ fn hasher(mut port: Outsider) -> std::io::Result<Hasher> {
 /// What a core's thread starts from.
 struct CoreStart {
     config: Config,
+    driver: Chosen,
+    sockets_max: u32,
     cores: usize,
     core: usize,
     remote: Remote,
@@ -274,28 +280,45 @@ struct CoreStart {
 }
 
 impl CoreStart {
-    /// Starts the thread; it has opened its log and its ring when this returns.
+    /// Starts the thread; it has opened its log and has its driver when this returns.
     fn spawn(self, parts: Parts) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
         let (started, outcome) = std::sync::mpsc::sync_channel(1);
         let core = self.core;
         let thread = std::thread::Builder::new().name(format!("core-{core}")).spawn(move || {
-            let ring = match self.start(parts) {
-                Ok(ring) => ring,
-                Err(error) => {
-                    // Whoever started it waits for this.
-                    let _ = started.send(Err(error));
-                    return Ok(());
-                }
-            };
-            let _ = started.send(Ok(()));
-            ring.run().map(drop).with_context(|| format!("core {core} failed"))
+            match self.driver {
+                Chosen::IoUring => self.run(parts, &started, drivers::io_uring),
+                Chosen::Epoll => self.run(parts, &started, drivers::epoll),
+            }
         })?;
         outcome.recv().context("a core's thread says how it started")??;
         Ok(thread)
     }
 
-    fn start(self, parts: Parts) -> anyhow::Result<Core<Uring, Broker>> {
-        let CoreStart { config, cores, core, remote, port, listeners, dir } = self;
+    fn run<D: Driver>(
+        self,
+        parts: Parts,
+        started: &SyncSender<anyhow::Result<()>>,
+        make: fn(u32, Remote) -> anyhow::Result<D>,
+    ) -> anyhow::Result<()> {
+        let number = self.core;
+        let core = match self.start(parts, make) {
+            Ok(core) => core,
+            Err(error) => {
+                // Whoever started it waits for this.
+                let _ = started.send(Err(error));
+                return Ok(());
+            }
+        };
+        let _ = started.send(Ok(()));
+        core.run().map(drop).with_context(|| format!("core {number} failed"))
+    }
+
+    fn start<D: Driver>(
+        self,
+        parts: Parts,
+        make: fn(u32, Remote) -> anyhow::Result<D>,
+    ) -> anyhow::Result<Core<D, Broker>> {
+        let CoreStart { config, sockets_max, cores, core, remote, port, listeners, dir, .. } = self;
         let mut id = [0u8; 8];
         getrandom::fill(&mut id)?;
         let options = config.log_options(cores, u64::from_ne_bytes(id), core as u16 + 1);
@@ -306,9 +329,16 @@ impl CoreStart {
         let restored = restore(&HostDisk, &dir, options)
             .with_context(|| format!("cannot open the log in {}", dir.display()))?;
         let settings = settings(&config, cores, log_bytes_max);
-        let sockets = sockets_max(config.mqtt.connections_max);
+        let driver = make(sockets_max, remote)?;
+        let connections_max = driver.caps().sockets_max;
+        if connections_max < sockets_max {
+            warn!(core, connections_max, "fewer connections than configured: raise LimitNOFILE");
+        }
+        if core == 0 {
+            info!(caps = %driver.caps(), "driver");
+        }
         let limits = Limits {
-            connections_max: sockets,
+            connections_max,
             timers_max: 1 << 22,
             send_bytes_max: settings.send_queue_bytes_max
                 + 2 * config.mqtt.packet_bytes_max.as_usize()
@@ -316,35 +346,8 @@ impl CoreStart {
             ..Limits::default()
         };
         let broker = Broker::new(settings, parts, restored, cores);
-        let ring = Options { sockets_max: sockets, ..Options::default() };
-        let driver = Uring::new(&ring, remote).context(
-            "cannot make an io_uring: is it forbidden here (sysctl kernel.io_uring_disabled, \
-             a seccomp profile), or the kernel older than 6.1?",
-        )?;
-        if core == 0 {
-            info!(caps = %driver.caps(), "ring");
-        }
         Ok(Core::new(driver, broker, port, listeners, limits, Clock::read()))
     }
-}
-
-/// Entries of a ring's own descriptor table. The process's limit bounds each table.
-fn sockets_max(connections_max: u32) -> u32 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(1 << 20);
-    if limit.current.is_some_and(|current| current < most) {
-        let raised = Rlimit { current: Some(most), maximum: limit.maximum };
-        // If not, the table is smaller.
-        let _ = setrlimit(Resource::Nofile, raised);
-    }
-    let now = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
-    let wanted = connections_max.saturating_add(SPARE_CONNECTIONS);
-    let most = u32::try_from(now).unwrap_or(u32::MAX).min(1 << 20);
-    if wanted > most {
-        warn!(wanted, most, "fewer connections a core than configured: raise LimitNOFILE");
-    }
-    wanted.min(most)
 }
 
 fn settings(config: &Config, cores: usize, log_bytes_max: u64) -> Settings {
@@ -370,6 +373,7 @@ fn settings(config: &Config, cores: usize, log_bytes_max: u64) -> Settings {
 /// The control plane.
 struct Control {
     config: Config,
+    driver: Chosen,
     token: Arc<AdminToken>,
     token_key: TokenKey,
     metrics: Arc<sextant_service::metrics::Registry>,
@@ -430,6 +434,7 @@ impl Control {
         let settings = api::Settings {
             packet_bytes_max: self.config.mqtt.packet_bytes_max.get(),
             durability: self.config.log.durability,
+            driver: self.driver.name(),
             clock: || Clock::read().unix_ms,
         };
         let admin = Admin {

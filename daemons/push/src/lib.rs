@@ -5,6 +5,7 @@
 //! - [`control`]: what the control plane asks of the cores; [`api`] asks it over HTTP.
 //! - [`auth`]: who may connect, and what they may do.
 //! - [`home`]: which core a name lives on.
+//! - [`drivers`]: what the cores ask the kernel through.
 //! - [`config`], [`meters`]: settings, and what is counted.
 
 pub mod api;
@@ -13,5 +14,6 @@ pub mod broker;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod drivers;
 pub mod home;
 pub mod meters;

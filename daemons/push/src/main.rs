@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
-use sextant_push::config::Config;
+use sextant_push::config::{Config, Driver};
 use sextant_push::daemon;
 use sextant_service::args::CommonArgs;
 use sextant_service::config::Flag;
@@ -31,6 +31,11 @@ struct Args {
     /// Threads that serve devices; 0 is one per CPU [default: 0]
     #[arg(long, value_name = "N")]
     cores: Option<u16>,
+
+    /// What these threads ask the kernel through; auto is io_uring where it is allowed, else epoll
+    /// [default: auto]
+    #[arg(long, value_name = "NAME", value_parser = Driver::NAMES)]
+    driver: Option<String>,
 }
 
 impl Args {
@@ -45,6 +50,9 @@ impl Args {
         }
         if let Some(cores) = self.cores {
             flags.push(Flag::new("--cores", "cores", i64::from(cores)));
+        }
+        if let Some(driver) = &self.driver {
+            flags.push(Flag::new("--driver", "driver", driver.clone()));
         }
         flags
     }

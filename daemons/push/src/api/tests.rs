@@ -41,6 +41,7 @@ fn api(
     let settings = Settings {
         packet_bytes_max: PACKET_BYTES_MAX,
         durability: "50ms".parse().unwrap(),
+        driver: "sim",
         clock: || NOW,
     };
     router(Arc::new(Fake { cores, behaviour: Box::new(behaviour) }), key(), settings)
@@ -410,7 +411,7 @@ async fn the_status_is_the_sum_of_all_cores() {
     assert_eq!(
         json,
         json!({
-            "version": env!("CARGO_PKG_VERSION"), "uptime_s": 90, "cores": 3,
+            "version": env!("CARGO_PKG_VERSION"), "uptime_s": 90, "cores": 3, "driver": "sim",
             "connections": 3, "sessions": 6, "subscriptions": 9, "retained": 12, "held": 15,
             "messages_in": 18, "messages_out": 21,
             "log": { "bytes": 300, "segments": 24, "durability": "50ms", "read_only": true },

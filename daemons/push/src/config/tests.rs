@@ -32,10 +32,22 @@ fn with_no_sources_the_defaults_come_back() {
 }
 
 #[test]
+fn a_driver_is_named_and_another_name_is_a_fault() {
+    for (name, driver) in
+        Driver::NAMES.into_iter().zip([Driver::Auto, Driver::IoUring, Driver::Epoll])
+    {
+        assert_eq!(loaded(&format!("driver = \"{name}\"")).driver, driver);
+    }
+    let error = fault("driver = \"kqueue\"");
+    assert!(error.contains("driver") && error.contains("io_uring"), "{error}");
+}
+
+#[test]
 fn the_documented_file_is_read_and_says_the_defaults() {
     let text = r#"
         data = "./data/push"
         cores = 0
+        driver = "auto"
         [admin]
         listen = "127.0.0.1:7701"
         [mqtt]
