@@ -2,6 +2,7 @@
 //! the other (A B C A B C …), so that what the machine does besides meets all of them; a ratio is
 //! taken within each round, and its median is what counts.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -44,14 +45,26 @@ pub(crate) struct Run {
 
 type Measure<'m> = Box<dyn FnMut(&Plan) -> Result<Vec<Figure>> + 'm>;
 
-/// How two sides are put beside each other.
+/// How a side is put beside others.
 struct RatioPlan {
+    what: String,
     of: String,
-    to: String,
-    /// Whether the headline is a cost (`of` / `to`), or what is bought for one is told (`to` /
-    /// `of`).
-    gain: bool,
+    /// Several only for [`Beside::Best`].
+    to: Vec<String>,
+    how: Beside,
     wanted: Option<Wanted>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    /// The headline is a cost: `of` / `to`.
+    Cost,
+    /// The headline is a cost, and what is bought for one is told: `to` / `of`.
+    Gain,
+    /// The headline is a rate: `of` / the highest of `to`.
+    Best,
+    /// The headline itself.
+    Alone,
 }
 
 /// A question, and whom it is asked of.
@@ -78,18 +91,43 @@ impl<'m> Case<'m> {
         self
     }
 
-    /// What `of` costs in terms of `to`.
-    pub(crate) fn costs(mut self, of: &str, to: &str, wanted: Option<Wanted>) -> Case<'m> {
-        let (of, to) = (of.to_owned(), to.to_owned());
-        self.ratios.push(RatioPlan { of, to, gain: false, wanted });
+    fn ratio(mut self, ratio: RatioPlan) -> Case<'m> {
+        self.ratios.push(ratio);
         self
     }
 
+    /// What `of` costs in terms of `to`.
+    pub(crate) fn costs(self, of: &str, to: &str, wanted: Option<Wanted>) -> Case<'m> {
+        let what = format!("{of} / {to}");
+        let (of, to) = (of.to_owned(), vec![to.to_owned()]);
+        self.ratio(RatioPlan { what, of, to, how: Beside::Cost, wanted })
+    }
+
     /// How often `of` does for the same cost what `to` does once.
-    pub(crate) fn gains(mut self, of: &str, to: &str, wanted: Option<Wanted>) -> Case<'m> {
-        let (of, to) = (of.to_owned(), to.to_owned());
-        self.ratios.push(RatioPlan { of, to, gain: true, wanted });
-        self
+    pub(crate) fn gains(self, of: &str, to: &str, wanted: Option<Wanted>) -> Case<'m> {
+        let what = format!("{of}, for one of {to} at the same cost");
+        let (of, to) = (of.to_owned(), vec![to.to_owned()]);
+        self.ratio(RatioPlan { what, of, to, how: Beside::Gain, wanted })
+    }
+
+    /// What the headline of `of` shall be by itself.
+    pub(crate) fn limit(self, of: &str, wanted: Wanted) -> Case<'m> {
+        let what = format!("{of}, {}", self.headline);
+        let (of, wanted) = (of.to_owned(), Some(wanted));
+        self.ratio(RatioPlan { what, of, to: Vec::new(), how: Beside::Alone, wanted })
+    }
+
+    /// The rate of `of` beside the highest of others in the same round, which go by one name.
+    pub(crate) fn beside_best(
+        self,
+        of: &str,
+        name: &str,
+        others: &[&str],
+        wanted: Option<Wanted>,
+    ) -> Case<'m> {
+        let what = format!("{of} / {name}");
+        let to = others.iter().map(|&name| name.to_owned()).collect();
+        self.ratio(RatioPlan { what, of: of.to_owned(), to, how: Beside::Best, wanted })
     }
 }
 
@@ -120,12 +158,12 @@ impl<'m> Bench<'m> {
             cases: Vec::new(),
         };
         report.versions.push(("sextant".to_owned(), own_version()));
-        println!("{title}");
+        say(title);
         if report.host.load_before > 0.5 {
-            println!(
+            say(format_args!(
                 "This machine is busy (load average {}): the numbers will be the worse for it.",
                 report.host.load_before
-            );
+            ));
         }
         Ok(Bench { run, report, cases: Vec::new() })
     }
@@ -172,16 +210,17 @@ impl<'m> Bench<'m> {
             });
         }
         for round in 1..=plan.rounds {
-            println!("round {round} of {}", plan.rounds);
+            say(format_args!("round {round} of {}", plan.rounds));
             for (case, found) in self.cases.iter_mut().zip(&mut self.report.cases) {
-                println!("  {}", case.name);
+                say(format_args!("  {}", case.name));
+                let width = case.sides.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
                 for ((name, measure), side) in case.sides.iter_mut().zip(&mut found.sides) {
                     let mut figures =
                         measure(&plan).with_context(|| format!("{}, {name}", case.name))?;
                     if let Some(first) = figures.first_mut() {
                         first.name.clone_from(&case.headline);
                     }
-                    println!("    {name:<14} {}", line(&figures));
+                    say(format_args!("    {name:<width$}  {}", line(&figures)));
                     side.rounds.push(figures);
                 }
             }
@@ -191,10 +230,16 @@ impl<'m> Bench<'m> {
         }
         self.report.host.load_after = report::load_average();
         let table = self.report.write(&self.run.out)?;
-        println!("\n{}", self.report.markdown());
-        println!("Written: {}, and .json and .svg beside it", table.display());
+        say(format_args!("\n{}", self.report.markdown()));
+        say(format_args!("Written: {}, and .json and .svg beside it", table.display()));
         Ok(())
     }
+}
+
+/// Says something on standard output. Results are kept in files too: that nobody listens any more
+/// does not end a run.
+fn say(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// The figures of one measurement, on a line.
@@ -205,23 +250,25 @@ fn line(figures: &[Figure]) -> String {
 }
 
 fn ratio(found: &CaseReport, plan: &RatioPlan) -> Option<Ratio> {
-    let values = |name: &str| {
-        let side = found.sides.iter().find(|side| side.name == name)?;
-        Some(side.values(0))
-    };
-    let (of, to) = (values(&plan.of)?, values(&plan.to)?);
+    let side = |name: &String| found.sides.iter().find(|side| side.name == *name);
+    let of = side(&plan.of)?.values(0);
+    let others: Vec<Vec<f64>> =
+        plan.to.iter().filter_map(side).map(|side| side.values(0)).collect();
     let rounds: Vec<f64> = of
         .iter()
-        .zip(&to)
-        .map(|(of, to)| if plan.gain { to / of } else { of / to })
+        .enumerate()
+        .filter_map(|(round, of)| {
+            let to = others.iter().filter_map(|values| values.get(round).copied());
+            let to = to.reduce(f64::max);
+            Some(match plan.how {
+                Beside::Alone => *of,
+                Beside::Gain => to? / of,
+                Beside::Cost | Beside::Best => of / to?,
+            })
+        })
         .filter(|ratio| ratio.is_finite())
         .collect();
-    let what = if plan.gain {
-        format!("{}, for one of {} at the same cost", plan.of, plan.to)
-    } else {
-        format!("{} / {}", plan.of, plan.to)
-    };
-    Ratio::of(what, &rounds, plan.wanted)
+    Ratio::of(plan.what.clone(), &rounds, plan.wanted)
 }
 
 /// The version of this build, and the commit of the sources if they are here.

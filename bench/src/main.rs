@@ -1,13 +1,16 @@
 //! `sextant-bench`: side-by-side runs against peers. `cargo xtask bench` builds what a run needs,
 //! installs the peers, and runs this.
 
+mod append;
 mod compare;
 mod floor;
+mod idle;
 mod mqtt;
 mod plot;
 mod push;
 mod report;
 mod server;
+mod wake;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,12 +33,40 @@ enum What {
     Floor(RunArgs),
     /// CPU of push to a thousand subscribers, beside mosquitto and the ring without a protocol
     PushFanout(RunArgs),
+    /// Memory of idle connections to push, beside mosquitto
+    PushIdle(IdleArgs),
+    /// Durable appends of 64 writers, beside the best of fio
+    SegmentAppend(AppendArgs),
+    /// Messages between cores, and how many share a wake
+    Wake(RunArgs),
+    /// Append to a log, and say how that went
+    #[command(hide = true)]
+    WriteLog(append::WriteArgs),
     /// Be a server of the floor
     #[command(hide = true)]
     ServeFloor(floor::ServeArgs),
     /// Become another program, on one CPU, until the parent ends
     #[command(hide = true)]
     Exec(server::ExecArgs),
+}
+
+/// How a run of appends goes.
+#[derive(Debug, clap::Args)]
+struct AppendArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Write to this folder, on the disk in question
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    dir: PathBuf,
+}
+
+/// How a run of idle connections goes.
+#[derive(Debug, clap::Args)]
+struct IdleArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    own: idle::IdleArgs,
 }
 
 /// How a run goes.
@@ -70,6 +101,10 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         What::Floor(args) => floor::run(&args.run("floor")),
         What::PushFanout(args) => push::run_fan_out(&args.run("push-fanout")),
+        What::PushIdle(args) => idle::run(&args.run.run("push-idle"), args.own),
+        What::SegmentAppend(args) => append::run(&args.run.run("segment-append"), &args.dir),
+        What::WriteLog(args) => append::write_log(&args),
+        What::Wake(args) => wake::run(&args.run("wake")),
         What::ServeFloor(args) => floor::serve(&args),
         What::Exec(args) => server::exec(&args),
     };

@@ -1,5 +1,5 @@
-//! MQTT clients of a load: a publisher and subscribers. They speak MQTT 3.1.1, which all peers do,
-//! without keep-alive.
+//! MQTT clients of a load: a publisher, subscribers, and clients that only stay connected. They
+//! speak MQTT 3.1.1, which all peers do, without keep-alive, so that an idle connection is idle.
 
 use sextant_load::fleet::SessionError;
 use sextant_load::{Recorder, Session};
@@ -20,6 +20,8 @@ const PACKET_BYTES_MAX: u32 = 1 << 20;
 pub(crate) enum Part {
     Publisher,
     Subscriber,
+    /// Only stays.
+    Idle,
 }
 
 enum State {

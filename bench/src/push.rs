@@ -1,5 +1,5 @@
-//! Push beside mosquitto, and beside the ring without a protocol: fanning out, and holding
-//! connections.
+//! Push beside mosquitto, and beside the ring without a protocol, fanning out; and how both servers
+//! are started.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -46,29 +46,38 @@ enum Name {
     Floor,
     /// CPU of push to a thousand subscribers, beside mosquitto
     PushFanout,
+    /// Memory of idle connections to push, beside mosquitto
+    PushIdle,
+    /// Durable appends of 64 writers, beside the best of fio on the same disk
+    SegmentAppend,
+    /// Messages between cores, and how many share a wake
+    Wake,
 }
 
 impl Name {
     /// Programs of the system, with the Debian packages that have them.
     fn programs(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Name::Floor => &[],
-            Name::PushFanout => &[("mosquitto", "mosquitto")],
+            Name::Floor | Name::Wake => &[],
+            Name::PushFanout | Name::PushIdle => &[("mosquitto", "mosquitto")],
+            Name::SegmentAppend => &[("fio", "fio")],
         }
     }
 
     /// The crates that it runs.
     fn crates(self) -> &'static [&'static str] {
         match self {
-            Name::Floor => &["sextant-bench"],
-            Name::PushFanout => &["sextant-bench", "sextant-push"],
+            Name::Floor | Name::SegmentAppend | Name::Wake => &["sextant-bench"],
+            Name::PushFanout | Name::PushIdle => &["sextant-bench", "sextant-push"],
         }
     }
 
     /// What the kernel has to be set to.
     fn sysctls(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Name::Floor | Name::PushFanout => &[],
+            // Pages for all sockets of the machine: both ends of all connections are here.
+            Name::PushIdle => &[("net.ipv4.tcp_mem", "800000 1000000 1200000")],
+            Name::Floor | Name::PushFanout | Name::SegmentAppend | Name::Wake => &[],
         }
     }
 }
