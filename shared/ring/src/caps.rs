@@ -18,6 +18,8 @@ pub struct Caps {
     pub incremental_buffers: bool,
     /// Completions run only when the loop asks for them (`DEFER_TASKRUN`, Linux 6.1).
     pub deferred_work: bool,
+    /// A connection that waits costs less with a poll armed than with a receive.
+    pub parking: bool,
     /// A connection's peer is told through the ring (`SOCKET_URING_OP_GETSOCKOPT`, Linux 6.7).
     pub peer_addr: bool,
 }
@@ -31,6 +33,7 @@ impl fmt::Display for Caps {
         for (has, name) in [
             (self.incremental_buffers, "incremental buffers"),
             (self.deferred_work, "deferred task work"),
+            (self.parking, "parking"),
             (self.peer_addr, "peer addresses"),
         ] {
             write!(f, ", {}{name}", if has { "" } else { "no " })?;

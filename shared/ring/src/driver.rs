@@ -10,7 +10,7 @@
 //! times under one token. Each completion says whether more will follow ([`Completion::more`]);
 //! once one says no, the operation is over and has to be submitted again.
 //!
-//! A socket has at most one receive and one send under way at a time.
+//! A socket has at most one receive or poll, and one send, under way at a time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -53,6 +53,7 @@ pub enum Kind {
     RecvFrom,
     SendTo,
     File,
+    Poll,
     /// What a core does without waiting for it: the close of a socket that never became a
     /// connection, the cancellation of an accept.
     Refuse,
@@ -62,7 +63,7 @@ impl Token {
     /// Bits of a number.
     pub const NUMBER_BITS: u32 = 56;
 
-    const KINDS: [Kind; 13] = [
+    const KINDS: [Kind; 14] = [
         Kind::Accept,
         Kind::Connect,
         Kind::Recv,
@@ -75,6 +76,7 @@ impl Token {
         Kind::RecvFrom,
         Kind::SendTo,
         Kind::File,
+        Kind::Poll,
         Kind::Refuse,
     ];
 
@@ -355,6 +357,12 @@ pub enum Op {
         /// Into which pool's buffers.
         group: Group,
     },
+    /// Ends once a receive would have something to say: bytes, the peer's end, an error. It may
+    /// end earlier. Instead of a receive, where that costs less for a connection that waits.
+    Poll {
+        /// On which socket.
+        socket: Socket,
+    },
     /// Sends all bytes: short sends are continued.
     Send {
         /// On which socket.
@@ -432,7 +440,8 @@ pub enum Outcome {
     PeerAddr(io::Result<SocketAddr>),
     /// Of [`Op::File`].
     File(io::Result<FileOutput>, Option<IoBuf>),
-    /// Of [`Op::Cancel`], [`Op::Shutdown`] and [`Op::Close`]: it is done, whatever it found.
+    /// Of [`Op::Poll`], [`Op::Cancel`], [`Op::Shutdown`] and [`Op::Close`]: it is done, whatever it
+    /// found.
     Done,
 }
 

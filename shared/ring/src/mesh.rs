@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -31,8 +31,9 @@ struct Inner {
     /// The rings' descriptors, -1 where there is none; in a simulation the core's number comes
     /// first.
     rings: [AtomicI32; RINGS_MAX],
-    /// The number of the ring that connections had best be handed to.
-    door: AtomicUsize,
+    /// Entries of each ring's descriptor table that nobody has taken or been promised. The core
+    /// takes from them for its own connections, others for those that they hand over.
+    rooms: [AtomicU32; RINGS_MAX],
     /// Descriptors that other cores gave to this one and that it has not used yet; `None` unless
     /// its driver takes them this way.
     handed: Mutex<Option<VecDeque<OwnedFd>>>,
@@ -63,7 +64,7 @@ impl Remote {
             wakes: AtomicU64::new(0),
             event,
             rings: [const { AtomicI32::new(-1) }; RINGS_MAX],
-            door: AtomicUsize::new(0),
+            rooms: [const { AtomicU32::new(0) }; RINGS_MAX],
             handed: Mutex::new(None),
         }))
     }
@@ -113,13 +114,16 @@ impl Remote {
     }
 
     pub(crate) fn set_ring(&self, ring: RawFd) {
-        self.set_rings([ring].into_iter());
+        self.set_rings([(ring, 0)].into_iter());
     }
 
-    /// Makes the core's rings known, or, without any, that it has none any more.
-    pub(crate) fn set_rings(&self, mut rings: impl Iterator<Item = RawFd>) {
-        for ring in &self.0.rings {
-            ring.store(rings.next().unwrap_or(-1), Ordering::Release);
+    /// Makes the core's rings known, with the room in their tables, or, without any, that it has
+    /// none any more.
+    pub(crate) fn set_rings(&self, mut rings: impl Iterator<Item = (RawFd, u32)>) {
+        for (ring, room) in self.0.rings.iter().zip(&self.0.rooms) {
+            let (fd, free) = rings.next().unwrap_or((-1, 0));
+            room.store(free, Ordering::Relaxed);
+            ring.store(fd, Ordering::Release);
         }
         assert!(rings.next().is_none(), "a core has at most {RINGS_MAX} rings");
     }
@@ -134,19 +138,22 @@ impl Remote {
         Some(self.0.rings.get(number)?.load(Ordering::Acquire)).filter(|&fd| fd >= 0)
     }
 
-    /// How many rings the core has.
-    pub(crate) fn rings(&self) -> usize {
-        (0..RINGS_MAX).take_while(|&number| self.ring_at(number).is_some()).count()
+    /// Takes an entry of the table of the first ring that has room, and tells which; it is for
+    /// one connection. [`Remote::give_room`] gives it back.
+    pub(crate) fn take_room(&self) -> Option<usize> {
+        let less = |room: u32| room.checked_sub(1);
+        let mut rooms = self.0.rooms.iter();
+        rooms.position(|room| room.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less).is_ok())
     }
 
-    /// The number of the ring that connections had best be handed to: it had room lately.
-    pub(crate) fn door(&self) -> usize {
-        self.0.door.load(Ordering::Relaxed)
+    /// Gives an entry of a ring's table back, once nothing is in it any more.
+    pub(crate) fn give_room(&self, ring: usize) {
+        self.0.rooms[ring].fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Tells others which ring connections had best be handed to.
-    pub(crate) fn set_door(&self, ring: usize) {
-        self.0.door.store(ring, Ordering::Relaxed);
+    /// Entries that are free in all tables.
+    pub(crate) fn room(&self) -> u32 {
+        self.0.rooms.iter().map(|room| room.load(Ordering::Relaxed)).sum()
     }
 
     fn handed(&self) -> MutexGuard<'_, Option<VecDeque<OwnedFd>>> {

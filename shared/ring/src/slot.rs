@@ -111,6 +111,11 @@ impl<T> Slots<T> {
         }
     }
 
+    /// How many slots there are, used and free: every index is below it.
+    pub(crate) fn span(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Whatever is in a slot now.
     pub(crate) fn at(&self, index: usize) -> Option<&T> {
         match self.slots.get(index)? {

@@ -253,25 +253,34 @@ impl<M> Cx<M> {
         };
         if reads && matches!(c.rx, Rx::Off | Rx::Starved) {
             c.rx = Rx::Armed;
+            c.quiet = false;
             c.operations += 1;
             let op = Op::Recv { socket: c.socket, group: c.group };
             self.ops.push_back((Token::new(Kind::Recv, conn.to_bits()), op));
+            self.receive_began();
         }
     }
 
+    /// Ends reading from a connection for now, however it is waited for.
     pub(super) fn cancel_recv(&mut self, conn: ConnId) {
         let Some(c) = self.conns.get_mut(conn.0) else { return };
         match c.rx {
-            Rx::Armed => {
-                c.rx = Rx::Cancelling;
-                c.operations += 1;
-                let target = Token::new(Kind::Recv, conn.to_bits());
-                let op = Op::Cancel { target, socket: Some(c.socket) };
-                self.ops.push_back((Token::new(Kind::Cancel, conn.to_bits()), op));
-            }
+            Rx::Armed => self.cancel(conn, Kind::Recv, Rx::Cancelling),
+            Rx::Parked => self.cancel(conn, Kind::Poll, Rx::Cancelling),
+            Rx::Parking => c.rx = Rx::Cancelling,
             Rx::Starved => c.rx = Rx::Off,
             Rx::Off | Rx::Cancelling => {}
         }
+    }
+
+    /// Cancels a connection's operation of that kind, which is under way.
+    pub(super) fn cancel(&mut self, conn: ConnId, kind: Kind, rx: Rx) {
+        let c = self.conns.get_mut(conn.0).expect("an operation keeps the slot");
+        c.rx = rx;
+        c.operations += 1;
+        let target = Token::new(kind, conn.to_bits());
+        let op = Op::Cancel { target, socket: Some(c.socket) };
+        self.ops.push_back((Token::new(Kind::Cancel, conn.to_bits()), op));
     }
 
     /// Enters [`Phase::Closing`]: lets what is under way end, then gives the socket up.
@@ -307,6 +316,7 @@ impl<M> Cx<M> {
             rx: Rx::Off,
             group: Group::Small,
             paused: false,
+            quiet: false,
             dirty: false,
             refused: false,
             streak: 0,

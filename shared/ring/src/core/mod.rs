@@ -21,6 +21,7 @@ mod cx;
 mod ending;
 mod moving;
 mod opening;
+mod parking;
 mod receiving;
 mod sending;
 
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
+use self::parking::Parking;
 use crate::driver::{
     Completion, Driver, FileDone, FileOp, Files, Group, Kind, Listener, Op, Outcome, RxBuf, Socket,
     Token, is_starved,
@@ -202,6 +204,9 @@ pub struct Limits {
     pub turn_max: usize,
     /// How long a finished connection waits for its peer to close.
     pub linger: Duration,
+    /// How long a connection has received nothing when it is parked, where that saves memory; it
+    /// may take twice as long until it is. `Duration::MAX` parks none.
+    pub park_after: Duration,
 }
 
 impl Default for Limits {
@@ -213,6 +218,7 @@ impl Default for Limits {
             send_bytes_max: 1 << 20,
             turn_max: 1024,
             linger: Duration::from_secs(2),
+            park_after: Duration::from_secs(30),
         }
     }
 }
@@ -228,6 +234,8 @@ pub struct Stats {
     pub refused: u64,
     /// Times that a pool of receive buffers was found empty.
     pub starved: u64,
+    /// Times that a connection was parked.
+    pub parked: u64,
     /// Bytes received on connections.
     pub received_bytes: u64,
     /// Send operations.
@@ -261,6 +269,10 @@ enum Rx {
     Cancelling,
     /// The pool was empty; it is on the starved list.
     Starved,
+    /// Cancelled, to be parked unless something arrives meanwhile.
+    Parking,
+    /// A poll is under way instead: see `parking.rs`.
+    Parked,
 }
 
 struct Conn {
@@ -269,6 +281,8 @@ struct Conn {
     rx: Rx,
     group: Group,
     paused: bool,
+    /// Nothing was received since the hand of the clock last passed: see `parking.rs`.
+    quiet: bool,
     dirty: bool,
     /// A send was refused since the outbox was last below half.
     refused: bool,
@@ -290,6 +304,8 @@ const CORE_TIMER: u64 = 1 << 63;
 const ACCEPT_TIMER: u64 = CORE_TIMER | (1 << 62);
 /// The core's timer for the end of draining.
 const STOP_TIMER: u64 = CORE_TIMER | (1 << 61);
+/// The core's timer for looking for connections to park.
+const PARK_TIMER: u64 = CORE_TIMER | (1 << 60);
 
 struct Acceptor {
     listener: Arc<Listener>,
@@ -316,6 +332,7 @@ pub struct Cx<M> {
     /// Connections whose outbox has to be looked at.
     dirty: Vec<ConnId>,
     starved: VecDeque<ConnId>,
+    parking: Parking,
     /// Connections to go on reading.
     resumed: VecDeque<ConnId>,
     acceptors: Vec<Acceptor>,
@@ -368,6 +385,7 @@ impl<D: Driver, A: App> Core<D, A> {
             ops: VecDeque::new(),
             dirty: Vec::new(),
             starved: VecDeque::new(),
+            parking: Parking::new(limits.park_after, driver.caps().parking),
             resumed: VecDeque::new(),
             acceptors,
             accepting: true,
@@ -536,6 +554,7 @@ impl<D: Driver, A: App> Core<D, A> {
                 ACCEPT_TIMER => self.cx.arm_accepts(),
                 // It only wakes the core: see `end_overdue`.
                 STOP_TIMER => {}
+                PARK_TIMER => self.cx.pass_hand(),
                 _ if key & CORE_TIMER != 0 => {
                     let conn = ConnId::from_bits(key & !CORE_TIMER);
                     let over = |c: &Conn| matches!(c.phase, Phase::Flushing | Phase::Lingering);
@@ -574,6 +593,7 @@ impl<D: Driver, A: App> Core<D, A> {
                 }
                 self.end_operation(conn);
             }
+            (Kind::Poll, Outcome::Done) => self.on_polled(ConnId::from_bits(bits)),
             (Kind::Cancel | Kind::Shutdown, Outcome::Done) => {
                 self.end_operation(ConnId::from_bits(bits));
             }

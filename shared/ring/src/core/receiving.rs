@@ -27,20 +27,24 @@ impl<D: Driver, A: App> Core<D, A> {
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => None,
             Err(error) => Some(CloseReason::Failed(error)),
         };
+        let mut parks = false;
         if !more {
             let c = self.cx.conns.get_mut(conn.0).expect("an operation keeps the slot");
+            parks = c.rx == Rx::Parking;
             if c.rx != Rx::Starved {
                 c.rx = Rx::Off;
             }
+            self.cx.receive_ended();
         }
         if let Some(reason) = ended {
             self.end(conn, reason);
         }
         if !more {
             self.end_operation(conn);
-            let rearm = |c: &Conn| c.rx == Rx::Off;
-            if self.cx.conns.get(conn.0).is_some_and(rearm) {
-                self.cx.arm_recv(conn);
+            match self.cx.conns.get(conn.0).map(|c| c.rx) {
+                Some(Rx::Off) if parks => self.cx.park(conn),
+                Some(Rx::Off) => self.cx.arm_recv(conn),
+                _ => {}
             }
         }
     }
@@ -49,6 +53,7 @@ impl<D: Driver, A: App> Core<D, A> {
         let data = self.driver.received(buf);
         self.cx.stats.received_bytes += data.len() as u64;
         let c = self.cx.conns.get_mut(conn.0).expect("an operation keeps the slot");
+        c.heard();
         match c.phase {
             Phase::Open if !c.paused && c.held.is_none() => {
                 let other_pool = c.prefers_other_pool(data.len());

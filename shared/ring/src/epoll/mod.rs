@@ -151,6 +151,7 @@ impl Epoll {
             process_descriptors: true,
             incremental_buffers: false,
             deferred_work: false,
+            parking: false,
             peer_addr: true,
         };
         Ok(Epoll {
@@ -642,6 +643,8 @@ impl Driver for Epoll {
             }
             Op::Send { socket, data } => self.start_send(token, socket, data),
             Op::SendTo { socket, to, data } => self.start_send_to(token, socket, to, data),
+            // A receive that waits costs nothing here: see `Caps::parking`.
+            Op::Poll { .. } => self.end(token, Outcome::Done),
             Op::PeerAddr { socket } => {
                 let peer = self.peer_addr(socket);
                 self.end(token, Outcome::PeerAddr(peer));

@@ -40,6 +40,7 @@ impl SimDriver {
             process_descriptors: false,
             incremental_buffers: false,
             deferred_work: true,
+            parking: true,
             peer_addr: true,
         };
         let buffers = [plan.small, plan.bulk, plan.datagrams]
@@ -166,6 +167,7 @@ fn names(kind: Kind, op: &Op) -> bool {
         Op::Accept { .. } => kind == Kind::Accept,
         Op::Connect { .. } => kind == Kind::Connect,
         Op::Recv { .. } => kind == Kind::Recv,
+        Op::Poll { .. } => kind == Kind::Poll,
         Op::Send { .. } => kind == Kind::Send,
         Op::RecvFrom { .. } => kind == Kind::RecvFrom,
         Op::SendTo { .. } => kind == Kind::SendTo,

@@ -21,6 +21,7 @@ pub(super) enum Work {
     Accept { listener: Arc<Listener> },
     Connect { socket: Option<Socket> },
     Recv { socket: Socket, group: Group },
+    Poll { socket: Socket },
     Send { socket: Socket, cut: bool },
     RecvFrom { socket: Socket, group: Group },
     SendTo { socket: Socket, len: usize },
@@ -36,7 +37,9 @@ impl Work {
     /// The socket whose operation this is.
     pub(super) fn of(&self) -> Option<Of> {
         let (socket, direction) = match *self {
-            Work::Recv { socket, .. } | Work::RecvFrom { socket, .. } => (socket, Direction::In),
+            Work::Recv { socket, .. } | Work::Poll { socket } | Work::RecvFrom { socket, .. } => {
+                (socket, Direction::In)
+            }
             Work::Send { socket, .. } => (socket, Direction::Out),
             Work::SendTo { socket, .. }
             | Work::PeerAddr { socket }
@@ -69,6 +72,10 @@ impl State {
             Op::Recv { socket, group } => {
                 self.stream_of(core, socket, "Recv");
                 self.start_on(core, token, Work::Recv { socket, group });
+            }
+            Op::Poll { socket } => {
+                self.stream_of(core, socket, "Poll");
+                self.start_on(core, token, Work::Poll { socket });
             }
             Op::Send { socket, data } => self.start_send(core, token, socket, data),
             Op::RecvFrom { socket, group } => {
@@ -110,6 +117,7 @@ impl State {
     /// Begins an operation that counts as one of its socket's.
     fn start_on(&mut self, core: usize, token: Token, work: Work) {
         let Of { socket, direction } = work.of().expect("it is a socket's");
+        let is_poll = matches!(work, Work::Poll { .. });
         let op = self.add_op(core, token, work);
         let entry = self.cores[core].socket(socket).expect("the caller has seen it");
         entry.operations += 1;
@@ -119,8 +127,10 @@ impl State {
             Direction::Other => None,
         };
         rule!(self, taken.is_none(), "two operations of a kind at once on {socket:?}");
-        let lasting = direction == Direction::In;
-        if !lasting || self.has_input(core, socket) {
+        let waits = direction == Direction::In;
+        let early = self.plan.poll_early;
+        let early = is_poll && self.chance(early);
+        if !waits || early || self.has_input(core, socket) {
             let at = self.after_local();
             self.schedule_op(at, core, op);
         }
@@ -212,6 +222,7 @@ impl State {
             Work::Accept { .. } => {}
             Work::Connect { socket } => self.end_connect(core, op, socket),
             Work::Recv { socket, group } => self.receive(core, op, socket, group),
+            Work::Poll { .. } => self.complete(core, op, Outcome::Done, false),
             Work::Send { socket, cut } => self.end_send(core, op, socket, cut),
             Work::RecvFrom { socket, group } => self.receive_from(core, op, socket, group),
             Work::SendTo { len, .. } => {
@@ -418,6 +429,7 @@ impl State {
                 Outcome::Socket(errno(cancelled))
             }
             Work::Recv { .. } => Outcome::Recv(errno(cancelled)),
+            Work::Poll { .. } => Outcome::Done,
             Work::RecvFrom { .. } => Outcome::RecvFrom(errno(cancelled)),
             &Work::Send { socket, cut: false } => {
                 let end = self.end_of(core, socket);

@@ -51,6 +51,8 @@ pub struct Plan {
     pub starve: f64,
     /// Taking a connection over fails with `ENFILE`.
     pub hand_over: f64,
+    /// A poll ends though there is nothing to receive.
+    pub poll_early: f64,
     /// A datagram is lost.
     pub datagram_lost: f64,
     /// A datagram arrives twice.
@@ -92,6 +94,7 @@ impl Default for Plan {
             refuse: 0.0,
             starve: 0.0,
             hand_over: 0.0,
+            poll_early: 0.0,
             datagram_lost: 0.0,
             datagram_twice: 0.0,
             datagram_late: 0.0,

@@ -41,6 +41,7 @@ impl Rig {
             Op::Accept { .. } => Kind::Accept,
             Op::Connect { .. } => Kind::Connect,
             Op::Recv { .. } => Kind::Recv,
+            Op::Poll { .. } => Kind::Poll,
             Op::Send { .. } => Kind::Send,
             Op::RecvFrom { .. } => Kind::RecvFrom,
             Op::SendTo { .. } => Kind::SendTo,

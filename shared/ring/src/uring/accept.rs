@@ -46,9 +46,14 @@ impl Accepting {
         if self.ending.is_some() {
             return 0;
         }
-        // The last entries are promised one by one: connects want some too.
+        // The last entries are taken one by one: connects want some too.
         let at_once = (room / 4).clamp(1, AT_ONCE);
         at_once.saturating_sub(self.armed.iter().sum())
+    }
+
+    /// Whether it takes no callers for want of room.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.ending.is_none() && self.armed.iter().all(|&armed| armed == 0)
     }
 
     pub(super) fn is_over(&self) -> bool {

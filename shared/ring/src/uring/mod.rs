@@ -25,6 +25,7 @@
 //!   0000 token          an operation without memory of its own
 //!   1000 0…0 n…n        entry n of `owned`
 //!   1001 0…0 n…n        the second operation of entry n, linked behind the first
+//!   1100 token          a close, which frees an entry; 1100 1…1 one that nobody waits for
 //!   1110 0…0 n…n        the poll of ring n's bell
 //!   1111 1…1            the waker's poll; 1111 1…10 an operation that nobody waits for
 //! ```
@@ -33,7 +34,7 @@ mod accept;
 mod buffers;
 mod owned;
 mod ring;
-mod table;
+mod socket;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -50,13 +51,16 @@ use tracing::{debug, warn};
 use self::accept::Accepting;
 use self::owned::{Owned, Step};
 use self::ring::Ring;
-use self::table::{ENTRIES_MAX, PROCESS_FD, entry_of, ring_of, socket_of};
+use self::socket::{ENTRIES_MAX, PROCESS_FD, entry_of, ring_of, socket_of};
 use crate::caps::Caps;
 use crate::driver::{Completion, Driver, Kind, Op, Outcome, RxBuf, Socket, Token};
 use crate::mesh::{RINGS_MAX, Remote};
 
 const OWNED: u64 = 1 << 63;
 const SECOND: u64 = 1 << 60;
+const CLOSE: u64 = 0b1100 << 60;
+/// In place of a token, behind [`CLOSE`].
+const CLOSE_NOBODY: u64 = (1 << 60) - 1;
 const BELL: u64 = 0b1110 << 60;
 const WAKER: u64 = u64::MAX;
 const NOBODY: u64 = u64::MAX - 1;
@@ -135,9 +139,9 @@ pub struct Uring {
     /// mean nothing to the kernel.
     connects: HashMap<Token, usize>,
     accepts: Vec<Accepting>,
-    /// Whether there may be accepts to arm, or another ring to have connections handed to.
-    tables_changed: bool,
-    /// Whether it was said that all tables are full, and they were not half empty since.
+    /// Whether there may be accepts to arm.
+    room_changed: bool,
+    /// Whether it was said that nothing can be accepted, and the tables were not half empty since.
     said_full: bool,
     /// The ring that completions are taken from next.
     reading: usize,
@@ -161,8 +165,9 @@ impl Uring {
     /// has no descriptors left for the rings.
     pub fn new(options: &Options, remote: Remote) -> io::Result<Uring> {
         let mut incremental = true;
+        let tables = options.tables()?;
         let mut rings = Vec::new();
-        for (number, &entries) in options.tables()?.iter().enumerate() {
+        for (number, &entries) in tables.iter().enumerate() {
             rings.push(Ring::new(options, entries, number > 0, &mut incremental)?);
         }
         let caps = Caps {
@@ -171,12 +176,13 @@ impl Uring {
             process_descriptors: false,
             incremental_buffers: incremental,
             deferred_work: true,
+            parking: true,
             peer_addr: owned::probe_peer_addr(rings[0].kernel()),
         };
         if rings.len() > 1 {
             debug!(rings = rings.len(), "one descriptor table is too small");
         }
-        remote.set_rings(rings.iter().map(Ring::fd));
+        remote.set_rings(rings.iter().map(Ring::fd).zip(tables));
         let bells_armed = vec![false; rings.len()];
         Ok(Uring {
             rings,
@@ -184,7 +190,7 @@ impl Uring {
             recv_header: Box::new(owned::recv_header()),
             connects: HashMap::new(),
             accepts: Vec::new(),
-            tables_changed: true,
+            room_changed: true,
             said_full: false,
             reading: 0,
             udp: Vec::new(),
@@ -208,14 +214,13 @@ impl Uring {
     fn start_owned(&mut self, token: Token, op: Op) {
         let mut ring = place_of(&op);
         if matches!(op, Op::Connect { .. }) {
-            let Some(with_room) = self.ring_for_connect() else {
+            let Some(with_room) = self.remote.take_room() else {
                 let error = io::Error::from_raw_os_error(libc::ENFILE);
                 let outcome = Outcome::Socket(Err(error));
                 self.complete(token, outcome, false);
                 return;
             };
             ring = with_room;
-            self.rings[ring].table.promise();
         }
         let mut owned = Owned::new(token, ring, op);
         let step = owned.start();
@@ -224,12 +229,6 @@ impl Uring {
             self.connects.insert(token, at);
         }
         self.carry_on(at, step);
-    }
-
-    /// The first ring with room, or with room that so far is only promised to callers.
-    fn ring_for_connect(&self) -> Option<usize> {
-        let first = |has: fn(&Ring) -> bool| self.rings.iter().position(has);
-        first(|ring| ring.table.room() > 0).or_else(|| first(|ring| ring.table.free() > 0))
     }
 
     /// Lets a connect that is under way go no further than it is, and gives its ring and the user
@@ -256,12 +255,13 @@ impl Uring {
                 let token = self.owned.remove(at).token();
                 if token.kind() == Kind::Connect {
                     self.connects.remove(&token);
-                    self.settle(ring, &outcome);
+                    if close.is_none() {
+                        self.settle(ring, &outcome);
+                    }
                 }
                 if let Some(entry) = close {
-                    self.give_back(ring, entry);
                     let close = opcode::Close::new(Fixed(entry)).build();
-                    self.rings[ring].push(&[close.user_data(NOBODY)]);
+                    self.rings[ring].push(&[close.user_data(CLOSE | CLOSE_NOBODY)]);
                 }
                 self.complete(token, outcome, false);
             }
@@ -275,49 +275,36 @@ impl Uring {
         self.ready.push_back(Completion { token, outcome, more });
     }
 
-    // --- Tables ---
+    // --- Room in the tables ---
 
-    /// Takes note of how an operation ended that had the promise of an entry.
+    /// An operation ended for which an entry was taken beforehand: its own now, or free again.
     fn settle(&mut self, ring: usize, outcome: &Outcome) {
-        self.rings[ring].table.settle();
-        if let Outcome::Socket(Ok(socket)) = outcome {
-            self.rings[ring].table.take(entry_of(*socket));
+        if !matches!(outcome, Outcome::Socket(Ok(_))) {
+            self.remote.give_room(ring);
         }
-        self.tables_changed = true;
+        self.room_changed = true;
     }
 
-    fn give_back(&mut self, ring: usize, entry: u32) {
-        self.rings[ring].table.give_back(entry);
-        self.tables_changed = true;
-    }
-
-    /// Arms accepts where there is room, and has connections handed to the emptiest table.
+    /// Arms accepts where there is room.
     fn use_room(&mut self) {
-        if !std::mem::take(&mut self.tables_changed) {
+        if !std::mem::take(&mut self.room_changed) {
             return;
         }
-        for at in 0..self.accepts.len() {
-            let free: u32 = self.rings.iter().map(|ring| ring.table.room()).sum();
-            for _ in 0..self.accepts[at].wanted(free) {
-                let Some(ring) = self.rings.iter().position(|ring| ring.table.room() > 0) else {
-                    break;
-                };
-                self.rings[ring].table.promise();
-                self.accepts[at].armed[ring] += 1;
-                let entry = self.accepts[at].entry();
-                self.rings[ring].push(&[entry]);
+        for accepting in &mut self.accepts {
+            for _ in 0..accepting.wanted(self.remote.room()) {
+                let Some(ring) = self.remote.take_room() else { break };
+                accepting.armed[ring] += 1;
+                self.rings[ring].push(&[accepting.entry()]);
             }
         }
-        let free: u32 = self.rings.iter().map(|ring| ring.table.free()).sum();
-        if free == 0 && !self.said_full && !self.accepts.is_empty() {
+        let deaf = self.accepts.iter().any(Accepting::is_deaf);
+        if deaf && !self.said_full {
             let sockets_max = self.caps.sockets_max;
             warn!(sockets_max, "no descriptor left: callers wait until connections are closed");
             self.said_full = true;
-        } else if free > self.caps.sockets_max / 2 {
+        } else if self.remote.room() > self.caps.sockets_max / 2 {
             self.said_full = false;
         }
-        let emptiest = (0..self.rings.len()).max_by_key(|&n| self.rings[n].table.room());
-        self.remote.set_door(emptiest.unwrap_or(0));
     }
 
     // --- Accepting ---
@@ -386,6 +373,16 @@ impl Uring {
             WAKER => {
                 self.waker_armed = cqueue::more(flags);
                 self.remote.acknowledge();
+                // Perhaps a core gives back the room for a connection that it could not hand over.
+                self.room_changed = true;
+            }
+            // A close has freed an entry.
+            _ if data & BELL == CLOSE => {
+                self.remote.give_room(ring);
+                self.room_changed = true;
+                if data != CLOSE | CLOSE_NOBODY {
+                    self.complete(Token(data & !CLOSE), Outcome::Done, false);
+                }
             }
             // What it rang for is found by looking at the ring.
             _ if data & BELL == BELL => {
@@ -535,6 +532,7 @@ impl Uring {
 fn place_of(op: &Op) -> usize {
     match op {
         Op::Recv { socket, .. }
+        | Op::Poll { socket }
         | Op::Send { socket, .. }
         | Op::RecvFrom { socket, .. }
         | Op::SendTo { socket, .. }
@@ -562,14 +560,15 @@ impl Driver for Uring {
         let entry = match op {
             Op::Accept { listener } => {
                 self.accepts.push(Accepting::new(token, listener, self.rings.len()));
-                self.tables_changed = true;
+                self.room_changed = true;
                 return Ok(());
             }
             Op::Recv { socket, group } => {
-                // The first operation on every connection, so that one that was handed over is
-                // noted here.
-                self.rings[ring].table.take(entry_of(socket));
                 opcode::RecvMulti::new(Fixed(entry_of(socket)), group as u16).build()
+            }
+            Op::Poll { socket } => {
+                let readable = (libc::POLLIN | libc::POLLRDHUP) as u32;
+                opcode::PollAdd::new(Fixed(entry_of(socket)), readable).build()
             }
             Op::RecvFrom { socket, group } => {
                 let header: *const libc::msghdr = &raw const *self.recv_header;
@@ -589,9 +588,9 @@ impl Driver for Uring {
                 opcode::Shutdown::new(Fixed(entry_of(socket)), how).build()
             }
             Op::Close { socket } => {
-                // The kernel carries entries out in order: what takes the place comes later.
-                self.give_back(ring, entry_of(socket));
-                opcode::Close::new(Fixed(entry_of(socket))).build()
+                let close = opcode::Close::new(Fixed(entry_of(socket))).build();
+                self.rings[ring].push(&[close.user_data(CLOSE | token.0)]);
+                return Ok(());
             }
             Op::Send { .. }
             | Op::SendTo { .. }

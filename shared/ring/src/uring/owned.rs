@@ -19,7 +19,7 @@ use io_uring::types::{DestinationSlot, Fd, Fixed, FsyncFlags};
 use io_uring::{IoUring, opcode, squeue};
 
 use super::check;
-use super::table::{PROCESS_FD, entry_of, socket_of};
+use super::socket::{PROCESS_FD, entry_of, socket_of};
 use crate::buf::IoBuf;
 use crate::disk::View;
 use crate::driver::{File, FileOp, FileOutput, Op, OpenMode, Outcome, Outgoing, Socket, Token};
@@ -105,14 +105,12 @@ struct SendTo {
     addr: RawAddr,
 }
 
-/// A connection on its way to another core, which may have several rings: a ring whose table is
-/// full is passed over.
+/// A connection on its way to another core. Room on one of that core's rings is taken first.
 struct HandOver {
     entry: u32,
     to: Remote,
-    /// The number of the ring that is tried.
+    /// The number of the other core's ring on which there is room for it.
     ring: usize,
-    tried: usize,
 }
 
 struct Connect {
@@ -193,7 +191,7 @@ impl Owned {
             Work::SendTo(send) => Step::Push(send.entry()),
             Work::Connect(connect) => connect.entry(),
             Work::PeerAddr { entry, addr, len } => Step::Push(peer_addr_entry(*entry, addr, *len)),
-            Work::HandOver(hand_over) => hand_over.entry(libc::ENOTCONN),
+            Work::HandOver(hand_over) => hand_over.start(),
             Work::Open { path, flags } => Step::Push(
                 opcode::OpenAt::new(Fd(libc::AT_FDCWD), path.as_ptr())
                     .flags(*flags)
@@ -528,40 +526,39 @@ fn map(file: i32, len: u64) -> io::Result<View> {
 
 impl HandOver {
     fn new(socket: Socket, to: Remote) -> HandOver {
-        let ring = to.door();
-        HandOver { entry: entry_of(socket), to, ring, tried: 0 }
+        HandOver { entry: entry_of(socket), to, ring: 0 }
     }
 
-    /// A try with the ring that is its turn, or the end with this error when all had theirs.
-    fn entry(&self, errno: i32) -> Step {
+    fn start(&mut self) -> Step {
         /// `IORING_MSG_RING_CQE_SKIP`: the other core is told by the mesh, not by a completion.
         const SKIP: u32 = 1;
-        let ring = if self.tried < self.to.rings() { self.to.ring_at(self.ring) } else { None };
-        let Some(ring) = ring else {
+        let failed = |errno| {
             let error = io::Error::from_raw_os_error(errno);
-            return Step::End { outcome: Outcome::Socket(Err(error)), close: None };
+            Step::End { outcome: Outcome::Socket(Err(error)), close: None }
         };
+        if self.to.ring().is_none() {
+            return failed(libc::ENOTCONN);
+        }
+        let Some(ring) = self.to.take_room() else { return failed(libc::ENFILE) };
+        self.ring = ring;
+        let Some(fd) = self.to.ring_at(ring) else { return failed(libc::ENOTCONN) };
         let auto = DestinationSlot::auto_target();
         Step::Push(
-            opcode::MsgRingSendFd::new(Fd(ring), Fixed(self.entry), auto, 0)
+            opcode::MsgRingSendFd::new(Fd(fd), Fixed(self.entry), auto, 0)
                 .opcode_flags(SKIP)
                 .build(),
         )
     }
 
     fn advance(&mut self, result: i32) -> Step {
-        match check(result) {
-            Ok(there) => {
-                let socket = socket_of(self.ring, there);
-                Step::End { outcome: Outcome::Socket(Ok(socket)), close: Some(self.entry) }
-            }
-            Err(_) if result == -libc::ENFILE => {
-                self.tried += 1;
-                self.ring = (self.ring + 1) % self.to.rings().max(1);
-                self.entry(libc::ENFILE)
-            }
-            Err(error) => Step::End { outcome: Outcome::Socket(Err(error)), close: None },
+        let socket = check(result).map(|there| socket_of(self.ring, there));
+        let close = socket.is_ok().then_some(self.entry);
+        if socket.is_err() {
+            self.to.give_room(self.ring);
+            // It may have stopped accepting for want of just this entry.
+            self.to.notify();
         }
+        Step::End { outcome: Outcome::Socket(socket), close }
     }
 }
 

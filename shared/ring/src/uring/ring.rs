@@ -18,7 +18,6 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::Options;
 use super::buffers::BufRing;
-use super::table::Table;
 use crate::driver::{Group, RxBuf};
 
 /// Whether bells rest while the driver is awake. Setting a bell right again and then looking for
@@ -31,7 +30,6 @@ pub(super) struct Ring {
     ring: IoUring,
     /// By the number of their [`Group`]; that for datagrams comes with the first such socket.
     pools: Vec<BufRing>,
-    pub(super) table: Table,
     /// Entries that found the submission queue full, each with what is linked to it.
     spilled: VecDeque<Vec<squeue::Entry>>,
     /// Of a further ring.
@@ -69,13 +67,7 @@ impl Ring {
             ring.submitter().register_eventfd(fd.as_raw_fd())?;
             bell = Some(fd);
         }
-        let mut made = Ring {
-            ring,
-            pools: vec![small, bulk],
-            table: Table::new(entries),
-            spilled: VecDeque::new(),
-            bell,
-        };
+        let mut made = Ring { ring, pools: vec![small, bulk], spilled: VecDeque::new(), bell };
         made.rest_bell();
         Ok(made)
     }

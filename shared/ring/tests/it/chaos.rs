@@ -9,7 +9,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use sextant_ring::core::{CloseReason, ConnId, Cx, Limits, SendError};
 
-use crate::harness::{Buffers, Event, Msg, Role, Stage, on_epoll, on_uring, simulate, stop_all};
+use crate::harness::{
+    Buffers, Event, Host, Msg, Role, Stage, on_epoll, on_uring, simulate, stop_all,
+};
 
 #[test]
 fn whatever_apps_do_and_whatever_fails_no_byte_goes_astray() {
@@ -328,11 +330,17 @@ fn chaos(stage: &mut Stage, gentle: bool) {
             stage.buffers(Buffers { small, bulk: (1 << rng.u16(0..3), 4096) });
         }
     }
+    if let Stage::Kernel { host: Host::Uring(options), .. } = stage {
+        // Several rings a core, most of the time.
+        options.table_max = rng.u32(8..200);
+        options.sockets_max = 128;
+    }
     let listener = stage.listener();
     let limits = |limits: &mut Limits, rng: &mut Rng| {
         limits.turn_max = rng.usize(1..10);
         limits.send_bytes_max = rng.usize(1000..100_000);
         limits.linger = Duration::from_millis(rng.u64(1..50));
+        limits.park_after = Duration::from_millis(rng.u64(0..8));
         if !gentle {
             limits.connections_max = rng.u32(3..20);
         }

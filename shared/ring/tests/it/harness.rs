@@ -480,6 +480,7 @@ fn simulate_once(seed: u64, scenario: &impl Fn(&mut Stage)) -> u64 {
             plan.wake_early = 0.1;
             plan.lasting_ends = 0.2;
             plan.starve = 0.1;
+            plan.poll_early = 0.2;
             plan.cut = 0.5;
             plan.submissions_max = 8;
         });
@@ -516,6 +517,15 @@ fn on_kernel(host: &Host, scenario: impl Fn(&mut Stage)) {
         HostDisk.create_dir_all(&dir.path().join("data")).unwrap();
         scenario(&mut Stage::Kernel { dir, host: host.clone(), rng: Rng::with_seed(seed) });
     }
+}
+
+/// A listener on which thousands of callers can wait.
+pub(crate) fn wide_listener(ip: [u8; 4]) -> Arc<Listener> {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((ip, 0)).into()).unwrap();
+    socket.listen(4096).unwrap();
+    Arc::new(Listener::new(socket.into()).unwrap())
 }
 
 /// Three tests of one scenario: one for each driver.

@@ -5,6 +5,8 @@
 //! - [`harness`]: cores that play scripted roles, on any driver.
 //! - [`streams`], [`endings`], [`cores`], [`datagrams`], [`files`], [`timers`], [`limits`],
 //!   [`requests`], [`crowds`], [`resets`]: the scenarios.
+//! - [`parking`]: connections that wait for long, cheaply.
+//! - [`rings`]: more of them than fit in one table of descriptors.
 //! - [`chaos`]: everything at once, and with faults.
 
 #![allow(clippy::unwrap_used)]
@@ -17,7 +19,9 @@ mod endings;
 mod files;
 mod harness;
 mod limits;
+mod parking;
 mod requests;
 mod resets;
+mod rings;
 mod streams;
 mod timers;
