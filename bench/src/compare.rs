@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sextant_load::Outcome;
 
 use crate::report::{self, CaseReport, Figure, Host, Ratio, Report, Side, Wanted, number};
@@ -41,6 +41,8 @@ pub(crate) struct Run {
     pub(crate) out: PathBuf,
     /// How it was asked for.
     pub(crate) command: String,
+    /// What the names of cases have in them, if not all shall run.
+    pub(crate) case: Option<String>,
 }
 
 type Measure<'m> = Box<dyn FnMut(&Plan) -> Result<Vec<Figure>> + 'm>;
@@ -199,6 +201,13 @@ impl<'m> Bench<'m> {
     /// A measurement fails: then there are no results.
     pub(crate) fn run(mut self) -> Result<()> {
         let plan = self.run.plan;
+        if let Some(part) = &self.run.case {
+            let names: Vec<String> = self.cases.iter().map(|case| case.name.clone()).collect();
+            self.cases.retain(|case| case.name.contains(part.as_str()));
+            if self.cases.is_empty() {
+                bail!("no case has {part:?} in its name; there are: {}", names.join("; "));
+            }
+        }
         for case in &self.cases {
             let sides =
                 case.sides.iter().map(|(name, _)| Side { name: name.clone(), rounds: Vec::new() });
@@ -299,7 +308,6 @@ pub(crate) fn load_figures(outcome: &Outcome) -> Vec<Figure> {
         Figure::new("p99.9 µs", us(outcome.latency.p999_ns)),
         Figure::new("missing", outcome.missing as f64),
         Figure::new("% server busy", share(outcome.server_cpu.unwrap_or_default())),
-        Figure::new("% load busy", share(outcome.client_cpu)),
         Figure::new("p99 µs begun late", us(outcome.lateness.p99_ns)),
     ]
 }

@@ -56,7 +56,7 @@ struct AppendArgs {
     #[command(flatten)]
     run: RunArgs,
     /// Write to this folder, on the disk in question
-    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
 }
 
@@ -78,6 +78,9 @@ struct RunArgs {
     /// Measure each side so often, in turn [default: 5; 1 if quick]
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
+    /// Only the cases that have this in their names (results are then of these alone)
+    #[arg(long, value_name = "TEXT")]
+    case: Option<String>,
     /// Write the results to this folder
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     out: PathBuf,
@@ -87,11 +90,13 @@ impl RunArgs {
     fn run(self, name: &str) -> Run {
         let quick = if self.quick { " --quick" } else { "" };
         let rounds = self.rounds.map(|n| format!(" --rounds {n}")).unwrap_or_default();
+        let case = self.case.as_ref().map(|case| format!(" -- --case '{case}'"));
         Run {
             plan: Plan::new(self.quick, self.rounds),
             quick: self.quick,
             out: self.out,
-            command: format!("cargo xtask bench {name}{quick}{rounds}"),
+            command: format!("cargo xtask bench {name}{quick}{rounds}{}", case.unwrap_or_default()),
+            case: self.case,
         }
     }
 }

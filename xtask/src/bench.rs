@@ -121,6 +121,12 @@ fn measure(args: &Args, asked: &AtomicUsize) -> Result<()> {
         command.args(["--rounds", &rounds.to_string()]);
     }
     command.args(&args.options);
+    // What a run that is given up leaves behind goes with it; and it is on the disk of the build,
+    // not on a file system in memory.
+    let place = sh::target()?.join("bench");
+    std::fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
+    let files = tempfile::tempdir_in(&place).context("no temporary folder")?;
+    command.env("TMPDIR", files.path());
     println!("{}", sh::paint(sh::GREY, format_args!("$ {}", sh::shown(&command))));
     let mut child = command.spawn().context("cannot run sextant-bench")?;
     let mut told = false;

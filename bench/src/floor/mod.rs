@@ -119,6 +119,7 @@ pub(crate) fn load(server: &Server, plan: &Plan) -> Load {
         warm_up: plan.warm_up,
         measure: plan.measure,
         drain_max: Duration::from_secs(20),
+        spin: true,
         server: Some(server.pid()),
         cpu: Some(LOAD_CPU),
         ..Load::new(server.addrs())

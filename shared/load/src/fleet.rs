@@ -9,7 +9,9 @@
 //! ```
 //!
 //! The thread sleeps while there is time, and spins through the last two milliseconds before an
-//! operation is due: a timer of the ring is not exact enough. It wants a CPU of its own.
+//! operation is due: a timer of the ring is not exact enough. It wants a CPU of its own. On the
+//! server's host it had better not sleep at all ([`Load::spin`]): whoever sends to a socket whose
+//! reader sleeps pays for waking it, and that would be the server.
 
 mod app;
 
@@ -136,6 +138,8 @@ pub struct Load {
     pub drain_max: Duration,
     /// How long connecting may take without any connection becoming ready.
     pub patience: Duration,
+    /// Never sleep while operations run.
+    pub spin: bool,
     /// The server's process.
     pub server: Option<u32>,
     /// The CPU for the fleet's thread, as [`pin`] counts.
@@ -154,6 +158,7 @@ impl Load {
             measure: Duration::from_secs(2),
             drain_max: Duration::from_secs(2),
             patience: Duration::from_secs(10),
+            spin: false,
             server: None,
             cpu: None,
         }

@@ -356,7 +356,8 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
             return;
         }
         let due = self.schedule.as_mut().and_then(Schedule::next_time);
-        if due.is_some_and(|due| due <= cx.now() + SPIN) {
+        let runs = matches!(self.phase, Phase::WarmUp | Phase::Measuring | Phase::Draining);
+        if (self.load.spin && runs) || due.is_some_and(|due| due <= cx.now() + SPIN) {
             cx.tell(cx.core(), Order::Spin);
             return;
         }
