@@ -7,6 +7,7 @@
 //!   [`requests`], [`crowds`], [`resets`]: the scenarios.
 //! - [`parking`]: connections that wait for long, cheaply.
 //! - [`rings`]: more of them than fit in one table of descriptors.
+//! - [`operations`]: what a driver promises a core.
 //! - [`chaos`]: everything at once, and with faults.
 
 #![allow(clippy::unwrap_used)]
@@ -19,6 +20,7 @@ mod endings;
 mod files;
 mod harness;
 mod limits;
+mod operations;
 mod parking;
 mod requests;
 mod resets;
