@@ -508,6 +508,13 @@ pub(crate) fn on_epoll(scenario: impl Fn(&mut Stage)) {
     on_kernel(&Host::Epoll(options), scenario);
 }
 
+/// Runs a scenario on epoll with one seed.
+pub(crate) fn on_epoll_once(scenario: impl Fn(&mut Stage)) {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::Epoll(epoll::Options::default());
+    scenario(&mut Stage::Kernel { dir, host, rng: Rng::with_seed(0) });
+}
+
 /// Sockets of a driver, unless a scenario says otherwise.
 const SOCKETS_MAX: u32 = 1024;
 

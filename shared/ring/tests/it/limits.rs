@@ -2,10 +2,13 @@
 //! served on, who waits is served later, and nothing spins.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use sextant_ring::core::{CloseReason, ConnId, Cx, SendError};
 
 use crate::harness::{Event, Msg, Role, Shared, Stage, on_all_drivers, stop_all};
@@ -185,4 +188,98 @@ fn a_consumer_that_does_not_read_is_paused_then_shed_and_the_others_get_everythi
         Role::new(server).listening(&listener).limits(|limits| limits.send_bytes_max = WAITING_MAX),
         Role::new(client),
     ]);
+}
+
+/// The variable that tells this program to be the server of the next test.
+const STARVED_SERVER: &str = "SEXTANT_STARVED_SERVER";
+
+/// An epoll server whose process has no descriptor left while callers wait: in a process of its
+/// own, since all tests of this one share its descriptors.
+#[test]
+fn an_epoll_core_goes_on_serving_when_its_process_has_no_descriptor_left() {
+    const NAME: &str =
+        "limits::an_epoll_core_goes_on_serving_when_its_process_has_no_descriptor_left";
+    if std::env::var_os(STARVED_SERVER).is_some() {
+        return crate::harness::on_epoll_once(be_a_starved_server);
+    }
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME, "--nocapture", "--test-threads", "1"])
+        .env(STARVED_SERVER, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut child = child.unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let addr = lines.find_map(|line| line.strip_prefix("serves ").map(str::to_owned)).unwrap();
+    call_a_starved_server(addr.parse().unwrap());
+    // It stops when it is told to, and says how often it turned.
+    let rest: Vec<String> = lines.collect();
+    assert!(child.wait().unwrap().success(), "{rest:?}");
+}
+
+/// Callers of that server, more than it has descriptors for.
+const CALLERS_IN_ALL: usize = 60;
+/// Descriptors that it may have for them, or a few more: the limit is on their numbers, which may
+/// have gaps.
+const ROOM: u64 = 30;
+
+fn call_a_starved_server(addr: SocketAddr) {
+    let call = |_| TcpStream::connect(addr).unwrap();
+    let mut callers: Vec<TcpStream> = (0..CALLERS_IN_ALL).map(call).collect();
+    for caller in &mut callers {
+        caller.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        caller.write_all(b"?").unwrap();
+    }
+    let is_served = |caller: &mut TcpStream| match caller.read(&mut [0; 1]) {
+        Ok(len) => {
+            assert_eq!(len, 1, "a caller that waits is not turned away");
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+            false
+        }
+    };
+    // They are accepted in order: the first are served, and the next one is not.
+    let served = callers.iter_mut().map(is_served).take_while(|served| *served).count();
+    assert!((5..CALLERS_IN_ALL).contains(&served), "{served} served");
+    // Those go on being served while others wait.
+    callers[0].write_all(b"!").unwrap();
+    assert!(is_served(&mut callers[0]));
+    // Once they have gone, the others are accepted, as many at a time.
+    while !callers.is_empty() {
+        callers.drain(..served.min(callers.len()));
+        let now = callers.len().min(served);
+        for caller in &mut callers[..now] {
+            caller.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            assert!(is_served(caller), "one that waited was forgotten");
+        }
+    }
+    let mut last = TcpStream::connect(addr).unwrap();
+    last.write_all(b"stop").unwrap();
+    let _ = last.read(&mut [0; 1]);
+}
+
+fn be_a_starved_server(stage: &mut Stage) {
+    let listener = stage.listener();
+    let addr = listener.addr();
+    let served = Shared::new((0, 0));
+    let told = served.clone();
+    let server = move |cx: &mut Cx<Msg>, event: Event| match event {
+        Event::Start => {
+            let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+            let limit = Rlimit { current: Some(open + ROOM), maximum: Some(open + ROOM) };
+            setrlimit(Resource::Nofile, limit).unwrap();
+            println!("\nserves {addr}");
+        }
+        Event::Data(_, data) if data == b"stop" => stop_all(cx),
+        Event::Data(conn, data) => cx.send_copy(conn, &data).unwrap(),
+        Event::Stopping => *told.lock() = (cx.stats().accepted, cx.stats().turns),
+        Event::Accepted(_) | Event::Closed(..) => {}
+        other => panic!("{other:?}"),
+    };
+    stage.play(vec![Role::new(server).listening(&listener)]);
+    let (accepted, turns) = *served.lock();
+    assert_eq!(accepted, CALLERS_IN_ALL as u64 + 1, "each was accepted once");
+    assert!(turns < 2000, "{turns} turns: it spun");
 }
