@@ -205,6 +205,13 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Whether the machine did much besides: a server and its load are two that run.
+    fn is_busy(&self) -> bool {
+        self.load_before > 1.0 || self.load_after > 3.0
+    }
+}
+
 /// Of the last minute; 0 where the kernel does not tell.
 pub(crate) fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -242,6 +249,13 @@ impl Report {
             writeln!(text, "**A quick run: it shows that everything works, not how fast.**\n")?;
         }
         let host = &self.host;
+        if host.is_busy() {
+            writeln!(
+                text,
+                "**The machine was busy with other things: compare within a round, and believe no \
+                 latency.**\n"
+            )?;
+        }
         writeln!(
             text,
             "{}, rounds of each side in turn: {}, `{}`  ",

@@ -199,10 +199,10 @@ pub enum LoadError {
     #[error("this load makes no sense: {0}")]
     Load(&'static str),
     /// The generator has no ring, no thread or no CPU to run on.
-    #[error("the load generator cannot run: {0}")]
+    #[error("the load generator cannot run")]
     Generator(#[source] std::io::Error),
     /// A connection was not made.
-    #[error("connection {number} to {to} was not made: {source}")]
+    #[error("connection {number} to {to} was not made")]
     Connect {
         /// Which, counted from zero.
         number: u64,
@@ -212,7 +212,7 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// A connection broke.
-    #[error("connection {number} broke: {source}")]
+    #[error("connection {number} broke")]
     Broken {
         /// Which, counted from zero.
         number: u64,
@@ -220,7 +220,7 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// A session failed.
-    #[error("the session of connection {number} failed: {source}")]
+    #[error("the session of connection {number} failed")]
     Session {
         /// Which, counted from zero.
         number: u64,

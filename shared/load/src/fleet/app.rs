@@ -66,7 +66,6 @@ pub(super) struct App<S, F> {
     /// What connections under way are for: the intended start of their operation.
     pending: HashMap<u64, Time>,
     connecting: u32,
-    open: u32,
     /// Connections that were begun.
     numbers: u64,
     ready: Arc<AtomicU32>,
@@ -108,7 +107,6 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
             operating: vec![None; operating],
             pending: HashMap::new(),
             connecting: 0,
-            open: 0,
             numbers: 0,
             ready,
             phase: Phase::Connecting,
@@ -176,7 +174,6 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
             self.clients.resize_with(conn.index() + 1, || None);
         }
         self.clients[conn.index()] = Some(Client { conn, number, session, ready: false });
-        self.open += 1;
         self.send(cx, number, conn);
         self.look_at(cx, conn);
     }
@@ -310,7 +307,8 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
     fn begin_due(&mut self, cx: &mut Cx<Order>) {
         while matches!(self.phase, Phase::WarmUp | Phase::Measuring) {
             if let Connections::PerOperation { at_once_max } = self.load.connections
-                && self.connecting + self.open >= at_once_max
+                // Those that are closing have their sockets still.
+                && self.connecting as usize + cx.connections() >= at_once_max as usize
             {
                 return;
             }
@@ -422,7 +420,6 @@ impl<S: Session, F: FnMut(u64) -> S> sextant_ring::core::App for App<S, F> {
     fn on_close(&mut self, cx: &mut Cx<Order>, conn: ConnId, reason: CloseReason) {
         let slot = self.clients.get_mut(conn.index());
         let Some(mut client) = slot.and_then(Option::take) else { return };
-        self.open -= 1;
         let number = client.number;
         match reason {
             CloseReason::PeerClosed => {
