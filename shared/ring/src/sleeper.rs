@@ -34,7 +34,10 @@ impl Sleeper {
     /// at once one is told so.
     pub(crate) fn rouse(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel)
+        let (yes, no) = (true, false);
+        // One who comes too late writes nothing over what the consumer has said since.
+        self.asleep.load(Ordering::Relaxed)
+            && self.asleep.compare_exchange(yes, no, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// The consumer is about to sleep. It must look at its queues once more before it does.
