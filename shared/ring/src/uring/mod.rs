@@ -120,7 +120,12 @@ impl Options {
         let most = self.table_max.min(ENTRIES_MAX).min(limit.max(1));
         let rings = self.sockets_max.div_ceil(most) as usize;
         if rings > RINGS_MAX {
-            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+            let why = format!(
+                "{} connections in tables of {most} take {rings} rings, and a core has at most \
+                 {RINGS_MAX}: raise RLIMIT_NOFILE",
+                self.sockets_max
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let mut tables = vec![most; rings];
         tables[rings - 1] = self.sockets_max - most * (rings as u32 - 1);
@@ -161,8 +166,8 @@ impl Uring {
     ///
     /// # Errors
     /// The kernel's: io_uring forbidden (`EPERM`, `ENOSYS`), too old (`EINVAL`), too little
-    /// memory. `EMFILE` if it took more than 64 rings to hold so many sockets, or if the process
-    /// has no descriptors left for the rings.
+    /// memory; `EMFILE` if the process has no descriptors left for the rings. `InvalidInput` if it
+    /// took more than 64 rings to hold so many connections.
     pub fn new(options: &Options, remote: Remote) -> io::Result<Uring> {
         let mut incremental = true;
         let tables = options.tables()?;
@@ -733,6 +738,17 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn tables_hold_what_is_asked_for_and_no_more_than_a_core_can_have() {
+        let options =
+            |sockets_max, table_max| Options { sockets_max, table_max, ..Options::default() };
+        assert_eq!(options(64, 64).tables().unwrap(), [64]);
+        assert_eq!(options(65, 64).tables().unwrap(), [64, 1]);
+        assert_eq!(options(64 * 8, 8).tables().unwrap(), [8; RINGS_MAX]);
+        let error = options(64 * 8 + 1, 8).tables().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]
