@@ -3,10 +3,8 @@
 //! entries in its table.
 //!
 //! Why not a multishot accept: it takes callers off the listener's queue until the table is full,
-//! and then one more, which it loses. And as the first waiter in the listener's line that never
-//! leaves its place it is served first: of two cores one gets every caller. One-shot accepts go to
-//! the end of the line, so that cores take turns. They cost an entry each in the submission queue,
-//! which is nothing beside what a connection costs.
+//! and then one more, which it loses. A one-shot accept costs an entry of the submission queue for
+//! each connection, which is little beside what the connection itself costs.
 //!
 //! With all tables full, callers wait in the listener's queue until something is closed.
 
