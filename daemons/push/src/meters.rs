@@ -14,7 +14,7 @@ pub struct Names {
     pub(crate) held: Gauge,
     pub(crate) published: [Counter; 3],
     pub(crate) delivered: [Counter; 3],
-    pub(crate) dropped: [Counter; 6],
+    pub(crate) dropped: [Counter; 7],
     pub(crate) closed: [Counter; 10],
     pub(crate) connect_refused: [Counter; 5],
     pub(crate) publish_refused: [Counter; 3],
@@ -46,6 +46,8 @@ pub(crate) enum Dropped {
     Refused = 4,
     /// Its session ended.
     SessionEnded = 5,
+    /// It cannot be read back from the disk.
+    Unreadable = 6,
 }
 
 /// Why a connection ended.
@@ -117,7 +119,15 @@ impl Names {
                 "sextant_push_messages_dropped_total",
                 "Messages that did not reach a session.",
                 "reason",
-                ["slow_client", "queue_full", "expired", "too_large", "refused", "session_ended"],
+                [
+                    "slow_client",
+                    "queue_full",
+                    "expired",
+                    "too_large",
+                    "refused",
+                    "session_ended",
+                    "unreadable",
+                ],
             ),
             closed: builder.counters(
                 "sextant_push_connections_closed_total",

@@ -7,7 +7,7 @@
 
 use std::rc::Rc;
 
-use sextant_segment::{AppendError, Cursor, Record, SegmentId};
+use sextant_segment::{AppendError, Record, SegmentId, Sweep, Swept};
 use tracing::{error, warn};
 
 use super::records::{self, Fact, MessageRecord, Unreadable};
@@ -16,7 +16,7 @@ use super::{Broker, Context};
 /// A segment that is being freed.
 pub(super) struct Compaction {
     segment: SegmentId,
-    cursor: Cursor,
+    sweep: Sweep,
     /// All that is needed of it was appended again.
     moved: bool,
     /// And what is known of other cores was said again.
@@ -42,7 +42,7 @@ impl Broker {
     /// Begins to free the oldest segment when that is worth it: nothing in it is needed, most of
     /// the log is not, or the log is near its limit.
     pub(super) fn consider_compaction(&mut self, stored_bytes: u64, live_bytes: u64) {
-        let log = &self.store.log;
+        let log = &mut self.store.log;
         if self.compaction.is_some() || log.read_only().is_some() {
             return;
         }
@@ -53,9 +53,9 @@ impl Broker {
         if oldest.live_bytes > 0 && !mostly_dead && !nearly_full {
             return;
         }
-        if let Ok(cursor) = log.scan(oldest.id) {
+        if let Ok(sweep) = log.sweep(oldest.id) {
             self.compaction =
-                Some(Compaction { segment: oldest.id, cursor, moved: false, told: false });
+                Some(Compaction { segment: oldest.id, sweep, moved: false, told: false });
         }
     }
 
@@ -104,14 +104,17 @@ impl Broker {
         let unix_ms = cx.clock().unix_ms;
         let mut bytes = 0;
         for _ in 0..RECORDS_A_TURN {
-            let before = compaction.cursor.clone();
-            let Some(record) = compaction.cursor.next(&self.store.log) else {
-                compaction.moved = true;
-                return Ok(());
+            let before = compaction.sweep.clone();
+            let record = match compaction.sweep.next(&mut self.store.log, cx)? {
+                Swept::Record(record) => record,
+                Swept::Waiting => return Ok(()),
+                Swept::Ended => {
+                    compaction.moved = true;
+                    return Ok(());
+                }
             };
-            let record = record?;
             if let Err(error) = self.move_record(&record, unix_ms) {
-                compaction.cursor = before;
+                compaction.sweep = before;
                 return Err(error);
             }
             bytes += record.payload.len();
@@ -162,7 +165,7 @@ impl Broker {
                 publisher.session = records::NOBODY;
             }
             message.retained =
-                self.retained.get(&message.topic).is_some_and(|kept| Rc::ptr_eq(kept, &held));
+                self.retained.get(&*message.topic).is_some_and(|kept| Rc::ptr_eq(kept, &held));
             message.waits_for = message.waits_for.filter(|device| {
                 self.waiting
                     .get(&**device)

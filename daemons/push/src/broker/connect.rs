@@ -41,6 +41,7 @@ impl Broker {
             paused: false,
             unread: Vec::new(),
             later: VecDeque::new(),
+            reading: None,
         };
         if self.conns.len() <= conn.index() {
             self.conns.resize_with(conn.index() + 1, || None);
@@ -584,6 +585,9 @@ impl Broker {
         let held = self.conns[conn.index()].take()?;
         if let Some(timer) = held.timer {
             cx.disarm(timer);
+        }
+        if let Some(reading) = held.reading {
+            self.stop_reading(cx, *reading);
         }
         match held.stage {
             Stage::Online { session, .. } => {

@@ -14,11 +14,11 @@ use sextant_mqtt::{
 };
 use sextant_ring::core::ConnId;
 use sextant_ring::slot::SlotId;
-use tracing::error;
 
 use super::message::{Delivery, Held, Incoming, Message};
 use super::publish::Wanted;
-use super::records::{Fact, Progress};
+use super::recall::{Loaded, Part, READ_AHEAD};
+use super::records::{Fact, MessageRecord, Progress};
 use super::session::{Answer, Stage};
 use super::store::Gated;
 use super::{Broker, Context, Then, timer};
@@ -77,7 +77,8 @@ fn seconds_left(expires_at: u64, unix_ms: u64) -> Option<u32> {
 }
 
 impl Broker {
-    /// Sends a QoS 0 message, if the client is connected and keeps up.
+    /// Sends a QoS 0 message, if the client is connected and keeps up; behind those that are being
+    /// read for it.
     pub(super) fn send_once(
         &mut self,
         cx: &mut Context,
@@ -99,6 +100,9 @@ impl Broker {
         else {
             return;
         };
+        if held.reading.as_ref().is_some_and(|reading| reading.holds_once()) {
+            return self.queue_once(cx, conn, shared.incoming, wanted, tracked);
+        }
         let Stage::Online { link, .. } = &mut held.stage else { return };
         let sent = if wanted.is_plain() {
             match shared.packet(link.version(), wanted.retain, unix_ms) {
@@ -142,16 +146,23 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else {
             return self.finish(cx, slot, delivery, Some(Dropped::SessionEnded));
         };
-        if session.queue.is_empty() && session.flight.has_room() && self.takes_more(cx, slot) {
-            return self.start(cx, slot, delivery, hot);
+        let next = session.queue.is_empty()
+            && session.flight.has_room()
+            && self.takes_more(cx, slot)
+            && !self.awaits_resend(slot);
+        if next && let Some(hot) = hot {
+            return self.start(cx, slot, delivery, Some((hot, None)));
         }
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let full = session.queue.len() >= messages_max
             || session.queue_bytes + delivery.held.bytes as usize > bytes_max;
-        if full {
+        if full && !next {
             return self.finish(cx, slot, delivery, Some(Dropped::QueueFull));
         }
         session.push(delivery);
+        if next {
+            self.pump(cx, slot);
+        }
     }
 
     /// Whether a session has a connection that keeps up.
@@ -186,39 +197,75 @@ impl Broker {
         }
     }
 
-    /// Sends again what was in flight when the last connection ended, as far as this one takes it,
-    /// then goes on. What QoS 2 sends again waits until the disk has what was said of it: that may
-    /// still be on its way.
+    /// Sends again what was in flight when the last connection ended, as far as this one takes it
+    /// and it is in memory, then goes on. What QoS 2 sends again waits until the disk has what was
+    /// said of it: that may still be on its way.
     pub(super) fn resend(&mut self, cx: &mut Context, slot: SlotId) {
         while self.takes_more(cx, slot) {
             let Some(session) = self.sessions.get_mut(slot) else { return };
             let Some(conn) = session.conn else { return };
             let persistent = session.is_persistent();
-            let next = session.flight.resend().map(|(packet_id, inflight)| match inflight {
-                Inflight::AwaitPuback(delivery) | Inflight::AwaitPubrec(delivery) => {
-                    let held = Rc::clone(&delivery.held);
-                    let ids = delivery.subscription_ids.clone();
-                    (packet_id, Some((held, delivery.qos, delivery.retain, ids)))
-                }
-                Inflight::AwaitPubcomp => (packet_id, None),
-            });
-            match next {
-                None => break,
-                Some((packet_id, None)) => {
-                    self.store.gate(Gated::Release { session: slot, conn, packet_id });
-                }
-                Some((packet_id, Some((held, qos, retain, ids)))) => {
-                    if persistent && qos == QoS::ExactlyOnce {
-                        let dup = true;
-                        self.store.gate(Gated::Publish { session: slot, conn, packet_id, dup });
-                    } else {
-                        self.send_held(cx, slot, packet_id, &held, (qos, retain, true), &ids);
-                    }
-                    self.store.release(held);
-                }
+            let Some((packet_id, message)) = self.next_to_resend(slot, conn) else { break };
+            let Some(message) = message else {
+                self.store.gate(Gated::Release { session: slot, conn, packet_id });
+                continue;
+            };
+            let InFlight { held, qos, retain, ids } = message;
+            if persistent && qos == QoS::ExactlyOnce {
+                self.store.gate(Gated::Publish { session: slot, conn, packet_id, dup: true });
+                self.store.release(held);
+                continue;
             }
+            match self.store.load(&held) {
+                Ok(Loaded::Here(record)) => {
+                    self.send_read(cx, slot, packet_id, &record, (qos, retain, true), &ids);
+                }
+                Ok(Loaded::Away) => {
+                    self.await_message(cx, conn, Part::Queue, &held);
+                    if let Some(conn) = self.conn(conn) {
+                        conn.reading.get_or_insert_default().resending = Some(packet_id);
+                    }
+                    return self.store.release(held);
+                }
+                Err(_) => self.cancel(cx, slot, packet_id, Dropped::Unreadable),
+            }
+            self.store.release(held);
         }
         self.pump(cx, slot);
+    }
+
+    /// What is to be sent again next: what had to be read for that, or what follows. Of a message
+    /// that the client has, its PUBREL alone.
+    fn next_to_resend(
+        &mut self,
+        slot: SlotId,
+        conn: ConnId,
+    ) -> Option<(PacketId, Option<InFlight>)> {
+        let reading = self.conn(conn).and_then(|held| held.reading.as_mut());
+        if let Some(packet_id) = reading.and_then(|reading| reading.resending.take())
+            && let Some(message) = self.in_flight(slot, packet_id)
+        {
+            return Some((packet_id, Some(message)));
+        }
+        let session = self.sessions.get_mut(slot)?;
+        session.flight.resend().map(|(packet_id, inflight)| match inflight {
+            Inflight::AwaitPuback(delivery) | Inflight::AwaitPubrec(delivery) => {
+                (packet_id, Some(InFlight::of(delivery)))
+            }
+            Inflight::AwaitPubcomp => (packet_id, None),
+        })
+    }
+
+    /// A message that was sent, or is to be, and was not acknowledged.
+    fn in_flight(&self, slot: SlotId, packet_id: PacketId) -> Option<InFlight> {
+        self.sessions.get(slot)?.flight.inflight().find_map(|(id, inflight)| match inflight {
+            Inflight::AwaitPuback(delivery) | Inflight::AwaitPubrec(delivery)
+                if id == packet_id =>
+            {
+                Some(InFlight::of(delivery))
+            }
+            _ => None,
+        })
     }
 
     /// Moves a session's queue on, as far as there is room.
@@ -228,26 +275,60 @@ impl Broker {
             let Some(session) = self.sessions.get_mut(slot) else { return };
             let Some(front) = session.queue.front() else { return };
             let expired = front.held.is_expired(unix_ms);
-            if !expired && (!session.flight.has_room() || !self.takes_more(cx, slot)) {
-                return;
+            // It is read when the disk has its packet identifier.
+            let read_later = front.qos == QoS::ExactlyOnce && session.is_persistent();
+            let has_room = session.flight.has_room();
+            let held = Rc::clone(&front.held);
+            let may_start =
+                !expired && has_room && self.takes_more(cx, slot) && !self.awaits_resend(slot);
+            if !expired && !may_start {
+                return self.store.release(held);
             }
+            let loaded = match expired || read_later {
+                true => Ok(None),
+                false => self.store.load(&held).map(Some),
+            };
+            if let Ok(Some(Loaded::Away)) = loaded {
+                self.read_queue(cx, slot, &held);
+                return self.store.release(held);
+            }
+            self.store.release(held);
             let popped = self.sessions.get_mut(slot).and_then(super::session::Session::pop);
             let Some(delivery) = popped else { return };
-            if expired {
-                self.finish(cx, slot, delivery, Some(Dropped::Expired));
-            } else {
-                self.start(cx, slot, delivery, None);
+            match loaded {
+                Ok(_) if expired => self.finish(cx, slot, delivery, Some(Dropped::Expired)),
+                Ok(Some(Loaded::Here(record))) => {
+                    let incoming = Incoming::of(&record, delivery.qos);
+                    let payload = record.payload.clone();
+                    self.start(cx, slot, delivery, Some((&incoming, Some(payload))));
+                }
+                Ok(_) => self.start(cx, slot, delivery, None),
+                Err(_) => self.finish(cx, slot, delivery, Some(Dropped::Unreadable)),
             }
         }
     }
 
-    /// Puts a message in flight.
+    /// Has the front of a session's queue read, and some of what is behind it.
+    fn read_queue(&mut self, cx: &mut Context, slot: SlotId, front: &Rc<Held>) {
+        let Some(session) = self.sessions.get(slot) else { return };
+        let Some(conn) = session.conn else { return };
+        let behind = session.queue.iter().skip(1).take(READ_AHEAD);
+        let behind: Vec<Rc<Held>> = behind.map(|delivery| Rc::clone(&delivery.held)).collect();
+        self.await_message(cx, conn, Part::Queue, front);
+        for held in behind {
+            self.store.ask(&held, None, cx);
+            self.store.release(held);
+        }
+    }
+
+    /// Puts a message in flight, and sends it unless the disk has to have its packet identifier
+    /// first. `content` is the message, and its payload if that is shared already.
     fn start(
         &mut self,
         cx: &mut Context,
         slot: SlotId,
         delivery: Delivery,
-        hot: Option<&Incoming<'_>>,
+        content: Option<(&Incoming<'_>, Option<Bytes>)>,
     ) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let (qos, retain, held) = (delivery.qos, delivery.retain, Rc::clone(&delivery.held));
@@ -268,11 +349,11 @@ impl Broker {
                 let dup = false;
                 self.store.gate(Gated::Publish { session: slot, conn, packet_id, dup });
             }
-        } else if let Some(hot) = hot {
+        } else if let Some((incoming, payload)) = content {
             let flags = (qos, retain, false);
-            self.send_publish(cx, slot, packet_id, hot, flags, &ids, None);
+            self.send_publish(cx, slot, packet_id, incoming, flags, &ids, payload);
         } else {
-            self.send_held(cx, slot, packet_id, &held, (qos, retain, false), &ids);
+            unreachable!("what needs no record first is started with its content");
         }
         self.count(cx, receipt, Progress::Sent);
         self.store.release(held);
@@ -293,61 +374,60 @@ impl Broker {
         self.send_later(cx, conn, slot);
     }
 
-    fn send_later(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId) {
+    /// Sends what QoS 2 sends later, as far as its connection takes it and it is in memory.
+    pub(super) fn send_later(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId) {
         while self.takes_more(cx, slot) {
             let Some(held) = self.conn(conn) else { return };
-            let Some((packet_id, dup)) = held.later.pop_front() else { return };
-            self.send_in_flight(cx, slot, packet_id, dup);
+            let Some((packet_id, dup)) = held.later.front().copied() else { return };
+            let message = self.in_flight(slot, packet_id);
+            if let Some(InFlight { held, qos, retain, ids }) = message {
+                match self.store.load(&held) {
+                    // Its identifier is another message's by now.
+                    _ if qos != QoS::ExactlyOnce => {}
+                    Ok(Loaded::Here(record)) => {
+                        self.send_read(cx, slot, packet_id, &record, (qos, retain, dup), &ids);
+                    }
+                    Ok(Loaded::Away) => {
+                        self.await_message(cx, conn, Part::Later, &held);
+                        self.read_later_ahead(cx, conn, slot);
+                        return self.store.release(held);
+                    }
+                    Err(_) => self.cancel(cx, slot, packet_id, Dropped::Unreadable),
+                }
+                self.store.release(held);
+            }
+            if let Some(held) = self.conn(conn) {
+                held.later.pop_front();
+            }
         }
     }
 
-    fn send_in_flight(&mut self, cx: &mut Context, slot: SlotId, packet_id: PacketId, dup: bool) {
-        let Some(session) = self.sessions.get(slot) else { return };
-        let found = session.flight.inflight().find_map(|(id, inflight)| match inflight {
-            Inflight::AwaitPubrec(delivery) if id == packet_id => Some((
-                Rc::clone(&delivery.held),
-                delivery.qos,
-                delivery.retain,
-                delivery.subscription_ids.clone(),
-            )),
-            _ => None,
-        });
-        if let Some((held, qos, retain, ids)) = found {
-            self.send_held(cx, slot, packet_id, &held, (qos, retain, dup), &ids);
-            self.store.release(held);
+    /// Asks for what is to be sent behind the first of what QoS 2 sends later.
+    fn read_later_ahead(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId) {
+        let Some(held) = self.conn(conn) else { return };
+        let next: Vec<PacketId> =
+            held.later.iter().skip(1).take(READ_AHEAD).map(|(packet_id, _)| *packet_id).collect();
+        for packet_id in next {
+            if let Some(message) = self.in_flight(slot, packet_id) {
+                self.store.ask(&message.held, None, cx);
+                self.store.release(message.held);
+            }
         }
     }
 
-    /// Reads a message back and sends it.
-    fn send_held(
+    /// Sends a message that was kept.
+    fn send_read(
         &mut self,
         cx: &mut Context,
         slot: SlotId,
         packet_id: PacketId,
-        held: &Rc<Held>,
+        record: &MessageRecord,
         flags: (QoS, bool, bool),
         ids: &[u32],
     ) {
-        match self.store.load(held) {
-            Ok(record) => {
-                let incoming = Incoming {
-                    topic: &record.topic,
-                    payload: &record.payload,
-                    forward: &record.forward,
-                    expires_at: record.expires_at,
-                    qos: flags.0,
-                    retain: flags.1,
-                    from: None,
-                    publisher: None,
-                    origin: None,
-                    receipt: None,
-                    device: None,
-                };
-                let payload = record.payload.clone();
-                self.send_publish(cx, slot, packet_id, &incoming, flags, ids, Some(payload));
-            }
-            Err(error) => error!(%error, message = held.id, "a message cannot be read back"),
-        }
+        let payload = Some(record.payload.clone());
+        let incoming = Incoming::of(record, flags.0);
+        self.send_publish(cx, slot, packet_id, &incoming, flags, ids, payload);
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -379,7 +459,7 @@ impl Broker {
         };
         self.scratch.clear();
         if link.publish_head(&head, &mut self.scratch).is_err() {
-            return self.cancel(cx, slot, packet_id);
+            return self.cancel(cx, slot, packet_id, Dropped::TooLarge);
         }
         let sent = if incoming.payload.len() <= COPY_MAX {
             self.scratch.extend_from_slice(incoming.payload);
@@ -395,16 +475,17 @@ impl Broker {
         self.meters.core.inc(self.meters.names.delivered[qos as usize]);
     }
 
-    /// A message that is larger than the client takes counts as delivered `[MQTT-3.1.2-25]`.
-    fn cancel(&mut self, cx: &mut Context, slot: SlotId, packet_id: PacketId) {
+    /// A message that cannot be sent counts as delivered, as one does that is larger than the
+    /// client takes `[MQTT-3.1.2-25]`.
+    fn cancel(&mut self, cx: &mut Context, slot: SlotId, packet_id: PacketId, why: Dropped) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Some(delivery) = session.flight.cancel(packet_id) else { return };
         let number = session.number;
         if delivery.qos == QoS::ExactlyOnce && session.is_persistent() {
             self.store.fact(&Fact::Completed(number, packet_id.get()));
-            return self.settle(cx, delivery, Some(Dropped::TooLarge));
+            return self.settle(cx, delivery, Some(why));
         }
-        self.finish(cx, slot, delivery, Some(Dropped::TooLarge));
+        self.finish(cx, slot, delivery, Some(why));
     }
 
     /// A message leaves a session for good: acknowledged, or dropped for a reason.
@@ -426,7 +507,12 @@ impl Broker {
 
     /// [`finish`](Self::finish) for one that the log knows to have left: its exchange of QoS 2 was
     /// released or completed.
-    fn settle(&mut self, cx: &mut Context, delivery: Delivery, dropped: Option<Dropped>) {
+    pub(super) fn settle(
+        &mut self,
+        cx: &mut Context,
+        delivery: Delivery,
+        dropped: Option<Dropped>,
+    ) {
         let receipt = delivery.receipt();
         match dropped {
             None => self.count(cx, receipt, Progress::Acknowledged),
@@ -604,6 +690,25 @@ impl Broker {
             self.take_out_of_queues(cx, &held);
         }
         self.store.release(held);
+    }
+}
+
+/// A message in flight, as far as sending it goes. Its reference is to be released.
+struct InFlight {
+    held: Rc<Held>,
+    qos: QoS,
+    retain: bool,
+    ids: Box<[u32]>,
+}
+
+impl InFlight {
+    fn of(delivery: &Delivery) -> InFlight {
+        InFlight {
+            held: Rc::clone(&delivery.held),
+            qos: delivery.qos,
+            retain: delivery.retain,
+            ids: delivery.subscription_ids.clone(),
+        }
     }
 }
 

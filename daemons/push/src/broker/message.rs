@@ -11,7 +11,7 @@ use sextant_ring::slot::SlotId;
 use sextant_ring::wheel::TimerId;
 use sextant_segment::Position;
 
-use super::records::{Origin, Progress, Publisher, Queued};
+use super::records::{MessageRecord, Origin, Progress, Publisher, Queued};
 use crate::control::Command;
 
 /// A message on its way through one core.
@@ -33,6 +33,25 @@ pub(super) struct Incoming<'a> {
     /// The device that it was pushed to: the receipt counts its session alone, and without one
     /// the message waits.
     pub(super) device: Option<&'a str>,
+}
+
+impl<'a> Incoming<'a> {
+    /// A message that was kept, on its way to one session.
+    pub(super) fn of(record: &'a MessageRecord, qos: QoS) -> Incoming<'a> {
+        Incoming {
+            topic: &record.topic,
+            payload: &record.payload,
+            forward: &record.forward,
+            expires_at: record.expires_at,
+            qos,
+            retain: false,
+            from: None,
+            publisher: None,
+            origin: None,
+            receipt: None,
+            device: None,
+        }
+    }
 }
 
 /// A message that travels between cores.
@@ -166,6 +185,11 @@ pub(super) struct Held {
     /// Bytes of topic, properties and payload.
     pub(super) bytes: u32,
     pub(super) expires_at: u64,
+    /// As it was published.
+    pub(super) qos: QoS,
+    /// Its topic, if that is asked for while it is on disk: of what is retained or waits for a
+    /// device.
+    pub(super) topic: Option<Rc<str>>,
     /// For that time.
     pub(super) timer: Cell<Option<TimerId>>,
     pub(super) expired: Cell<bool>,

@@ -11,6 +11,9 @@
 //!                             └─ subscribe ─► filters (own), interest (other cores)
 //! ```
 //!
+//! A message that is queued is a reference to its record. When its turn comes and it is in memory
+//! no more, it is brought back from the disk (`recall`), and its session waits; others go on.
+//!
 //! Whatever is promised waits in one of two places. A *ticket* counts the parts of one question
 //! (this core's disk, other cores) and then answers whoever asked. A *gate* of the store holds
 //! what may be done only once the disk has what was said before it.
@@ -22,9 +25,11 @@ mod filters;
 mod message;
 mod publish;
 mod push;
+mod recall;
 mod receipts;
 mod records;
 mod restore;
+mod retained;
 mod session;
 mod store;
 mod subscribe;
@@ -58,8 +63,10 @@ use crate::meters::{Closed, Meters};
 use compact::Compaction;
 use filters::Filters;
 use message::Held;
-use publish::Postponed;
+use publish::{Postponed, Relayed};
 use receipts::Receipts;
+use records::MessageRecord;
+use retained::Search;
 use session::{Conn, Session, Subscriber};
 use store::{Gated, Store};
 
@@ -179,7 +186,8 @@ pub struct Broker {
     /// Which other cores have subscribers.
     interest: Filters<u16>,
     subscriptions: usize,
-    retained: BTreeMap<Box<str>, Rc<Held>>,
+    retained: BTreeMap<Rc<str>, Rc<Held>>,
+    searches: Slots<Search>,
     retained_bytes: usize,
     /// Messages for devices that have no session which takes them.
     waiting: Map<Box<str>, VecDeque<Rc<Held>>>,
@@ -188,7 +196,9 @@ pub struct Broker {
     /// Messages relayed from each core, up to this one.
     origins: Vec<u64>,
     /// Relayed messages that other cores have yet to confirm.
-    relays: Map<u64, Rc<Held>>,
+    relays: Map<u64, Relayed>,
+    /// Those of them that were found at the start, until they are relayed again.
+    to_relay: Vec<MessageRecord>,
     /// Messages of other cores that the disk has no room for yet, in their order. They are as many
     /// as clients of those cores may have unanswered.
     postponed: VecDeque<Postponed>,
@@ -232,12 +242,14 @@ impl Broker {
             interest: Filters::default(),
             subscriptions: 0,
             retained: BTreeMap::new(),
+            searches: Slots::new(1 << 24),
             retained_bytes: 0,
             waiting: Map::default(),
             receipts,
             tickets: Slots::new(1 << 24),
             origins: vec![0; cores],
             relays: Map::default(),
+            to_relay: Vec::new(),
             postponed: VecDeque::new(),
             postponed_full: false,
             held_back: Vec::new(),
@@ -265,6 +277,8 @@ impl Broker {
             ("filters of other cores", usize::from(!self.interest.is_empty())),
             ("retained messages", self.retained.len()),
             ("bytes of retained messages", self.retained_bytes),
+            ("searches for retained messages", self.searches.len()),
+            ("messages asked for", self.store.recall.asked()),
             ("devices waited for", self.waiting.len()),
             ("messages held", self.store.held()),
             ("tickets", self.tickets.len()),
@@ -605,11 +619,13 @@ impl App for Broker {
             self.refuse_gates(cx);
         }
         self.open_gates(cx);
+        self.take_recalled(cx);
     }
 
     fn on_turn_end(&mut self, cx: &mut Context) {
         self.compact(cx);
         self.take_postponed(cx);
+        self.take_recalled(cx);
         if self.settling {
             // What was said since the last time is to be durable too.
             self.store.log.settle();
@@ -621,6 +637,7 @@ impl App for Broker {
         self.store.end_turn(cx, clock);
         // Without waiting for the disk, by configuration: at once.
         self.open_gates(cx);
+        self.take_recalled(cx);
         if self.store.log.read_only().is_some() {
             self.refuse_gates(cx);
         }

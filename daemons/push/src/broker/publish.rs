@@ -31,6 +31,13 @@ pub(super) struct Relay {
     keep: Option<usize>,
 }
 
+/// A message that other cores have yet to confirm.
+pub(super) struct Relayed {
+    pub(super) held: Rc<Held>,
+    /// The PUBLISH that it came with.
+    pub(super) publisher: Publisher,
+}
+
 /// A message that came from another core.
 pub(super) struct Postponed {
     pub(super) publication: Arc<Publication>,
@@ -230,10 +237,11 @@ impl Broker {
         if relays {
             match (&delivered.held, here.publisher, ticket) {
                 // Exactly once needs a memory of having sent it on.
-                (Some(held), Some(_), Some(ticket)) => {
+                (Some(held), Some(publisher), Some(ticket)) => {
                     let origin = Origin { core: cx.core() as u16, id: held.id };
                     let publication = Publication::new(incoming, Some(origin));
-                    self.relays.insert(held.id, Rc::clone(held));
+                    let held = Rc::clone(held);
+                    self.relays.insert(held.id, Relayed { held, publisher });
                     self.add_part(ticket);
                     let relay = Relay { publication, ticket, deliver, keep };
                     self.store.gate(Gated::Relay(Box::new(relay)));
@@ -327,10 +335,8 @@ impl Broker {
 
     /// All other cores have a message, or will not take it.
     pub(super) fn relay_done(&mut self, id: u64, refused: Option<ReasonCode>) {
-        if let Some(held) = self.relays.remove(&id) {
+        if let Some(Relayed { held, publisher }) = self.relays.remove(&id) {
             if refused.is_some()
-                && let Ok(record) = self.store.load(&held)
-                && let Some(publisher) = record.publisher
                 && let Some(slot) = self.by_number.get(&publisher.session).copied()
                 && let Some(packet_id) = PacketId::new(publisher.packet_id)
             {
@@ -665,6 +671,11 @@ impl<'a> Wanted<'a> {
             retain: incoming.retain && as_published,
             group,
         }
+    }
+
+    /// The subscriptions, to make it again later.
+    pub(super) fn group(&self) -> Box<[(SlotId, Subscriber)]> {
+        self.group.into()
     }
 
     /// The identifiers of the subscriptions that have one `[MQTT-3.3.4-3]`.

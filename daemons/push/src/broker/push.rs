@@ -145,14 +145,11 @@ impl Broker {
                 still.push_back(held);
                 continue;
             }
-            let Ok(record) = self.store.load(&held) else {
-                still.push_back(held);
-                continue;
-            };
-            match self.granted(slot, &record.topic) {
+            let granted = held.topic.as_ref().and_then(|topic| self.granted(slot, topic));
+            match granted {
                 None => still.push_back(held),
                 Some((granted, ids)) => {
-                    let qos = QoS::from_u8(record.qos).unwrap_or(QoS::AtLeastOnce).min(granted);
+                    let qos = held.qos.min(granted);
                     self.claim(cx, slot, held, qos, ids);
                 }
             }
@@ -187,7 +184,7 @@ impl Broker {
             Delivery { held, qos: qos_queued, retain: false, tracked: true, subscription_ids };
         if qos == QoS::AtMostOnce {
             self.store.fact(&claimed);
-            return self.send_claimed_once(cx, slot, delivery);
+            return self.send_when_read(cx, slot, delivery);
         }
         match self.sessions.get(slot).filter(|session| session.is_persistent()) {
             Some(session) => {
@@ -197,29 +194,6 @@ impl Broker {
             None => self.store.fact(&claimed),
         }
         self.offer(cx, slot, delivery, None);
-    }
-
-    fn send_claimed_once(&mut self, cx: &mut Context, slot: SlotId, delivery: Delivery) {
-        let Ok(record) = self.store.load(&delivery.held) else {
-            return self.store.release(delivery.held);
-        };
-        let incoming = Incoming {
-            topic: &record.topic,
-            payload: &record.payload,
-            forward: &record.forward,
-            expires_at: record.expires_at,
-            qos: QoS::AtMostOnce,
-            retain: false,
-            from: None,
-            publisher: None,
-            origin: None,
-            receipt: delivery.receipt(),
-            device: None,
-        };
-        let mut shared = super::deliver::Shared::new(&incoming);
-        let wanted = super::publish::Wanted::of(&[], &incoming);
-        self.send_once(cx, slot, &mut shared, &wanted, true);
-        self.store.release(delivery.held);
     }
 
     /// Takes an expired message away from the device that it waited for; whether it did.

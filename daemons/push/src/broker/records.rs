@@ -20,6 +20,8 @@
 //! Whatever is read here passed the log's checksum; a record that does not parse all the same was
 //! written by a later version, and opening fails rather than losing it.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use sextant_mqtt::QoS;
 
@@ -218,6 +220,11 @@ mod flag {
 }
 
 impl MessageRecord {
+    /// The topic, if it has to be known while the message is on disk alone.
+    pub(super) fn topic_to_remember(&self) -> Option<Rc<str>> {
+        (self.retained || self.waits_for.is_some()).then(|| Rc::from(&*self.topic))
+    }
+
     /// All but the payload, which follows.
     pub(super) fn put_head(&self, payload_len: usize, out: &mut Vec<u8>) {
         let mut flags = u64::from(self.qos) << flag::QOS_SHIFT;

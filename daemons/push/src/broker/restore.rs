@@ -12,10 +12,11 @@ use sextant_ring::disk::Disk;
 use sextant_segment::{Log, OpenError, Options, Position, ReadError, Record, Recovery, Seq};
 use tracing::{error, info, warn};
 
-use super::message::{Delivery, Held, Publication};
+use super::message::{Delivery, Held, Incoming, Publication};
+use super::publish::Relayed;
 use super::receipts::apply;
 use super::records::{
-    self, Exchange, Fact, MessageRecord, Origin, Queued, SessionRecord, Take, Unreadable,
+    self, Exchange, Fact, MessageRecord, Origin, Publisher, Queued, SessionRecord, Take, Unreadable,
 };
 use super::session::Session;
 use super::store::Gated;
@@ -53,8 +54,10 @@ struct Found {
     receipt: Option<(u16, u128)>,
     waits_for: Option<Box<str>>,
     retained: bool,
-    /// It was still to be relayed.
-    relayed: bool,
+    qos: QoS,
+    topic: Option<Rc<str>>,
+    /// It was still to be relayed, for this publisher.
+    relayed: Option<Publisher>,
 }
 
 #[derive(Default)]
@@ -66,6 +69,8 @@ pub(super) struct State {
     waiting: Map<u64, Box<str>>,
     origins: Vec<(u16, u64)>,
     next_number: u64,
+    /// Messages that are still to be relayed, oldest first.
+    to_relay: Vec<MessageRecord>,
 }
 
 /// A core's log, and what was in it.
@@ -101,6 +106,7 @@ pub fn restore(disk: &dyn Disk, dir: &Path, options: Options) -> Result<Restored
     for (position, bytes) in dead {
         log.retire(position, bytes);
     }
+    state.load_relayed(&log)?;
     Ok(Restored { log, state })
 }
 
@@ -118,6 +124,20 @@ fn tell(dir: &Path, recovery: &Recovery, log: &Log) {
 }
 
 impl State {
+    /// Reads what is still to be relayed: that is few, and goes out in order, so it is read before
+    /// anybody is served.
+    fn load_relayed(&mut self, log: &Log) -> Result<(), RestoreError> {
+        let relayed = self.messages.iter().filter(|(_, found)| found.relayed.is_some());
+        for (id, found) in relayed {
+            let record = log.load(found.position)?;
+            let message = MessageRecord::take(record.payload, *id)
+                .map_err(|source| RestoreError::Record { seq: record.seq, source })?;
+            self.to_relay.push(message);
+        }
+        self.to_relay.sort_unstable_by_key(|message| message.id);
+        Ok(())
+    }
+
     /// Takes one record in. Records that are needed no longer are added to `dead`.
     fn replay(
         &mut self,
@@ -164,6 +184,7 @@ impl State {
     ) {
         let id = message.id;
         let bytes = message.topic.len() + message.forward.len() + message.payload.len();
+        let topic = message.topic_to_remember();
         for recipient in message.recipients {
             if let Some((session, ..)) = self.sessions.get_mut(&recipient.session) {
                 session.queue.push(recipient.queued(Some(id)));
@@ -194,7 +215,9 @@ impl State {
             receipt: message.receipt,
             waits_for: message.waits_for,
             retained: message.retained,
-            relayed: message.publisher.is_some_and(|publisher| publisher.relayed),
+            qos: QoS::from_u8(message.qos).unwrap_or(QoS::AtMostOnce),
+            topic,
+            relayed: message.publisher.filter(|publisher| publisher.relayed),
         };
         let before = self.messages.insert(id, found);
         dead.extend(before.map(|found| (found.position, found.stored_bytes)));
@@ -279,7 +302,7 @@ impl State {
             }
             Fact::Relayed(message) => {
                 if let Some(found) = self.messages.get_mut(&message) {
-                    found.relayed = false;
+                    found.relayed = None;
                 }
             }
             Fact::OriginMark(core, id) => self.origins.push((core, id)),
@@ -314,16 +337,19 @@ fn take_exchanged(exchanges: &mut Vec<(u16, Exchange)>, message: u64) -> Option<
 impl Broker {
     /// Puts back what was found.
     pub(super) fn load_state(&mut self, state: State) {
-        let State { messages, sessions, receipts, retained, waiting, origins, next_number } = state;
-        self.next_number = next_number;
+        let State { messages, sessions, receipts, retained, waiting, origins, .. } = state;
+        self.next_number = state.next_number;
+        self.to_relay = state.to_relay;
         for (core, id) in origins {
             // A core that is no more relays nothing.
             if let Some(mark) = self.origins.get_mut(usize::from(core)) {
                 *mark = id.max(*mark);
             }
         }
-        let relayed: Vec<u64> =
-            messages.iter().filter(|(_, found)| found.relayed).map(|(id, _)| *id).collect();
+        let relayed: Vec<(u64, Publisher)> = messages
+            .iter()
+            .filter_map(|(id, found)| found.relayed.map(|publisher| (*id, publisher)))
+            .collect();
         let mut messages: Vec<(u64, Found)> = messages.into_iter().collect();
         messages.sort_unstable_by_key(|(id, _)| *id);
         let held: Vec<Rc<Held>> =
@@ -333,11 +359,10 @@ impl Broker {
         for (record, position, bytes) in sessions {
             self.load_session(record, (position, bytes));
         }
-        let mut retained: Vec<_> = retained.into_iter().collect();
-        retained.sort_unstable();
         for (topic, id) in retained {
             if let Some(held) = self.store.find(id).cloned() {
                 self.retained_bytes += held.bytes as usize;
+                let topic = held.topic.clone().unwrap_or_else(|| topic.into());
                 self.retained.insert(topic, held);
             }
         }
@@ -348,9 +373,9 @@ impl Broker {
                 self.waiting.entry(device).or_default().push_back(held);
             }
         }
-        for id in relayed {
+        for (id, publisher) in relayed {
             if let Some(held) = self.store.find(id).cloned() {
-                self.relays.insert(id, held);
+                self.relays.insert(id, Relayed { held, publisher });
             }
         }
         let mut receipts: Vec<_> = receipts.into_values().collect();
@@ -439,40 +464,23 @@ impl Broker {
             self.store.release(held);
         }
         // In their order: a core that has one has all before it.
-        let mut relays: Vec<u64> = self.relays.keys().copied().collect();
-        relays.sort_unstable();
-        for id in relays {
-            self.relay_again(cx, id);
+        for message in std::mem::take(&mut self.to_relay) {
+            self.relay_again(cx, &message);
         }
     }
 
     /// Asks the other cores again for a message that may not have reached them all.
-    fn relay_again(&mut self, cx: &mut Context, id: u64) {
-        let Some(held) = self.relays.get(&id).cloned() else { return };
-        match self.store.load(&held) {
-            Ok(record) => {
-                let incoming = super::message::Incoming {
-                    topic: &record.topic,
-                    payload: &record.payload,
-                    forward: &record.forward,
-                    expires_at: record.expires_at,
-                    qos: QoS::from_u8(record.qos).unwrap_or(QoS::ExactlyOnce),
-                    retain: record.retain,
-                    from: None,
-                    publisher: None,
-                    origin: None,
-                    receipt: None,
-                    device: None,
-                };
-                let origin = Origin { core: cx.core() as u16, id };
-                let publication = Publication::new(&incoming, Some(origin));
-                let ticket = self.open_ticket(cx, Then::Relayed(id));
-                self.tell_all(cx, &publication, ticket);
-                self.store.gate(Gated::Part(ticket));
-            }
-            Err(error) => error!(%error, message = id, "a message cannot be read back"),
+    fn relay_again(&mut self, cx: &mut Context, message: &MessageRecord) {
+        if !self.relays.contains_key(&message.id) {
+            return;
         }
-        self.store.release(held);
+        let qos = QoS::from_u8(message.qos).unwrap_or(QoS::ExactlyOnce);
+        let incoming = Incoming { retain: message.retain, ..Incoming::of(message, qos) };
+        let origin = Origin { core: cx.core() as u16, id: message.id };
+        let publication = Publication::new(&incoming, Some(origin));
+        let ticket = self.open_ticket(cx, Then::Relayed(message.id));
+        self.tell_all(cx, &publication, ticket);
+        self.store.gate(Gated::Part(ticket));
     }
 }
 
@@ -484,6 +492,8 @@ impl Found {
             stored_bytes: Cell::new(self.stored_bytes),
             bytes: self.bytes,
             expires_at: self.expires_at,
+            qos: self.qos,
+            topic: self.topic,
             timer: Cell::new(None),
             expired: Cell::new(false),
             queued_in: RefCell::default(),

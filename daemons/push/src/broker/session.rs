@@ -12,6 +12,7 @@ use sextant_ring::wheel::TimerId;
 use sextant_segment::Position;
 
 use super::message::Delivery;
+use super::recall::Reading;
 use super::records::{Exchange, SessionRecord, Subscribed};
 use crate::auth::Principal;
 
@@ -255,6 +256,8 @@ pub(super) struct Conn {
     pub(super) unread: Vec<u8>,
     /// QoS 2 messages that are to be sent as soon as it takes more; whether they are duplicates.
     pub(super) later: VecDeque<(PacketId, bool)>,
+    /// What it waits for that is on disk alone.
+    pub(super) reading: Option<Box<Reading>>,
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use sextant_mqtt::PacketId;
+use sextant_mqtt::{PacketId, QoS};
 use sextant_ring::core::ConnId;
 use sextant_ring::driver::{FileDone, Files};
 use sextant_ring::slot::SlotId;
@@ -20,6 +20,7 @@ use sextant_ring::wheel::TimerId;
 use sextant_segment::{AppendError, Appended, Log, Position, Progress, ReadError, Seq};
 
 use super::message::Held;
+use super::recall::Recall;
 use super::records::{self, Fact, MessageRecord, Unreadable};
 use crate::auth::Principal;
 
@@ -45,7 +46,8 @@ const FACTS_BYTES: usize = 32 * 1024;
 /// A log, and what is known of its content.
 pub(super) struct Store {
     pub(super) log: Log,
-    held: HashMap<u64, Rc<Held>, RandomState>,
+    pub(super) held: HashMap<u64, Rc<Held>, RandomState>,
+    pub(super) recall: Recall,
     /// Records of facts that have yet to be appended; never an empty one.
     facts: VecDeque<Vec<u8>>,
     /// Memory for the next of them.
@@ -68,6 +70,9 @@ pub(super) enum LoadError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Record(#[from] Unreadable),
+    /// That was tried, and told, a moment ago.
+    #[error("the message could not be read back")]
+    Unreadable,
 }
 
 impl Store {
@@ -75,6 +80,7 @@ impl Store {
         Store {
             log,
             held: HashMap::default(),
+            recall: Recall::default(),
             facts: VecDeque::new(),
             spare: Vec::new(),
             timers: Vec::new(),
@@ -169,6 +175,8 @@ impl Store {
             stored_bytes: Cell::new(stored_bytes),
             bytes: bytes as u32,
             expires_at: record.expires_at,
+            qos: QoS::from_u8(record.qos).unwrap_or(QoS::AtMostOnce),
+            topic: record.topic_to_remember(),
             timer: Cell::new(None),
             expired: Cell::new(false),
             queued_in: RefCell::default(),
@@ -205,15 +213,10 @@ impl Store {
         // One in the table, and this one.
         if Rc::strong_count(&held) == 2 {
             self.held.remove(&held.id);
+            self.recall.forget(held.id);
             self.timers.extend(held.timer.take());
             self.log.retire(held.position.get(), held.stored_bytes.get());
         }
-    }
-
-    /// Reads a message back.
-    pub(super) fn load(&self, held: &Held) -> Result<MessageRecord, LoadError> {
-        let record = self.log.load(held.position.get())?;
-        Ok(MessageRecord::take(record.payload, held.id)?)
     }
 
     /// Appends a message's record again, in place of the one at its position.

@@ -1,19 +1,17 @@
-//! Subscriptions: who holds which filter on this core, which other cores have subscribers of one,
-//! and the retained messages that a new subscription gets.
+//! Subscriptions: who holds which filter on this core, and which other cores have subscribers of
+//! one.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
-use sextant_mqtt::topic::{self, Filter};
+use sextant_mqtt::topic::Filter;
 use sextant_mqtt::{
-    PacketId, QoS, ReasonCode, RetainHandling, Subscribe, Subscription, Unsubscribe, Version,
+    PacketId, ReasonCode, RetainHandling, Subscribe, Subscription, Unsubscribe, Version,
 };
 use sextant_ring::core::ConnId;
 use sextant_ring::slot::SlotId;
-use tracing::error;
 
-use super::message::{Delivery, Held, Incoming, Message, Publication, RetainedAsk, device_of};
-use super::records::{Fact, MessageRecord, Recipient, Subscribed};
+use super::message::{Delivery, Message, device_of};
+use super::records::{Fact, Subscribed};
 use super::session::{Answer, Stage, Subscriber};
 use super::store::Gated;
 use super::{Broker, Context, Then};
@@ -265,258 +263,10 @@ impl Broker {
             self.publish_will(cx, &will);
         }
     }
-
-    // Retained messages.
-
-    /// Whether a message may be kept as its topic's.
-    pub(super) fn check_retained(&mut self, incoming: &Incoming<'_>) -> Result<(), ReasonCode> {
-        let before = self.retained.get(incoming.topic).map_or(0, |held| held.bytes as usize);
-        let bytes = incoming.topic.len() + incoming.forward.len() + incoming.payload.len();
-        if incoming.payload.is_empty()
-            || self.retained_bytes - before + bytes <= self.settings.retained_bytes_max
-        {
-            Ok(())
-        } else {
-            self.meters.publish_refused(crate::meters::PublishRefused::NoRoom);
-            Err(ReasonCode::QuotaExceeded)
-        }
-    }
-
-    /// Keeps a message as its topic's, or forgets the one that is `[MQTT-3.3.1-6]`.
-    pub(super) fn keep_retained(
-        &mut self,
-        incoming: &Incoming<'_>,
-        held: Option<&Rc<Held>>,
-        ticket: Option<SlotId>,
-    ) {
-        let before = match held.filter(|_| !incoming.payload.is_empty()) {
-            Some(held) => {
-                self.retained_bytes += held.bytes as usize;
-                self.retained.insert(incoming.topic.into(), Rc::clone(held))
-            }
-            None => {
-                let before = self.retained.remove(incoming.topic);
-                if before.is_some() {
-                    self.store.fact(&Fact::Unretained(incoming.topic.into()));
-                }
-                // With nothing left to remove as well: that it went may not be on disk yet.
-                if let Some(ticket) = ticket {
-                    self.add_part(ticket);
-                    self.store.gate(Gated::Part(ticket));
-                }
-                before
-            }
-        };
-        if let Some(before) = before {
-            self.retained_bytes -= before.bytes as usize;
-            self.store.release(before);
-        }
-    }
-
-    /// Forgets a retained message whose time has come, unless another took its place.
-    pub(super) fn expire_retained(&mut self, held: &Rc<Held>) {
-        let Ok(record) = self.store.load(held) else { return };
-        if self.retained.get(&record.topic).is_none_or(|kept| !Rc::ptr_eq(kept, held)) {
-            return;
-        }
-        if let Some(held) = self.retained.remove(&record.topic) {
-            self.retained_bytes -= held.bytes as usize;
-            self.store.fact(&Fact::Unretained(record.topic));
-            self.store.release(held);
-        }
-    }
-
-    /// Gets a new subscription the retained messages that it matches. Those for a session that is
-    /// kept are on disk before its SUBACK: nobody asks for them again.
-    fn ask_retained(
-        &mut self,
-        cx: &mut Context,
-        slot: SlotId,
-        subscribed: &Subscribed,
-        ticket: SlotId,
-    ) {
-        let Some(session) = self.sessions.get(slot) else { return };
-        let ask = RetainedAsk {
-            core: cx.core(),
-            session: session.number,
-            filter: (&*subscribed.filter).into(),
-            qos: subscribed.qos,
-            subscription_id: subscribed.subscription_id,
-            ticket: Some(ticket.to_bits()),
-        };
-        let wild = subscribed.filter.contains(['+', '#']);
-        let keeper = home(&subscribed.filter, cx.cores());
-        for core in (0..cx.cores()).filter(|core| wild || *core == keeper) {
-            if core == cx.core() {
-                self.give_retained(cx, slot, &ask);
-            } else {
-                self.add_part(ticket);
-                cx.tell(core, Message::RetainedAsk(ask.clone()));
-            }
-        }
-    }
-
-    fn retained_matches(&self, filter: &str, unix_ms: u64) -> Vec<(Box<str>, Rc<Held>)> {
-        // All topics that match begin with the filter's plain part.
-        let plain = filter.find(['+', '#']).map_or(filter, |at| &filter[..at]);
-        // "a/#" matches "a" as well.
-        let from = plain.strip_suffix('/').unwrap_or(plain);
-        self.retained
-            .range::<str, _>((std::ops::Bound::Included(from), std::ops::Bound::Unbounded))
-            .take_while(|(topic, _)| topic.starts_with(from))
-            .filter(|(topic, held)| topic::matches(filter, topic) && !held.is_expired(unix_ms))
-            .map(|(topic, held)| (topic.clone(), Rc::clone(held)))
-            .collect()
-    }
-
-    /// Gives a session of this core the retained messages of this core.
-    fn give_retained(&mut self, cx: &mut Context, slot: SlotId, ask: &RetainedAsk) {
-        for (_, held) in self.retained_matches(&ask.filter, cx.clock().unix_ms) {
-            let record = match self.store.load(&held) {
-                Ok(record) => record,
-                Err(error) => {
-                    error!(%error, message = held.id, "a retained message cannot be read back");
-                    self.store.release(held);
-                    continue;
-                }
-            };
-            let incoming = retained_incoming(&record);
-            let qos = ask.qos.min(incoming.qos);
-            if qos == QoS::AtMostOnce {
-                self.send_retained_once(cx, slot, &incoming, ask);
-                self.store.release(held);
-                continue;
-            }
-            let delivery = retained_delivery(held, qos, ask);
-            self.queue_retained(cx, slot, delivery);
-        }
-    }
-
-    fn queue_retained(&mut self, cx: &mut Context, slot: SlotId, delivery: Delivery) {
-        if let Some(session) = self.sessions.get(slot)
-            && session.is_persistent()
-        {
-            self.store.fact(&Fact::Queued(session.number, delivery.queued()));
-        }
-        self.offer(cx, slot, delivery, None);
-    }
-
-    fn send_retained_once(
-        &mut self,
-        cx: &mut Context,
-        slot: SlotId,
-        incoming: &Incoming<'_>,
-        ask: &RetainedAsk,
-    ) {
-        let subscriber = Subscriber {
-            session: slot,
-            subscription_id: ask.subscription_id,
-            qos: QoS::AtMostOnce,
-            no_local: false,
-            retain_as_published: true,
-        };
-        let group = [(slot, subscriber)];
-        let mut shared = super::deliver::Shared::new(incoming);
-        let wanted = super::publish::Wanted::of(&group, incoming);
-        self.send_once(cx, slot, &mut shared, &wanted, false);
-    }
-
-    /// Another core's session asks for what is retained here.
-    pub(super) fn answer_retained(&mut self, cx: &mut Context, ask: &RetainedAsk) {
-        for (_, held) in self.retained_matches(&ask.filter, cx.clock().unix_ms) {
-            match self.store.load(&held) {
-                Ok(record) => {
-                    let publication = Publication::new(&retained_incoming(&record), None);
-                    let ask = ask.clone();
-                    cx.tell(ask.core, Message::RetainedFound { ask, publication });
-                }
-                Err(error) => {
-                    error!(%error, message = held.id, "a retained message cannot be read back");
-                }
-            }
-            self.store.release(held);
-        }
-        if let Some(ticket) = ask.ticket {
-            let done = Message::Stored { ticket, recipients: 0, refused: None };
-            cx.tell(ask.core, done);
-        }
-    }
-
-    /// Another core found a retained message for a session of this one.
-    pub(super) fn retained_found(
-        &mut self,
-        cx: &mut Context,
-        ask: &RetainedAsk,
-        publication: &Publication,
-    ) {
-        let Some(slot) = self.by_number.get(&ask.session).copied() else { return };
-        let incoming = publication.incoming();
-        let qos = ask.qos.min(incoming.qos);
-        if qos == QoS::AtMostOnce {
-            return self.send_retained_once(cx, slot, &incoming, ask);
-        }
-        let Some(session) = self.sessions.get(slot) else { return };
-        let mut record = MessageRecord {
-            topic: incoming.topic.into(),
-            forward: bytes::Bytes::copy_from_slice(incoming.forward),
-            expires_at: incoming.expires_at,
-            qos: incoming.qos as u8,
-            retain: true,
-            ..MessageRecord::default()
-        };
-        if session.is_persistent() {
-            record.recipients.push(Recipient {
-                session: session.number,
-                qos,
-                retain: true,
-                tracked: false,
-                subscription_ids: subscription_ids(ask),
-            });
-        }
-        match self.store.keep(&record, incoming.payload, cx.clock().unix_ms) {
-            Ok(held) => {
-                self.arm_held(cx, &held);
-                if let Some(ticket) = ask.ticket.map(SlotId::from_bits) {
-                    self.add_part(ticket);
-                    self.store.gate(Gated::Part(ticket));
-                }
-                self.offer(cx, slot, retained_delivery(held, qos, ask), Some(&incoming));
-            }
-            Err(error) => {
-                let _ = self.refused_by(error);
-                self.meters.dropped(Dropped::QueueFull);
-            }
-        }
-    }
 }
 
 /// Whether publishers know where the subscribers of a filter are without being told: a device's
 /// own, on the core that is the device's home.
 fn is_at_home(filter: &str, cx: &Context) -> bool {
     device_of(filter).is_some_and(|device| home(device, cx.cores()) == cx.core())
-}
-
-fn retained_incoming(record: &MessageRecord) -> Incoming<'_> {
-    Incoming {
-        topic: &record.topic,
-        payload: &record.payload,
-        forward: &record.forward,
-        expires_at: record.expires_at,
-        qos: QoS::from_u8(record.qos).unwrap_or(QoS::AtMostOnce),
-        // [MQTT-3.3.1-8]: in answer to a subscription it is marked.
-        retain: true,
-        from: None,
-        publisher: None,
-        origin: None,
-        receipt: None,
-        device: None,
-    }
-}
-
-fn retained_delivery(held: Rc<Held>, qos: QoS, ask: &RetainedAsk) -> Delivery {
-    Delivery { held, qos, retain: true, tracked: false, subscription_ids: subscription_ids(ask) }
-}
-
-fn subscription_ids(ask: &RetainedAsk) -> Box<[u32]> {
-    Some(ask.subscription_id).filter(|id| *id != 0).into_iter().collect()
 }

@@ -293,6 +293,8 @@ impl Play {
         let probe = self.add(Profile::clean("probe", Version::V5));
         self.ensure_subscribed(probe, "#", QoS::ExactlyOnce);
         self.settle();
+        // Nobody owes it what has to be read from the disk first.
+        self.pass(Duration::from_millis(400));
         let expected = self.model.retained();
         let retained: Vec<MsgId> = self.clients[probe]
             .inbox

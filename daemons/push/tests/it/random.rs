@@ -181,6 +181,7 @@ fn random_play(seed: u64) -> (u64, u64) {
         inflight_max: [2, 16][rng.usize(..2)],
         send_queue_bytes_max: [8 << 10, 64 << 10][rng.usize(..2)],
         durability,
+        hot_bytes: [0, 0, 2000, 16 << 20][rng.usize(..4)],
         ..Setup::default()
     };
     let mut play = Play::new(seed, setup);

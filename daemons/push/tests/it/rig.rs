@@ -44,6 +44,7 @@ pub(crate) struct Setup {
     pub(crate) mesh_capacity: usize,
     pub(crate) log_bytes_max: u64,
     pub(crate) durability: Durability,
+    pub(crate) hot_bytes: u32,
 }
 
 impl Default for Setup {
@@ -61,6 +62,8 @@ impl Default for Setup {
             mesh_capacity: 64,
             log_bytes_max: 64 << 20,
             durability: Durability::Always,
+            // So that nearly everything that was queued is read back from the disk.
+            hot_bytes: 0,
         }
     }
 }
@@ -100,6 +103,7 @@ impl Setup {
             commit_bytes_max: 64 << 10,
             backlog_bytes_max: 4 * record_bytes_max,
             durability: self.durability,
+            hot_bytes: self.hot_bytes,
             ..Options::new(0x5e17_a917 + core as u64, core as u16 + 1)
         }
     }

@@ -381,3 +381,56 @@ fn two_copies_of_one_message_at_different_qos_are_told_apart_after_a_crash() {
         play.finish();
     }
 }
+
+/// Messages that a subscriber was sent while it was away.
+fn away(qos: QoS, messages: usize) -> (Play, usize, usize) {
+    let (mut play, publisher, subscriber) = pair(11, cores(1));
+    play.part(subscriber, Parting::Disconnect);
+    play.pass(Duration::from_millis(5));
+    for _ in 0..messages {
+        play.publish(publisher, "t/a", qos, false, 300);
+    }
+    play.until("they are kept", SOON, |play| play.clients[publisher].is_settled());
+    (play, publisher, subscriber)
+}
+
+#[test]
+fn a_message_that_cannot_be_read_back_is_dropped_and_the_others_arrive_in_order() {
+    for (qos, spared) in [(Q1, 0), (Q1, 3), (Q1, 5), (Q2, 0), (Q2, 3), (Q2, 5)] {
+        let (mut play, _, subscriber) = away(qos, 6);
+        play.rig.world.fail_disk(Some(sextant_ring::sim::Access::Read), spared, 5);
+        play.connect(subscriber);
+        play.until("the others arrive", SOON, |play| play.clients[subscriber].inbox.len() == 5);
+        play.pass(Duration::from_millis(200));
+        let inbox: Vec<_> = play.clients[subscriber].inbox.iter().map(|(id, ..)| *id).collect();
+        assert_eq!(inbox.len(), 5, "{qos:?} {spared}");
+        assert!(inbox.is_sorted(), "{qos:?} {spared}: {inbox:?}");
+        assert!(play.clients[subscriber].is_online());
+        let status = play.rig.status();
+        assert!(!status[0].log_read_only && status[0].held == 0, "{status:?}");
+    }
+}
+
+#[test]
+fn a_session_waits_for_a_slow_disk_and_the_others_do_not() {
+    let (mut play, publisher, subscriber) = away(Q1, 40);
+    // The next segment is ready: nothing but reading needs the disk.
+    play.pass(Duration::from_millis(200));
+    let live = play.add(Profile::clean("live", Version::V5));
+    play.ensure_subscribed(live, "t/#", QoS::AtMostOnce);
+    let second = Duration::from_secs(1);
+    play.rig.world.plan(|plan| plan.disk_delay = second..=second);
+    play.connect(subscriber);
+    play.pass(Duration::from_millis(20));
+    let before = play.rig.world.now();
+    for _ in 0..10 {
+        play.publish(publisher, "t/a", QoS::AtMostOnce, false, 50);
+    }
+    play.until("what is live arrives", SOON, |play| play.clients[live].inbox.len() == 10);
+    let took = play.rig.world.now().since(before);
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    assert_eq!(play.clients[subscriber].inbox.iter().filter(|(_, qos, _)| *qos == Q1).count(), 0);
+    play.rig.world.plan(|plan| plan.disk_delay = Duration::ZERO..=Duration::from_millis(1));
+    play.settle();
+    play.finish();
+}

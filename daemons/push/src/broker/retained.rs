@@ -1,0 +1,337 @@
+//! Retained messages: one for each topic, on the core that is the topic's home, and what of them a
+//! new subscription gets.
+//!
+//! Those that a session of this core gets at QoS 1 or 2 are queued for it at once, and read when
+//! their turn comes. What is to be sent itself, at QoS 0 or to another core, has to be in memory:
+//! a [`Search`] goes through the topics in order and waits wherever a message is on disk alone.
+//! Until it has ended, the SUBACK that it belongs to is owed, so that searches are bounded by what
+//! clients may be owed.
+
+use std::ops::Bound;
+use std::rc::Rc;
+
+use sextant_mqtt::{QoS, ReasonCode, topic};
+use sextant_ring::slot::SlotId;
+
+use super::message::{Delivery, Held, Incoming, Message, Publication, RetainedAsk};
+use super::recall::{Loaded, READ_AHEAD, Waiter};
+use super::records::{Fact, MessageRecord, Recipient, Subscribed};
+use super::session::Subscriber;
+use super::store::Gated;
+use super::{Broker, Context, Then};
+use crate::home::home;
+use crate::meters::Dropped;
+
+/// Somebody's look through the retained messages, for those that are sent rather than queued.
+pub(super) struct Search {
+    ask: RetainedAsk,
+    /// A part of what it is owed for.
+    ticket: Option<SlotId>,
+    /// Where it goes on.
+    from: Bound<Rc<str>>,
+    /// The newest message when it began: who subscribes gets newer ones anyway.
+    last: u64,
+}
+
+impl Broker {
+    /// Whether a message may be kept as its topic's.
+    pub(super) fn check_retained(&mut self, incoming: &Incoming<'_>) -> Result<(), ReasonCode> {
+        let before = self.retained.get(incoming.topic).map_or(0, |held| held.bytes as usize);
+        let bytes = incoming.topic.len() + incoming.forward.len() + incoming.payload.len();
+        if incoming.payload.is_empty()
+            || self.retained_bytes - before + bytes <= self.settings.retained_bytes_max
+        {
+            Ok(())
+        } else {
+            self.meters.publish_refused(crate::meters::PublishRefused::NoRoom);
+            Err(ReasonCode::QuotaExceeded)
+        }
+    }
+
+    /// Keeps a message as its topic's, or forgets the one that is `[MQTT-3.3.1-6]`.
+    pub(super) fn keep_retained(
+        &mut self,
+        incoming: &Incoming<'_>,
+        held: Option<&Rc<Held>>,
+        ticket: Option<SlotId>,
+    ) {
+        let before = match held.filter(|_| !incoming.payload.is_empty()) {
+            Some(held) => {
+                self.retained_bytes += held.bytes as usize;
+                let topic = held.topic.clone().unwrap_or_else(|| incoming.topic.into());
+                self.retained.insert(topic, Rc::clone(held))
+            }
+            None => {
+                let before = self.retained.remove(incoming.topic);
+                if before.is_some() {
+                    self.store.fact(&Fact::Unretained(incoming.topic.into()));
+                }
+                // With nothing left to remove as well: that it went may not be on disk yet.
+                if let Some(ticket) = ticket {
+                    self.add_part(ticket);
+                    self.store.gate(Gated::Part(ticket));
+                }
+                before
+            }
+        };
+        if let Some(before) = before {
+            self.retained_bytes -= before.bytes as usize;
+            self.store.release(before);
+        }
+    }
+
+    /// Forgets a retained message whose time has come, unless another took its place.
+    pub(super) fn expire_retained(&mut self, held: &Rc<Held>) {
+        let Some(topic) = &held.topic else { return };
+        if self.retained.get(topic).is_none_or(|kept| !Rc::ptr_eq(kept, held)) {
+            return;
+        }
+        if let Some(held) = self.retained.remove(topic) {
+            self.retained_bytes -= held.bytes as usize;
+            self.store.fact(&Fact::Unretained((&**topic).into()));
+            self.store.release(held);
+        }
+    }
+
+    /// Gets a new subscription the retained messages that it matches. Those for a session that is
+    /// kept are on disk before its SUBACK: nobody asks for them again.
+    pub(super) fn ask_retained(
+        &mut self,
+        cx: &mut Context,
+        slot: SlotId,
+        subscribed: &Subscribed,
+        ticket: SlotId,
+    ) {
+        let Some(session) = self.sessions.get(slot) else { return };
+        let ask = RetainedAsk {
+            core: cx.core(),
+            session: session.number,
+            filter: (&*subscribed.filter).into(),
+            qos: subscribed.qos,
+            subscription_id: subscribed.subscription_id,
+            ticket: Some(ticket.to_bits()),
+        };
+        let wild = subscribed.filter.contains(['+', '#']);
+        let keeper = home(&subscribed.filter, cx.cores());
+        for core in (0..cx.cores()).filter(|core| wild || *core == keeper) {
+            if core == cx.core() {
+                self.give_retained(cx, slot, &ask);
+            } else {
+                self.add_part(ticket);
+                cx.tell(core, Message::RetainedAsk(ask.clone()));
+            }
+        }
+    }
+
+    /// The retained messages that a filter matches, by topic, from one on.
+    fn retained_from<'a>(
+        &'a self,
+        filter: &'a str,
+        from: Bound<&'a str>,
+        unix_ms: u64,
+    ) -> impl Iterator<Item = (&'a Rc<str>, &'a Rc<Held>)> {
+        // All topics that match begin with the filter's plain part.
+        let plain = filter.find(['+', '#']).map_or(filter, |at| &filter[..at]);
+        // "a/#" matches "a" as well.
+        let plain = plain.strip_suffix('/').unwrap_or(plain);
+        let from = match from {
+            Bound::Unbounded => Bound::Included(plain),
+            from => from,
+        };
+        self.retained
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(move |(topic, _)| topic.starts_with(plain))
+            .filter(move |(topic, held)| topic::matches(filter, topic) && !held.is_expired(unix_ms))
+    }
+
+    /// Gives a session of this core the retained messages of this core.
+    fn give_retained(&mut self, cx: &mut Context, slot: SlotId, ask: &RetainedAsk) {
+        let all = self.retained_from(&ask.filter, Bound::Unbounded, cx.clock().unix_ms);
+        let queued: Vec<Rc<Held>> = all
+            .filter(|(_, held)| ask.qos.min(held.qos) > QoS::AtMostOnce)
+            .map(|(_, held)| Rc::clone(held))
+            .collect();
+        for held in queued {
+            let qos = ask.qos.min(held.qos);
+            self.queue_retained(cx, slot, retained_delivery(held, qos, ask));
+        }
+        let ticket = ask.ticket.map(SlotId::from_bits);
+        if let Some(ticket) = ticket {
+            self.add_part(ticket);
+        }
+        self.begin_search(cx, ask.clone(), ticket);
+    }
+
+    fn queue_retained(&mut self, cx: &mut Context, slot: SlotId, delivery: Delivery) {
+        if let Some(session) = self.sessions.get(slot)
+            && session.is_persistent()
+        {
+            self.store.fact(&Fact::Queued(session.number, delivery.queued()));
+        }
+        self.offer(cx, slot, delivery, None);
+    }
+
+    fn send_retained_once(
+        &mut self,
+        cx: &mut Context,
+        slot: SlotId,
+        incoming: &Incoming<'_>,
+        ask: &RetainedAsk,
+    ) {
+        let subscriber = Subscriber {
+            session: slot,
+            subscription_id: ask.subscription_id,
+            qos: QoS::AtMostOnce,
+            no_local: false,
+            retain_as_published: true,
+        };
+        let group = [(slot, subscriber)];
+        let mut shared = super::deliver::Shared::new(incoming);
+        let wanted = super::publish::Wanted::of(&group, incoming);
+        self.send_once(cx, slot, &mut shared, &wanted, false);
+    }
+
+    /// Another core's session asks for what is retained here.
+    pub(super) fn answer_retained(&mut self, cx: &mut Context, ask: &RetainedAsk) {
+        let ticket = ask.ticket.map(|name| self.open_ticket(cx, Then::Core(ask.core, name)));
+        self.begin_search(cx, ask.clone(), ticket);
+    }
+
+    fn begin_search(&mut self, cx: &mut Context, ask: RetainedAsk, ticket: Option<SlotId>) {
+        let last = self.store.log.last().0;
+        let search = Search { ask, ticket, from: Bound::Unbounded, last };
+        match self.searches.insert(search) {
+            Ok(id) => self.search(cx, id),
+            Err(_) => panic!("searches are bounded by what clients may be owed"),
+        }
+    }
+
+    /// Goes on with a search, until it ends or a message has to be read.
+    pub(super) fn search(&mut self, cx: &mut Context, id: SlotId) {
+        while let Some(held) = self.next_found(cx, id) {
+            match self.store.load(&held) {
+                Ok(Loaded::Here(record)) => self.give_found(cx, id, &record),
+                Ok(Loaded::Away) => {
+                    self.store.ask(&held, Some(Waiter::Search(id)), cx);
+                    self.store.release(held);
+                    return self.read_ahead(cx, id);
+                }
+                Err(_) => self.meters.dropped(Dropped::Unreadable),
+            }
+            if let (Some(search), Some(topic)) = (self.searches.get_mut(id), &held.topic) {
+                search.from = Bound::Excluded(Rc::clone(topic));
+            }
+            self.store.release(held);
+        }
+        if let Some(ticket) = self.searches.remove(id).and_then(|search| search.ticket) {
+            self.part_done(cx, ticket, 0, None);
+        }
+    }
+
+    /// What a search finds next, from where it is on.
+    fn found<'a>(&'a self, cx: &Context, search: &'a Search) -> impl Iterator<Item = &'a Rc<Held>> {
+        let Search { ask, from, last, .. } = search;
+        let from = match from {
+            Bound::Included(topic) => Bound::Included(&**topic),
+            Bound::Excluded(topic) => Bound::Excluded(&**topic),
+            Bound::Unbounded => Bound::Unbounded,
+        };
+        let at_home = ask.core == cx.core();
+        let sent = move |held: &Held| !at_home || ask.qos.min(held.qos) == QoS::AtMostOnce;
+        self.retained_from(&ask.filter, from, cx.clock().unix_ms)
+            .map(|(_, held)| held)
+            .filter(move |held| held.id <= *last && sent(held))
+    }
+
+    fn next_found(&self, cx: &Context, id: SlotId) -> Option<Rc<Held>> {
+        let search = self.searches.get(id)?;
+        if search.ask.core == cx.core() {
+            // It may have ended meanwhile.
+            self.by_number.get(&search.ask.session)?;
+        }
+        self.found(cx, search).next().cloned()
+    }
+
+    fn read_ahead(&mut self, cx: &mut Context, id: SlotId) {
+        let Some(search) = self.searches.get(id) else { return };
+        let next: Vec<Rc<Held>> = self.found(cx, search).take(READ_AHEAD).cloned().collect();
+        for held in next {
+            self.store.ask(&held, None, cx);
+            self.store.release(held);
+        }
+    }
+
+    fn give_found(&mut self, cx: &mut Context, id: SlotId, record: &MessageRecord) {
+        let Some(Search { ask, .. }) = self.searches.get(id) else { return };
+        let ask = ask.clone();
+        let incoming = retained_incoming(record);
+        if ask.core != cx.core() {
+            let publication = Publication::new(&incoming, None);
+            return cx.tell(ask.core, Message::RetainedFound { ask, publication });
+        }
+        if let Some(slot) = self.by_number.get(&ask.session).copied() {
+            self.send_retained_once(cx, slot, &incoming, &ask);
+        }
+    }
+
+    /// Another core found a retained message for a session of this one.
+    pub(super) fn retained_found(
+        &mut self,
+        cx: &mut Context,
+        ask: &RetainedAsk,
+        publication: &Publication,
+    ) {
+        let Some(slot) = self.by_number.get(&ask.session).copied() else { return };
+        let incoming = publication.incoming();
+        let qos = ask.qos.min(incoming.qos);
+        if qos == QoS::AtMostOnce {
+            return self.send_retained_once(cx, slot, &incoming, ask);
+        }
+        let Some(session) = self.sessions.get(slot) else { return };
+        let mut record = MessageRecord {
+            topic: incoming.topic.into(),
+            forward: bytes::Bytes::copy_from_slice(incoming.forward),
+            expires_at: incoming.expires_at,
+            qos: incoming.qos as u8,
+            retain: true,
+            ..MessageRecord::default()
+        };
+        if session.is_persistent() {
+            record.recipients.push(Recipient {
+                session: session.number,
+                qos,
+                retain: true,
+                tracked: false,
+                subscription_ids: subscription_ids(ask),
+            });
+        }
+        match self.store.keep(&record, incoming.payload, cx.clock().unix_ms) {
+            Ok(held) => {
+                self.arm_held(cx, &held);
+                if let Some(ticket) = ask.ticket.map(SlotId::from_bits) {
+                    self.add_part(ticket);
+                    self.store.gate(Gated::Part(ticket));
+                }
+                self.offer(cx, slot, retained_delivery(held, qos, ask), Some(&incoming));
+            }
+            Err(error) => {
+                let _ = self.refused_by(error);
+                self.meters.dropped(Dropped::QueueFull);
+            }
+        }
+    }
+}
+
+fn retained_incoming(record: &MessageRecord) -> Incoming<'_> {
+    let qos = QoS::from_u8(record.qos).unwrap_or(QoS::AtMostOnce);
+    // [MQTT-3.3.1-8]: in answer to a subscription it is marked.
+    Incoming { retain: true, ..Incoming::of(record, qos) }
+}
+
+fn retained_delivery(held: Rc<Held>, qos: QoS, ask: &RetainedAsk) -> Delivery {
+    Delivery { held, qos, retain: true, tracked: false, subscription_ids: subscription_ids(ask) }
+}
+
+fn subscription_ids(ask: &RetainedAsk) -> Box<[u32]> {
+    Some(ask.subscription_id).filter(|id| *id != 0).into_iter().collect()
+}
