@@ -283,6 +283,13 @@ pub enum FileOp {
         /// The new one.
         to: PathBuf,
     },
+    /// Gives a file a second name, which must not exist. Durable only after [`FileOp::SyncDir`].
+    Link {
+        /// A path of the file.
+        from: PathBuf,
+        /// The new one, on the same file system.
+        to: PathBuf,
+    },
     /// Removes a file. Durable only after [`FileOp::SyncDir`].
     Remove {
         /// Its path.

@@ -106,6 +106,26 @@ pub enum RemoveError {
     ReadOnly,
 }
 
+/// Why there is no snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// Resource: another one is under way.
+    #[error("a snapshot of this log is under way")]
+    Busy,
+    /// Local: the log is damaged, or a write failed, so that nobody can say what the disk holds.
+    #[error("the log is read-only")]
+    ReadOnly,
+    /// The system's. What was made of it was removed, as far as the disk let that happen.
+    #[error("a snapshot up to segment {segment} could not be made: {kind}")]
+    Io {
+        /// The last segment that it was to have.
+        segment: SegmentId,
+        /// What the system said.
+        kind: io::ErrorKind,
+    },
+}
+
 /// Acknowledged data is damaged or gone: not the work of a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -31,6 +31,9 @@
 //! once that is durable: [`Log::remove_when_durable`]. What "needed" means is the caller's;
 //! [`Log::retire`] keeps the count.
 //!
+//! [`Log::snapshot`] makes a copy that opens as a log: sealed segments get a second name, the active
+//! one is copied.
+//!
 //! The bytes are described in `FORMAT.md`; module `format` is their only reader and writer.
 //! Locking the directory against other processes is left to whoever owns the data directory.
 
@@ -47,10 +50,13 @@ mod prepare;
 mod read;
 mod recover;
 mod remove;
+mod snapshot;
 mod sweep;
 
 pub use block::{BlockBuilder, Fact, FactError, Facts};
-pub use error::{AppendError, Corruption, FetchError, OpenError, ReadError, ReadOnly, RemoveError};
+pub use error::{
+    AppendError, Corruption, FetchError, OpenError, ReadError, ReadOnly, RemoveError, SnapshotError,
+};
 pub use fetch::Fetched;
 pub use format::stored_bytes;
 pub use log::{Appended, Log, Progress, SegmentInfo};
@@ -58,4 +64,5 @@ pub use options::{Durability, Options};
 pub use position::{Position, SegmentId, Seq};
 pub use read::{Cursor, Read, Record};
 pub use recover::Recovery;
+pub use snapshot::Snapshot;
 pub use sweep::{Sweep, Swept};

@@ -20,6 +20,7 @@ use crate::position::{Position, SegmentId, Seq};
 use crate::prepare::{PrepareLane, Ready};
 use crate::recover::{self, Recovery};
 use crate::remove::RemoveLane;
+use crate::snapshot::SnapshotLane;
 
 /// What an accepted append got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +112,8 @@ pub(crate) enum Lane {
     Read = 5,
     /// Opening a segment for that.
     Reopen = 6,
+    /// Making a copy of the log.
+    Snapshot = 7,
 }
 
 /// An append-only log: see the [crate].
@@ -137,6 +140,7 @@ pub struct Log {
     pub(crate) remove: RemoveLane,
     pub(crate) fetch: FetchLane,
     pub(crate) hot: Hot,
+    pub(crate) snapshot: SnapshotLane,
     pub(crate) read_only: Option<ReadOnly>,
     closing: bool,
     /// Operations under way.
@@ -206,6 +210,7 @@ impl Log {
             prepare: PrepareLane::default(),
             remove: RemoveLane::default(),
             fetch: FetchLane::default(),
+            snapshot: SnapshotLane::default(),
             read_only: found.read_only,
             closing: false,
             under_way: 0,
@@ -397,6 +402,7 @@ impl Log {
             }
             lane if lane == Lane::Read as u16 => self.read_done(done, files),
             lane if lane == Lane::Reopen as u16 => self.reopen_done(done, files),
+            lane if lane == Lane::Snapshot as u16 => self.snapshot_done(done, files),
             lane => assert_eq!(lane, Lane::Close as u16, "a ticket names one of the lanes"),
         }
         if self.closing {

@@ -98,6 +98,9 @@ impl Log {
         }
         if self.remove.going.is_none() {
             let needs = self.removal_needs();
+            if self.snapshot.holds_segments() {
+                return;
+            }
             if !self.commit.names_durable || needs.is_none_or(|seq| self.durable < seq) {
                 return;
             }

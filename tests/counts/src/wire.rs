@@ -126,6 +126,7 @@ impl Wire {
                 (done(Ok(())), None)
             }
             FileOp::Rename { from, to } => (done(fs::rename(from, to)), None),
+            FileOp::Link { from, to } => (done(fs::hard_link(from, to)), None),
             FileOp::Remove { path } => (done(fs::remove_file(path)), None),
             _ => (done(Ok(())), None),
         }

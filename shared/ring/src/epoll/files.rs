@@ -72,6 +72,7 @@ enum Work {
     Map { file: Arc<fs::File>, len: u64 },
     Close { file: Arc<fs::File> },
     Rename { from: PathBuf, to: PathBuf },
+    Link { from: PathBuf, to: PathBuf },
     Remove { path: PathBuf },
     SyncDir { path: PathBuf },
 }
@@ -155,6 +156,7 @@ impl FilePool {
                 Work::Close { file: self.open.remove(file.0 as usize) }
             }
             FileOp::Rename { from, to } => Work::Rename { from, to },
+            FileOp::Link { from, to } => Work::Link { from, to },
             FileOp::Remove { path } => Work::Remove { path },
             FileOp::SyncDir { path } => Work::SyncDir { path },
         })
@@ -292,6 +294,7 @@ impl Work {
                 nothing(Ok(()))
             }
             Work::Rename { from, to } => nothing(fs::rename(from, to)),
+            Work::Link { from, to } => nothing(fs::hard_link(from, to)),
             Work::Remove { path } => nothing(fs::remove_file(path)),
             Work::SyncDir { path } => nothing(sync_dir(&path)),
         }

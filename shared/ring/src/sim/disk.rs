@@ -422,6 +422,21 @@ impl Store {
         Ok(())
     }
 
+    pub(super) fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (clean(from), clean(to));
+        let inode = self.look_up(&from)?;
+        if self.names.contains_key(&to) || self.has_dir(&to) {
+            return Err(io::Error::from_raw_os_error(libc::EEXIST));
+        }
+        if !self.has_dir(parent(&to)) {
+            return Err(not_found());
+        }
+        // Each name counts, so that removing one gives back what it took.
+        self.used += inode.lock().data.len() as u64;
+        self.change(Change::Created { path: to, inode });
+        Ok(())
+    }
+
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
         let path = clean(path);
         let inode = self.look_up(&path)?;
@@ -481,10 +496,10 @@ impl Store {
             let number = inode.lock().number;
             let after = found.entry(number).or_insert_with(|| {
                 let after = inode.lock().after_crash(rng, luck);
-                self.used += after.data.len() as u64;
                 InodeRef(Arc::new(Mutex::new(after)))
             });
             *inode = after.clone();
+            self.used += inode.lock().data.len() as u64;
         }
         self.names = self.durable_names.clone();
         self.failures.clear();

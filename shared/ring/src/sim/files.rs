@@ -48,6 +48,10 @@ pub(super) enum FileWork {
         from: PathBuf,
         to: PathBuf,
     },
+    Link {
+        from: PathBuf,
+        to: PathBuf,
+    },
     Remove {
         path: PathBuf,
     },
@@ -82,6 +86,7 @@ impl State {
                 FileWork::Close
             }
             FileOp::Rename { from, to } => FileWork::Rename { from, to },
+            FileOp::Link { from, to } => FileWork::Link { from, to },
             FileOp::Remove { path } => FileWork::Remove { path },
             FileOp::SyncDir { path } => FileWork::SyncDir { path, mark },
         };
@@ -181,6 +186,10 @@ impl State {
                     self.fault(Access::Rename).and_then(|()| self.store.rename(&from, &to));
                 (result.map(|()| FileOutput::Done), None)
             }
+            FileWork::Link { from, to } => {
+                let result = self.fault(Access::Link).and_then(|()| self.store.link(&from, &to));
+                (result.map(|()| FileOutput::Done), None)
+            }
             FileWork::Remove { path } => {
                 let result = self.fault(Access::Remove).and_then(|()| self.store.remove(&path));
                 (result.map(|()| FileOutput::Done), None)
@@ -213,7 +222,7 @@ impl State {
             Access::Open | Access::Read | Access::Map => self.plan.read_error,
             Access::Write => self.plan.write_error,
             Access::Sync | Access::SyncDir => self.plan.sync_error,
-            Access::Rename | Access::Remove => 0.0,
+            Access::Rename | Access::Link | Access::Remove => 0.0,
         };
         let code = self.store.chosen_fault(access);
         match code.or_else(|| self.chance(chance).then_some(libc::EIO)) {

@@ -123,6 +123,8 @@ pub enum Access {
     Map,
     /// Renaming it.
     Rename,
+    /// Giving it a second name.
+    Link,
     /// Removing it.
     Remove,
     /// Making a directory's entries durable.

@@ -77,6 +77,10 @@ enum Work {
         from: CString,
         to: CString,
     },
+    Link {
+        from: CString,
+        to: CString,
+    },
     Remove {
         path: CString,
     },
@@ -215,6 +219,15 @@ impl Owned {
                 )
                 .build(),
             ),
+            Work::Link { from, to } => Step::Push(
+                opcode::LinkAt::new(
+                    Fd(libc::AT_FDCWD),
+                    from.as_ptr(),
+                    Fd(libc::AT_FDCWD),
+                    to.as_ptr(),
+                )
+                .build(),
+            ),
             Work::Remove { path } => {
                 Step::Push(opcode::UnlinkAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).build())
             }
@@ -255,6 +268,7 @@ impl Owned {
             Work::Sync { .. }
             | Work::Close { .. }
             | Work::Rename { .. }
+            | Work::Link { .. }
             | Work::Remove { .. }
             | Work::Map { .. }
             | Work::Refused(_) => file_end(check(result).map(|_| FileOutput::Done), None),
@@ -283,6 +297,7 @@ fn file_work(op: FileOp) -> io::Result<Work> {
         FileOp::Map { file, len } => Work::Map { file: file.0, len },
         FileOp::Close { file } => Work::Close { file: file.0 },
         FileOp::Rename { from, to } => Work::Rename { from: c_path(&from)?, to: c_path(&to)? },
+        FileOp::Link { from, to } => Work::Link { from: c_path(&from)?, to: c_path(&to)? },
         FileOp::Remove { path } => Work::Remove { path: c_path(&path)? },
         FileOp::SyncDir { path } => Work::SyncDir { path: c_path(&path)?, dir: None },
     })

@@ -89,7 +89,7 @@ fn what_is_written_is_read_back_renamed_and_removed(stage: &mut Stage) {
             7 => FileOp::Close { file: file.expect("it is open") },
             8 => FileOp::Rename { from: old.clone(), to: new.clone() },
             9 => FileOp::SyncDir { path: dir.clone() },
-            10 => FileOp::Open { path: old.clone(), mode: OpenMode::CreateNew },
+            10 => FileOp::Link { from: new.clone(), to: old.clone() },
             11 => FileOp::Remove { path: old.clone() },
             _ => {
                 stop_all(cx);

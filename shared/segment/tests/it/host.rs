@@ -87,6 +87,7 @@ impl HostFiles {
                 (Ok(FileOutput::Done), None)
             }
             FileOp::Rename { from, to } => (fs::rename(from, to).map(done), None),
+            FileOp::Link { from, to } => (fs::hard_link(from, to).map(done), None),
             FileOp::Remove { path } => (fs::remove_file(path).map(done), None),
             FileOp::SyncDir { path } => {
                 let synced = fs::File::open(path).and_then(|dir| dir.sync_all());

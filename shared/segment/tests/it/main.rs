@@ -12,6 +12,7 @@ mod memory;
 mod oracle;
 mod rig;
 mod sim;
+mod snapshot;
 
 use std::path::PathBuf;
 

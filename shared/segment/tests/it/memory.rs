@@ -216,6 +216,12 @@ impl MemoryDisk {
         state.sync_names();
     }
 
+    pub(crate) fn names_in(&self, dir: &Path) -> Vec<String> {
+        let state = self.state();
+        let names = state.names.keys().filter(|path| path.parent() == Some(dir));
+        names.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect()
+    }
+
     pub(crate) fn names(&self) -> Vec<String> {
         let state = self.state();
         let name = |path: &PathBuf| path.file_name().map(|n| n.to_string_lossy().into_owned());
@@ -369,6 +375,11 @@ impl Backend for MemoryFiles {
 }
 
 impl MemoryFiles {
+    /// Another process, on the same disk.
+    pub(crate) fn on(disk: MemoryDisk) -> MemoryFiles {
+        MemoryFiles { disk, ..MemoryFiles::default() }
+    }
+
     pub(crate) fn open_files(&self) -> usize {
         self.open.len()
     }
@@ -437,6 +448,13 @@ impl MemoryFiles {
                 let number = state.number(from)?;
                 state.change(vec![(from.clone(), None), (to.clone(), Some(number))]);
             }
+            FileOp::Link { from, to } => {
+                let number = state.number(from)?;
+                if state.number(to).is_ok() {
+                    return Err(io::ErrorKind::AlreadyExists.into());
+                }
+                state.change(vec![(to.clone(), Some(number))]);
+            }
             FileOp::Remove { path } => {
                 state.number(path)?;
                 state.change(vec![(path.clone(), None)]);
@@ -453,7 +471,7 @@ impl MemoryFiles {
             FileOp::Write { file, offset, buf } | FileOp::WriteSync { file, offset, buf } => {
                 self.inode(*file, |inode| inode.write(*offset as usize, buf));
             }
-            FileOp::Rename { .. } | FileOp::Remove { .. } => {
+            FileOp::Rename { .. } | FileOp::Link { .. } | FileOp::Remove { .. } => {
                 let _ = self.carry_out(op);
             }
             _ => {}

@@ -105,6 +105,35 @@ impl<B: Backend> Rig<B> {
         }
     }
 
+    /// A log that is there already, with what it holds.
+    pub(crate) fn over(
+        backend: B,
+        dir: &Path,
+        options: Options,
+        kept: BTreeMap<u64, Kept>,
+    ) -> Rig<B> {
+        let opened = Log::open(&*backend.disk(), dir, options.clone());
+        let (log, recovery) = opened.expect("it opens");
+        let mut rig = Rig {
+            backend,
+            dir: dir.to_owned(),
+            options,
+            log,
+            now: Time::ZERO,
+            kept,
+            ghosts: BTreeMap::new(),
+            durable: 0,
+            ackable: 0,
+            going: BTreeSet::new(),
+            fetching: BTreeMap::new(),
+            fetched: 0,
+            unreadable: 0,
+            progress: Progress::default(),
+        };
+        rig.take_over(recovery);
+        rig
+    }
+
     pub(crate) fn append(
         &mut self,
         kind: u8,
