@@ -123,7 +123,7 @@ impl App for Echo {
             Some(all) => {
                 let shared = Bytes::copy_from_slice(data);
                 for conn in all {
-                    cx.send(*conn, shared.clone()).expect("there is room");
+                    cx.send_shared(*conn, &shared).expect("there is room");
                 }
             }
         }

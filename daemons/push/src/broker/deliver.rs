@@ -50,7 +50,7 @@ impl<'a> Shared<'a> {
     }
 
     /// The whole packet for all clients of a version that want it plain.
-    fn packet(&mut self, version: Version, retain: bool, unix_ms: u64) -> Option<Bytes> {
+    fn packet(&mut self, version: Version, retain: bool, unix_ms: u64) -> Option<&Bytes> {
         let at = usize::from(version == Version::V5) * 2 + usize::from(retain);
         if self.encoded[at].is_none() {
             let mut packet = Vec::new();
@@ -58,7 +58,7 @@ impl<'a> Shared<'a> {
             packet.extend_from_slice(self.incoming.payload);
             self.encoded[at] = Some(packet.into());
         }
-        self.encoded[at].clone()
+        self.encoded[at].as_ref()
     }
 
     fn payload(&mut self) -> Bytes {
@@ -107,7 +107,7 @@ impl Broker {
         let sent = if wanted.is_plain() {
             match shared.packet(link.version(), wanted.retain, unix_ms) {
                 Some(packet) if packet.len() <= link.peer_packet_bytes_max() as usize => {
-                    cx.send(conn, packet).is_ok()
+                    cx.send_shared(conn, packet).is_ok()
                 }
                 _ => false,
             }

@@ -61,6 +61,17 @@ impl<M> Cx<M> {
         Ok(())
     }
 
+    /// Sends bytes that other connections share, as [`Cx::send`] does: they are counted once more
+    /// only where they are kept as they are.
+    ///
+    /// # Errors
+    /// As [`Cx::send`].
+    pub fn send_shared(&mut self, conn: ConnId, bytes: &Bytes) -> Result<(), SendError> {
+        self.admit(conn, bytes.len())?.outbox.push_shared(bytes);
+        self.mark_dirty(conn);
+        Ok(())
+    }
+
     /// Sends a copy of some bytes: for short ones.
     ///
     /// # Errors
