@@ -2,6 +2,19 @@
 //! other receiver; once several wait, small ones are copied together, so that a backlog leaves as
 //! few long runs and not as many short ones.
 //!
+//! What goes to many is copied once, into a page of the turn. A connection that is sent one such
+//! piece after another, none left out and nothing between them, has a stretch of the page waiting:
+//! it grows by a comparison and a sum, and is sent from there.
+//!
+//! ```text
+//!   page  │ piece 1 │ piece 2 │ piece 3 │       conn A  ├── 1 2 3 ──┤   a stretch
+//!                                               conn B      ├─ 2 3 ─┤   a stretch
+//!                                               conn C  copies of 1 3   had no 2
+//! ```
+//!
+//! A page lives for as long as a send from it is under way. So that peers which take nothing do not
+//! keep one each, there is a limit to pages that live; past it, stretches are copied.
+//!
 //! An empty outbox owns no memory: what small pieces were copied into goes back to the thread's
 //! spare buffers once it is sent, and the next outbox takes it from there. Growing a fresh one for
 //! each send, and giving it back to the system, cost more than a quarter of a saturated fan-out.
@@ -19,17 +32,27 @@ const COPY_MAX: usize = 1024;
 /// A run of copied pieces is closed at this size.
 const RUN_BYTES: usize = 64 * 1024;
 
+/// A page takes no more pieces past this size.
+const PAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// Pages of a thread that may live at once: with the size of a page, some 16 MB.
+const PAGES_MAX: usize = 64;
+
 /// Bytes that a thread keeps in spare buffers.
 const SPARE_BYTES_MAX: usize = 16 << 20;
 
 /// Memory of a run that was sent, or is to be.
 struct Copied(Vec<u8>);
 
-/// A thread's spare buffers.
+/// Memory of a page, from its turn's end on.
+struct Page(Copied);
+
+/// A thread's spare buffers, and how many of its pages live.
 #[derive(Default)]
 struct Spare {
     buffers: Vec<Vec<u8>>,
     bytes: usize,
+    pages: usize,
 }
 
 thread_local! {
@@ -44,6 +67,30 @@ impl Copied {
             spare.bytes -= buffer.capacity();
             buffer
         })
+    }
+}
+
+impl Page {
+    /// A page as bytes to share; `None` when too many live.
+    fn print(bytes: &mut Vec<u8>) -> Option<Bytes> {
+        let fits = SPARE.with_borrow_mut(|spare| {
+            let fits = spare.pages < PAGES_MAX;
+            spare.pages += usize::from(fits);
+            fits
+        });
+        fits.then(|| Bytes::from_owner(Page(Copied(std::mem::take(bytes)))))
+    }
+}
+
+impl AsRef<[u8]> for Page {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.0
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let _ = SPARE.try_with(|spare| spare.borrow_mut().pages -= 1);
     }
 }
 
@@ -68,10 +115,134 @@ impl Drop for Copied {
     }
 }
 
+/// Bytes that go to many connections within one turn: [`Cx::share`](crate::core::Cx::share).
+#[derive(Clone, Debug)]
+pub struct Shared(SharedKind);
+
+#[derive(Clone, Debug)]
+enum SharedKind {
+    Piece { stretch: Stretch, turn: u64 },
+    Lone(Bytes),
+}
+
+impl Shared {
+    /// Bytes in it.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            SharedKind::Piece { stretch, .. } => stretch.len(),
+            SharedKind::Lone(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A part of a page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stretch {
+    lane: u8,
+    start: u32,
+    end: u32,
+}
+
+impl Stretch {
+    fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// The pages of a turn: one a lane, and one for what goes to one connection each.
+#[derive(Debug, Default)]
+pub(crate) struct Pages {
+    lanes: [Vec<u8>; Pages::LANES + 1],
+    turn: u64,
+}
+
+/// The pages of a turn that is over, to be sent.
+pub(crate) struct Printed([Sheet; Pages::LANES + 1]);
+
+enum Sheet {
+    Shared(Bytes),
+    /// Too many pages live: it is copied from.
+    Private(Vec<u8>),
+}
+
+impl Pages {
+    /// Streams of pieces that do not get in each other's way.
+    pub(crate) const LANES: usize = 4;
+
+    /// Where pieces for one connection each are.
+    const OWN: usize = Pages::LANES;
+
+    pub(crate) fn share(&mut self, lane: usize, bytes: &[u8]) -> Shared {
+        assert!(lane < Pages::LANES, "a lane that there is");
+        match self.place(lane, bytes) {
+            Some(stretch) => Shared(SharedKind::Piece { stretch, turn: self.turn }),
+            None => Shared(SharedKind::Lone(Bytes::copy_from_slice(bytes))),
+        }
+    }
+
+    /// Copies a piece into a page, if it is small and there is room.
+    fn place(&mut self, lane: usize, bytes: &[u8]) -> Option<Stretch> {
+        let page = &mut self.lanes[lane];
+        if bytes.len() > COPY_MAX || page.len() + bytes.len() > PAGE_BYTES_MAX {
+            return None;
+        }
+        if page.capacity() == 0 {
+            *page = Copied::take();
+        }
+        let start = page.len() as u32;
+        page.extend_from_slice(bytes);
+        Some(Stretch { lane: lane as u8, start, end: page.len() as u32 })
+    }
+
+    fn bytes(&self, stretch: Stretch) -> &[u8] {
+        &self.lanes[usize::from(stretch.lane)][stretch.range()]
+    }
+
+    /// Ends the turn: its pieces are not valid any more.
+    pub(crate) fn print(&mut self) -> Printed {
+        self.turn += 1;
+        Printed(self.lanes.each_mut().map(|page| match page.is_empty() {
+            true => Sheet::Shared(Bytes::new()),
+            false => match Page::print(page) {
+                Some(shared) => Sheet::Shared(shared),
+                None => Sheet::Private(std::mem::take(page)),
+            },
+        }))
+    }
+}
+
+impl Printed {
+    fn bytes(&self, stretch: Stretch) -> &[u8] {
+        let page: &[u8] = match &self.0[usize::from(stretch.lane)] {
+            Sheet::Shared(page) => page,
+            Sheet::Private(page) => page,
+        };
+        &page[stretch.range()]
+    }
+
+    fn slice(&self, stretch: Stretch) -> Bytes {
+        match &self.0[usize::from(stretch.lane)] {
+            Sheet::Shared(page) => page.slice(stretch.range()),
+            Sheet::Private(page) => Bytes::copy_from_slice(&page[stretch.range()]),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) enum Outbox {
     #[default]
     Empty,
+    /// Of a page of this turn.
+    Stretch(Stretch),
     One(Bytes),
     Many(Box<Runs>),
 }
@@ -87,6 +258,7 @@ impl Outbox {
     pub(crate) fn len(&self) -> usize {
         match self {
             Outbox::Empty => 0,
+            Outbox::Stretch(stretch) => stretch.len(),
             Outbox::One(bytes) => bytes.len(),
             Outbox::Many(runs) => runs.bytes,
         }
@@ -96,36 +268,67 @@ impl Outbox {
         self.len() == 0
     }
 
-    pub(crate) fn push(&mut self, bytes: Bytes) {
+    pub(crate) fn push(&mut self, bytes: Bytes, pages: &Pages) {
         if bytes.is_empty() {
             return;
         }
         match self {
             Outbox::Empty => *self = Outbox::One(bytes),
-            Outbox::One(_) => self.as_runs().push(bytes),
             Outbox::Many(runs) => runs.push(bytes),
+            Outbox::One(_) | Outbox::Stretch(_) => self.as_runs(pages).push(bytes),
         }
     }
 
-    /// As [`Outbox::push`], of bytes that the caller keeps for others.
-    pub(crate) fn push_shared(&mut self, bytes: &Bytes) {
+    /// Of this turn's pages.
+    pub(crate) fn push_shared(&mut self, shared: &Shared, pages: &Pages) {
+        let piece = match &shared.0 {
+            SharedKind::Lone(bytes) => return self.push(bytes.clone(), pages),
+            SharedKind::Piece { stretch, turn } => {
+                assert!(*turn == pages.turn, "what is shared is sent within its turn");
+                *stretch
+            }
+        };
         match self {
-            Outbox::Many(runs) if bytes.len() <= COPY_MAX => runs.copy(bytes),
-            Outbox::One(_) if bytes.len() <= COPY_MAX => self.as_runs().copy(bytes),
-            _ => self.push(bytes.clone()),
+            _ if piece.len() == 0 => {}
+            Outbox::Empty => *self = Outbox::Stretch(piece),
+            Outbox::Stretch(held) if (held.lane, held.end) == (piece.lane, piece.start) => {
+                held.end = piece.end;
+            }
+            _ => self.as_runs(pages).copy(pages.bytes(piece)),
         }
     }
 
-    pub(crate) fn push_copy(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.as_runs().copy(bytes);
+    pub(crate) fn push_copy(&mut self, bytes: &[u8], pages: &mut Pages) {
+        let at = pages.lanes[Pages::OWN].len() as u32;
+        let goes_on = match self {
+            Outbox::Empty => true,
+            Outbox::Stretch(held) => (usize::from(held.lane), held.end) == (Pages::OWN, at),
+            Outbox::One(_) | Outbox::Many(_) => false,
+        };
+        let piece = if goes_on { pages.place(Pages::OWN, bytes) } else { None };
+        match (self, piece) {
+            _ if bytes.is_empty() => {}
+            (Outbox::Stretch(held), Some(piece)) => held.end = piece.end,
+            (outbox, Some(piece)) => *outbox = Outbox::Stretch(piece),
+            (outbox @ Outbox::Empty, None) => *outbox = Outbox::One(Bytes::copy_from_slice(bytes)),
+            (outbox, None) => outbox.as_runs(pages).copy(bytes),
         }
     }
 
-    /// Takes what one operation sends.
-    pub(crate) fn take(&mut self) -> Outgoing {
+    /// At its turn's end, a stretch that has to wait becomes a copy: its page is not kept for it.
+    pub(crate) fn settle(&mut self, pages: &Printed) {
+        if let Outbox::Stretch(stretch) = *self {
+            let mut runs = Box::<Runs>::default();
+            runs.copy(pages.bytes(stretch));
+            *self = Outbox::Many(runs);
+        }
+    }
+
+    /// Takes what one operation sends, at its turn's end.
+    pub(crate) fn take(&mut self, pages: &Printed) -> Outgoing {
         match std::mem::take(self) {
             Outbox::Empty => Outgoing::One(Bytes::new()),
+            Outbox::Stretch(stretch) => Outgoing::One(pages.slice(stretch)),
             Outbox::One(bytes) => Outgoing::One(bytes),
             Outbox::Many(mut runs) => {
                 runs.close();
@@ -144,11 +347,13 @@ impl Outbox {
         }
     }
 
-    fn as_runs(&mut self) -> &mut Runs {
+    fn as_runs(&mut self, pages: &Pages) -> &mut Runs {
         if !matches!(self, Outbox::Many(_)) {
             let mut runs = Box::<Runs>::default();
-            if let Outbox::One(first) = std::mem::take(self) {
-                runs.push(first);
+            match std::mem::take(self) {
+                Outbox::One(first) => runs.push(first),
+                Outbox::Stretch(first) => runs.copy(pages.bytes(first)),
+                Outbox::Empty | Outbox::Many(_) => {}
             }
             *self = Outbox::Many(runs);
         }
@@ -194,37 +399,113 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn taken(outbox: &mut Outbox, pages: &mut Pages) -> Vec<Bytes> {
+        match outbox.take(&pages.print()) {
+            Outgoing::One(run) => vec![run],
+            Outgoing::Many(runs) => {
+                assert!(runs.len() <= Outgoing::RUNS_MAX);
+                runs
+            }
+        }
+    }
+
     #[test]
     fn a_lone_payload_is_shared_and_not_copied() {
+        let (mut outbox, mut pages) = (Outbox::default(), Pages::default());
         let payload = Bytes::from(vec![1; 10]);
-        let mut outbox = Outbox::default();
-        outbox.push(payload.clone());
-        let Outgoing::One(sent) = outbox.take() else { panic!("one run") };
-        assert_eq!(sent.as_ptr(), payload.as_ptr());
+        outbox.push(payload.clone(), &pages);
+        assert_eq!(taken(&mut outbox, &mut pages)[0].as_ptr(), payload.as_ptr());
         assert!(outbox.is_empty());
     }
 
     #[test]
     fn small_pieces_leave_as_one_run() {
-        let mut outbox = Outbox::default();
+        let (mut outbox, mut pages) = (Outbox::default(), Pages::default());
         for _ in 0..100 {
-            outbox.push(Bytes::from_static(b"0123456789"));
+            outbox.push(Bytes::from_static(b"0123456789"), &pages);
         }
-        assert!(matches!(outbox.take(), Outgoing::One(run) if run.len() == 1000));
+        assert_eq!(taken(&mut outbox, &mut pages), [b"0123456789".repeat(100)]);
+    }
+
+    #[test]
+    fn what_all_get_is_there_once() {
+        let mut pages = Pages::default();
+        let mut outboxes: Vec<Outbox> = (0..10).map(|_| Outbox::default()).collect();
+        for n in 0..20u8 {
+            let (lamp, door) = (pages.share(0, &[n; 10]), pages.share(1, &[n | 128; 7]));
+            for (at, outbox) in outboxes.iter_mut().enumerate() {
+                outbox.push_shared(if at % 2 == 0 { &lamp } else { &door }, &pages);
+            }
+        }
+        let printed = pages.print();
+        let runs: Vec<Bytes> = outboxes
+            .iter_mut()
+            .map(|outbox| match outbox.take(&printed) {
+                Outgoing::One(run) => run,
+                Outgoing::Many(_) => panic!("one run"),
+            })
+            .collect();
+        assert!(runs.iter().step_by(2).all(|run| run.as_ptr() == runs[0].as_ptr()));
+        assert!(runs.iter().skip(1).step_by(2).all(|run| run.as_ptr() == runs[1].as_ptr()));
+        assert_eq!((runs[0].len(), runs[1].len()), (200, 140));
+    }
+
+    #[test]
+    fn who_cannot_be_sent_to_yet_keeps_a_copy_and_no_page() {
+        let (mut outbox, mut pages) = (Outbox::default(), Pages::default());
+        let shared = pages.share(0, b"piece");
+        outbox.push_shared(&shared, &pages);
+        let printed = pages.print();
+        let page = printed.slice(Stretch { lane: 0, start: 0, end: 1 }).as_ptr();
+        outbox.settle(&printed);
+        drop(printed);
+        let next = pages.share(0, b"next");
+        outbox.push_shared(&next, &pages);
+        let runs = taken(&mut outbox, &mut pages);
+        assert_eq!(runs, [&b"piecenext"[..]]);
+        assert_ne!(runs[0].as_ptr(), page);
+    }
+
+    #[test]
+    #[should_panic(expected = "within its turn")]
+    fn what_is_shared_does_not_outlive_its_turn() {
+        let (mut outbox, mut pages) = (Outbox::default(), Pages::default());
+        let shared = pages.share(0, b"piece");
+        let _ = pages.print();
+        outbox.push_shared(&shared, &pages);
     }
 
     #[test]
     fn the_memory_of_copies_is_used_again() {
-        let mut outbox = Outbox::default();
+        let (mut outbox, mut pages) = (Outbox::default(), Pages::default());
         let mut send = |len: usize| {
-            outbox.push_copy(&vec![1; len]);
-            let Outgoing::One(run) = outbox.take() else { panic!("one run") };
-            assert_eq!(run.len(), len);
-            run.as_ptr()
+            outbox.push_copy(&vec![1; len], &mut pages);
+            let runs = taken(&mut outbox, &mut pages);
+            assert_eq!((runs.len(), runs[0].len()), (1, len));
+            runs[0].as_ptr()
         };
-        let first = send(5000);
+        let first = send(1000);
         assert_eq!(send(10), first);
-        assert_eq!(send(3000), first);
+        assert_eq!(send(300), first);
+    }
+
+    #[test]
+    fn peers_that_take_nothing_do_not_keep_a_page_each() {
+        let mut pages = Pages::default();
+        let mut turn = |n: usize| {
+            let mut outbox = Outbox::default();
+            let shared = pages.share(0, &[n as u8; 1000]);
+            let _for_others = pages.share(0, &[0; 1000]);
+            outbox.push_shared(&shared, &pages);
+            taken(&mut outbox, &mut pages).pop().unwrap()
+        };
+        let live = || SPARE.with_borrow(|spare| spare.pages);
+        let stuck: Vec<Bytes> = (0..200).map(&mut turn).collect();
+        assert_eq!(live(), PAGES_MAX);
+        assert!(stuck.iter().enumerate().all(|(n, run)| **run == [n as u8; 1000]));
+        drop(stuck);
+        assert_eq!(live(), 0);
+        assert_eq!(turn(7), [7; 1000][..]);
     }
 
     #[test]
@@ -248,32 +529,37 @@ mod tests {
     proptest! {
         #[test]
         fn what_goes_in_comes_out_in_order(
-            pieces in prop::collection::vec((0usize..5000, 0u8..3, any::<bool>()), 0..300),
+            pieces in prop::collection::vec((0usize..3000, 0u8..6, 0u8..8), 0..300),
         ) {
-            let mut outbox = Outbox::default();
+            let (mut outbox, mut pages) = (Outbox::default(), Pages::default());
             let (mut expected, mut got) = (Vec::new(), Vec::new());
-            let collect = |outbox: &mut Outbox, got: &mut Vec<u8>| match outbox.take() {
-                Outgoing::One(run) => got.extend_from_slice(&run),
-                Outgoing::Many(runs) => {
-                    assert!(runs.len() <= Outgoing::RUNS_MAX);
-                    runs.iter().for_each(|run| got.extend_from_slice(run));
-                }
-            };
-            for (n, (len, way, take)) in pieces.into_iter().enumerate() {
+            for (n, (len, way, end)) in pieces.into_iter().enumerate() {
                 let piece = vec![n as u8; len];
                 expected.extend_from_slice(&piece);
                 match way {
-                    0 => outbox.push_copy(&piece),
-                    1 => outbox.push(Bytes::from(piece)),
-                    _ => outbox.push_shared(&Bytes::from(piece)),
+                    0 => outbox.push_copy(&piece, &mut pages),
+                    1 => outbox.push(Bytes::from(piece), &pages),
+                    lane => {
+                        let lane = usize::from(lane) % Pages::LANES;
+                        if n % 5 == 0 {
+                            let _ = pages.share(lane, b"for others");
+                        }
+                        let shared = pages.share(lane, &piece);
+                        outbox.push_shared(&shared, &pages);
+                    }
                 }
                 prop_assert_eq!(outbox.len(), expected.len() - got.len());
-                if take {
-                    collect(&mut outbox, &mut got);
+                match end {
+                    0 => taken(&mut outbox, &mut pages)
+                        .iter()
+                        .for_each(|run| got.extend_from_slice(run)),
+                    1 => outbox.settle(&pages.print()),
+                    _ => {}
                 }
             }
             while !outbox.is_empty() {
-                collect(&mut outbox, &mut got);
+                let runs = taken(&mut outbox, &mut pages);
+                runs.iter().for_each(|run| got.extend_from_slice(run));
             }
             prop_assert_eq!(got, expected);
         }

@@ -5,7 +5,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use sextant_mqtt::{
     Connect, Delivery, Inbound, Packet, PacketId, PublishHead, QoS, ServerLimits, SessionLimits,
     Subscribe, SubscribeProperties, Subscription, Subscriptions, Version, topic,
@@ -121,7 +120,7 @@ impl App for Echo {
         match &self.all {
             None => cx.send_copy(conn, data).expect("there is room"),
             Some(all) => {
-                let shared = Bytes::copy_from_slice(data);
+                let shared = cx.share(0, data);
                 for conn in all {
                     cx.send_shared(*conn, &shared).expect("there is room");
                 }

@@ -12,7 +12,7 @@ use sextant_mqtt::{
     Ack, Delivery as Wire, ForwardProperties, Inflight, PacketId, Puback, Pubcomp, PublishHead,
     Pubrec, QoS, ReasonCode, Released, SubscriptionId, SubscriptionIds, Version,
 };
-use sextant_ring::core::ConnId;
+use sextant_ring::core::{self, ConnId};
 use sextant_ring::slot::SlotId;
 
 use super::message::{Delivery, Held, Incoming, Message};
@@ -30,14 +30,14 @@ const COPY_MAX: usize = 2048;
 /// A QoS 0 message on its way to many: its encodings, each made once.
 pub(super) struct Shared<'a> {
     incoming: &'a Incoming<'a>,
-    /// By version and RETAIN flag.
-    encoded: [Option<Bytes>; 4],
+    /// By version and RETAIN flag, each on a lane of its own.
+    encoded: [Option<core::Shared>; Context::LANES],
     payload: Option<Bytes>,
 }
 
 impl<'a> Shared<'a> {
     pub(super) fn new(incoming: &'a Incoming<'a>) -> Shared<'a> {
-        Shared { incoming, encoded: [None, None, None, None], payload: None }
+        Shared { incoming, encoded: [const { None }; Context::LANES], payload: None }
     }
 
     fn head(&self, retain: bool, unix_ms: u64) -> PublishHead<'a> {
@@ -50,15 +50,21 @@ impl<'a> Shared<'a> {
     }
 
     /// The whole packet for all clients of a version that want it plain.
-    fn packet(&mut self, version: Version, retain: bool, unix_ms: u64) -> Option<&Bytes> {
-        let at = usize::from(version == Version::V5) * 2 + usize::from(retain);
-        if self.encoded[at].is_none() {
-            let mut packet = Vec::new();
-            self.head(retain, unix_ms).encode(version, &mut packet).ok()?;
-            packet.extend_from_slice(self.incoming.payload);
-            self.encoded[at] = Some(packet.into());
+    fn packet(
+        &mut self,
+        cx: &mut Context,
+        scratch: &mut Vec<u8>,
+        version: Version,
+        retain: bool,
+    ) -> Option<&core::Shared> {
+        let lane = usize::from(version == Version::V5) * 2 + usize::from(retain);
+        if self.encoded[lane].is_none() {
+            scratch.clear();
+            self.head(retain, cx.clock().unix_ms).encode(version, scratch).ok()?;
+            scratch.extend_from_slice(self.incoming.payload);
+            self.encoded[lane] = Some(cx.share(lane, scratch));
         }
-        self.encoded[at].as_ref()
+        self.encoded[lane].as_ref()
     }
 
     fn payload(&mut self) -> Bytes {
@@ -105,7 +111,7 @@ impl Broker {
         }
         let Stage::Online { link, .. } = &mut held.stage else { return };
         let sent = if wanted.is_plain() {
-            match shared.packet(link.version(), wanted.retain, unix_ms) {
+            match shared.packet(cx, &mut self.scratch, link.version(), wanted.retain) {
                 Some(packet) if packet.len() <= link.peer_packet_bytes_max() as usize => {
                     cx.send_shared(conn, packet).is_ok()
                 }

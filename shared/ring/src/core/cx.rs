@@ -21,6 +21,9 @@ impl<M> Files for Cx<M> {
 }
 
 impl<M> Cx<M> {
+    /// Lanes of [`Cx::share`].
+    pub const LANES: usize = Pages::LANES;
+
     /// The time at which this turn began.
     pub fn now(&self) -> Time {
         self.clock.now
@@ -56,20 +59,23 @@ impl<M> Cx<M> {
     /// # Errors
     /// [`SendError::Full`] past the limit: nothing was taken. [`SendError::Closed`].
     pub fn send(&mut self, conn: ConnId, bytes: Bytes) -> Result<(), SendError> {
-        self.admit(conn, bytes.len())?.outbox.push(bytes);
-        self.mark_dirty(conn);
-        Ok(())
+        self.admit(conn, bytes.len(), |outbox, pages| outbox.push(bytes, pages))
     }
 
-    /// Sends bytes that other connections share, as [`Cx::send`] does: they are counted once more
-    /// only where they are kept as they are.
+    /// Takes bytes in that go to many connections within this turn. They are copied once; a
+    /// connection to which all that was shared on a lane since its first piece is sent, and nothing
+    /// else, has no copy of its own. So each stream of messages that has the same receivers should
+    /// have a lane, as far as there are lanes: [`Cx::LANES`].
+    pub fn share(&mut self, lane: usize, bytes: &[u8]) -> Shared {
+        self.pages.share(lane, bytes)
+    }
+
+    /// Sends what was shared in this turn.
     ///
     /// # Errors
     /// As [`Cx::send`].
-    pub fn send_shared(&mut self, conn: ConnId, bytes: &Bytes) -> Result<(), SendError> {
-        self.admit(conn, bytes.len())?.outbox.push_shared(bytes);
-        self.mark_dirty(conn);
-        Ok(())
+    pub fn send_shared(&mut self, conn: ConnId, shared: &Shared) -> Result<(), SendError> {
+        self.admit(conn, shared.len(), |outbox, pages| outbox.push_shared(shared, pages))
     }
 
     /// Sends a copy of some bytes: for short ones.
@@ -77,9 +83,7 @@ impl<M> Cx<M> {
     /// # Errors
     /// As [`Cx::send`].
     pub fn send_copy(&mut self, conn: ConnId, bytes: &[u8]) -> Result<(), SendError> {
-        self.admit(conn, bytes.len())?.outbox.push_copy(bytes);
-        self.mark_dirty(conn);
-        Ok(())
+        self.admit(conn, bytes.len(), |outbox, pages| outbox.push_copy(bytes, pages))
     }
 
     /// Bytes that wait or are under way on a connection; 0 if it is gone.
@@ -95,7 +99,12 @@ impl<M> Cx<M> {
         }
     }
 
-    pub(super) fn admit(&mut self, conn: ConnId, len: usize) -> Result<&mut Conn, SendError> {
+    fn admit(
+        &mut self,
+        conn: ConnId,
+        len: usize,
+        push: impl FnOnce(&mut Outbox, &mut Pages),
+    ) -> Result<(), SendError> {
         let max = self.limits.send_bytes_max;
         let c = self
             .conns
@@ -106,7 +115,11 @@ impl<M> Cx<M> {
             c.refused = true;
             return Err(SendError::Full);
         }
-        Ok(c)
+        push(&mut c.outbox, &mut self.pages);
+        if !std::mem::replace(&mut c.dirty, true) {
+            self.dirty.push(conn);
+        }
+        Ok(())
     }
 
     pub(super) fn mark_dirty(&mut self, conn: ConnId) {

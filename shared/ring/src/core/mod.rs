@@ -39,7 +39,8 @@ use crate::driver::{
     Token, is_starved,
 };
 use crate::mesh::{Port, Remote};
-use crate::outbox::Outbox;
+pub use crate::outbox::Shared;
+use crate::outbox::{Outbox, Pages};
 use crate::slot::{SlotId, Slots};
 use crate::time::{Clock, Time};
 use crate::wheel::{TimerId, Wheel};
@@ -329,6 +330,8 @@ pub struct Cx<M> {
     remote: Remote,
     /// Operations that start at the turn's end.
     ops: VecDeque<(Token, Op)>,
+    /// What this turn sends to many.
+    pages: Pages,
     /// Connections whose outbox has to be looked at.
     dirty: Vec<ConnId>,
     starved: VecDeque<ConnId>,
@@ -383,6 +386,7 @@ impl<D: Driver, A: App> Core<D, A> {
             port,
             remote: driver.remote(),
             ops: VecDeque::new(),
+            pages: Pages::default(),
             dirty: Vec::new(),
             starved: VecDeque::new(),
             parking: Parking::new(limits.park_after, driver.caps().parking),
@@ -482,6 +486,7 @@ impl<D: Driver, A: App> Core<D, A> {
         self.app.on_turn_end(&mut self.cx);
         self.rearm_starved();
         self.start_moves();
+        self.submit_ops();
         self.flush_outboxes();
         self.cx.port.flush();
         busy |= !self.submit_ops();

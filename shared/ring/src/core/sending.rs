@@ -27,21 +27,23 @@ impl<D: Driver, A: App> Core<D, A> {
     }
 
     pub(super) fn flush_outboxes(&mut self) {
+        let pages = self.cx.pages.print();
         let mut dirty = std::mem::take(&mut self.cx.dirty);
         for conn in dirty.drain(..) {
             let Some(c) = self.cx.conns.get_mut(conn.0) else { continue };
             c.dirty = false;
             if c.sending > 0 || c.phase == Phase::Closing {
+                c.outbox.settle(&pages);
                 continue;
             }
             if !c.outbox.is_empty() {
-                let data = c.outbox.take();
+                let data = c.outbox.take(&pages);
                 c.sending = data.len() as u32;
                 c.operations += 1;
                 self.cx.stats.sends += 1;
                 self.cx.stats.sent_bytes += data.len() as u64;
                 let op = Op::Send { socket: c.socket, data };
-                self.cx.ops.push_back((Token::new(Kind::Send, conn.to_bits()), op));
+                self.start(Token::new(Kind::Send, conn.to_bits()), op);
             } else if c.phase == Phase::Flushing {
                 c.phase = Phase::Lingering;
                 c.operations += 1;
@@ -50,5 +52,14 @@ impl<D: Driver, A: App> Core<D, A> {
             }
         }
         self.cx.dirty = dirty;
+    }
+
+    /// Starts an operation at once, unless others wait before it.
+    fn start(&mut self, token: Token, op: Op) {
+        let refused = match self.cx.ops.is_empty() {
+            true => self.driver.submit(token, op).err(),
+            false => Some(op),
+        };
+        self.cx.ops.extend(refused.map(|op| (token, op)));
     }
 }
