@@ -80,10 +80,10 @@ impl Server {
             data = rest;
             self.partial.extend_from_slice(part);
             if self.partial.len() == FRAME_BYTES {
-                let frame = Bytes::copy_from_slice(&self.partial);
+                let frame = cx.share(0, &self.partial);
                 self.partial.clear();
                 for subscriber in &self.subscribers {
-                    cx.send(*subscriber, frame.clone())?;
+                    cx.send_shared(*subscriber, &frame)?;
                 }
             }
         }
