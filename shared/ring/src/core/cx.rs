@@ -316,10 +316,15 @@ impl<M> Cx<M> {
         c.phase = Phase::Closing;
         c.outbox = Outbox::Empty;
         c.held = None;
-        if c.operations > 0 {
+        if c.sending > 0 {
+            // It may have been cut short and go on: only this ends it for sure. On io_uring a
+            // shutdown goes by way of a kernel thread, which costs as much as all the rest of a
+            // connection's end, so it is not the way for those that only receive.
             c.operations += 1;
             let op = Op::Shutdown { socket: c.socket, how: Shutdown::Both };
             self.ops.push_back((Token::new(Kind::Shutdown, conn.to_bits()), op));
+        } else if c.operations > 0 {
+            self.cancel_recv(conn);
         } else {
             self.give_up(conn);
         }
