@@ -467,7 +467,9 @@ impl Broker {
         let mut delivered = Delivered { recipients: 0, held: None };
         let mut recipients = Vec::new();
         let mut acknowledged = false;
-        for group in groups() {
+        // At QoS 0, and without a receipt, nobody counts and nothing is kept for anybody.
+        let matters = incoming.qos > QoS::AtMostOnce || incoming.receipt.is_some();
+        for group in groups().take_while(|_| matters) {
             let (session, wanted) = (group[0].0, Wanted::of(group, incoming));
             let counts = self.counts(session, incoming, &wanted);
             delivered.recipients += u32::from(counts);
@@ -571,9 +573,11 @@ impl Broker {
     /// Whether a message's receipt counts a session: any that it can reach, or that of the device
     /// it was for. QoS 0 reaches nobody who is not connected.
     fn counts(&self, session: SlotId, incoming: &Incoming<'_>, wanted: &Wanted<'_>) -> bool {
+        if incoming.receipt.is_none() {
+            return false;
+        }
         let Some(session) = self.sessions.get(session) else { return false };
-        incoming.receipt.is_some()
-            && (wanted.qos > QoS::AtMostOnce || session.conn.is_some())
+        (wanted.qos > QoS::AtMostOnce || session.conn.is_some())
             && incoming.device.is_none_or(|device| *session.client_id == *device)
     }
 

@@ -56,10 +56,10 @@ impl<D: Driver, A: App> Core<D, A> {
 
     /// Starts an operation at once, unless others wait before it.
     fn start(&mut self, token: Token, op: Op) {
-        let refused = match self.cx.ops.is_empty() {
-            true => self.driver.submit(token, op).err(),
-            false => Some(op),
-        };
-        self.cx.ops.extend(refused.map(|op| (token, op)));
+        if !self.cx.ops.is_empty() {
+            self.cx.ops.push_back((token, op));
+        } else if let Err(op) = self.driver.submit(token, op) {
+            self.cx.ops.push_back((token, op));
+        }
     }
 }
