@@ -13,7 +13,10 @@
 use bytes::{BufMut, BytesMut};
 
 /// The format that this program writes, and the newest that it reads.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
+
+/// The first format that has [checkpoints](Item::Checkpoint).
+pub(crate) const VERSION_WITH_CHECKPOINTS: u16 = 2;
 
 const MAGIC: [u8; 8] = *b"SXTNTSEG";
 
@@ -29,6 +32,12 @@ pub(crate) const MARK_BYTES: u32 = 32;
 /// The seal, which ends a full segment.
 pub(crate) const SEAL_BYTES: u32 = 24;
 
+/// A checkpoint, which each segment but the first begins with, and which may stand anywhere.
+pub(crate) const CHECKPOINT_BYTES: u32 = 40;
+
+/// Where a segment's first checkpoint stands: behind the header and a mark.
+pub(crate) const FIRST_CHECKPOINT: u32 = HEADER_BYTES + MARK_BYTES;
+
 /// What an append leaves free, so that the segment can always be sealed.
 pub(crate) const RESERVED_BYTES: u32 = MARK_BYTES + SEAL_BYTES;
 
@@ -40,9 +49,12 @@ const UNIX_MS_MAX: u64 = (1 << 48) - 1;
 const FLAG_RECORD: u8 = 0;
 const FLAG_MARK: u8 = 1;
 const FLAG_SEAL: u8 = 2;
+const FLAG_CHECKPOINT: u8 = 3;
 
 const _: () = assert!(HEADER_BYTES.is_multiple_of(ALIGN));
 const _: () = assert!(MARK_BYTES == RECORD_HEADER_BYTES + 8 && MARK_BYTES.is_multiple_of(ALIGN));
+const _: () =
+    assert!(CHECKPOINT_BYTES == RECORD_HEADER_BYTES + 16 && CHECKPOINT_BYTES.is_multiple_of(ALIGN));
 const _: () = assert!(SEAL_BYTES == RECORD_HEADER_BYTES && SEAL_BYTES.is_multiple_of(ALIGN));
 
 /// The bytes that a record of this payload takes in its segment: header and padding included.
@@ -55,6 +67,7 @@ pub fn stored_bytes(payload_bytes: usize) -> u32 {
 /// What a segment's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    pub(crate) version: u16,
     pub(crate) log_id: u64,
     pub(crate) number: u32,
     pub(crate) size: u32,
@@ -72,7 +85,7 @@ impl SegmentHeader {
     pub(crate) fn encode(self) -> [u8; HEADER_BYTES as usize] {
         let mut out = [0; HEADER_BYTES as usize];
         out[0..8].copy_from_slice(&MAGIC);
-        out[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        out[8..10].copy_from_slice(&self.version.to_le_bytes());
         out[12..16].copy_from_slice(&self.number.to_le_bytes());
         out[16..24].copy_from_slice(&self.log_id.to_le_bytes());
         out[24..32].copy_from_slice(&u64::from(self.size).to_le_bytes());
@@ -98,7 +111,7 @@ impl SegmentHeader {
         if size < HEADER_BYTES + RESERVED_BYTES || !size.is_multiple_of(ALIGN) {
             return Err(BadHeader::Damaged);
         }
-        Ok(SegmentHeader { log_id: u64_at(bytes, 16), number: u32_at(bytes, 12), size })
+        Ok(SegmentHeader { version, log_id: u64_at(bytes, 16), number: u32_at(bytes, 12), size })
     }
 }
 
@@ -133,8 +146,20 @@ pub(crate) enum Item {
     /// The start of a commit: the next record's number, and the last that was durable when this
     /// was written.
     Mark { seq: u64, durable: u64 },
+    /// What recovery need not read: the next record's number, and what follows.
+    Checkpoint { seq: u64, checkpoint: Checkpoint },
     /// The end of the segment: the number of the next segment's first record.
     Seal { seq: u64 },
+}
+
+/// What a checkpoint says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    /// Records below this number are not needed for recovery.
+    pub(crate) needed: u64,
+    /// Of the segment before: the bytes of its records, and their latest time.
+    pub(crate) stored_bytes: u64,
+    pub(crate) newest_unix_ms: u64,
 }
 
 impl Item {
@@ -143,6 +168,7 @@ impl Item {
         match self {
             Item::Record { payload_bytes, .. } => stored_bytes(*payload_bytes as usize),
             Item::Mark { .. } => MARK_BYTES,
+            Item::Checkpoint { .. } => CHECKPOINT_BYTES,
             Item::Seal { .. } => SEAL_BYTES,
         }
     }
@@ -190,12 +216,17 @@ pub(crate) fn decode(key: Key, offset: u32, bytes: &[u8]) -> Result<Item, NoItem
     let payload_bytes = length - RECORD_HEADER_BYTES;
     match (bytes[23], payload_bytes) {
         (FLAG_RECORD, _) => {
-            let mut ms = [0; 8];
-            ms[..6].copy_from_slice(&bytes[16..22]);
-            let unix_ms = u64::from_le_bytes(ms);
-            Ok(Item::Record { seq, unix_ms, kind: bytes[22], payload_bytes })
+            Ok(Item::Record { seq, unix_ms: u48_at(bytes, 16), kind: bytes[22], payload_bytes })
         }
         (FLAG_MARK, 8) => Ok(Item::Mark { seq, durable: u64_at(bytes, 24) }),
+        (FLAG_CHECKPOINT, 16) => {
+            let checkpoint = Checkpoint {
+                needed: u64_at(bytes, 24),
+                stored_bytes: u64_at(bytes, 32),
+                newest_unix_ms: u48_at(bytes, 16),
+            };
+            Ok(Item::Checkpoint { seq, checkpoint })
+        }
         (FLAG_SEAL, 0) => Ok(Item::Seal { seq }),
         _ => Err(NoItem::Damaged),
     }
@@ -243,6 +274,25 @@ pub(crate) fn mark(key: Key, offset: u32, seq: u64, durable: u64) -> [u8; MARK_B
     out
 }
 
+/// The checkpoint that stands at `offset`.
+pub(crate) fn checkpoint(
+    key: Key,
+    offset: u32,
+    seq: u64,
+    checkpoint: Checkpoint,
+) -> [u8; CHECKPOINT_BYTES as usize] {
+    let Checkpoint { needed, stored_bytes, newest_unix_ms } = checkpoint;
+    let mut out = [0; CHECKPOINT_BYTES as usize];
+    out[0..4].copy_from_slice(&CHECKPOINT_BYTES.to_le_bytes());
+    out[8..16].copy_from_slice(&seq.to_le_bytes());
+    out[16..22].copy_from_slice(&newest_unix_ms.min(UNIX_MS_MAX).to_le_bytes()[..6]);
+    out[23] = FLAG_CHECKPOINT;
+    out[24..32].copy_from_slice(&needed.to_le_bytes());
+    out[32..40].copy_from_slice(&stored_bytes.to_le_bytes());
+    sign(&mut out, key, offset);
+    out
+}
+
 /// The seal that stands at `offset`.
 pub(crate) fn seal(key: Key, offset: u32, seq: u64) -> [u8; SEAL_BYTES as usize] {
     let mut out = [0; SEAL_BYTES as usize];
@@ -260,6 +310,12 @@ fn sign(item: &mut [u8], key: Key, offset: u32) {
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes are four bytes"))
+}
+
+fn u48_at(bytes: &[u8], at: usize) -> u64 {
+    let mut whole = [0; 8];
+    whole[..6].copy_from_slice(&bytes[at..at + 6]);
+    u64::from_le_bytes(whole)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -296,7 +352,12 @@ mod tests {
 
     #[test]
     fn a_header_comes_back_and_no_flipped_bit_goes_unseen() {
-        let header = SegmentHeader { log_id: 0xDEAD_BEEF_0BAD_F00D, number: 7, size: 1 << 20 };
+        let header = SegmentHeader {
+            version: VERSION,
+            log_id: 0xDEAD_BEEF_0BAD_F00D,
+            number: 7,
+            size: 1 << 20,
+        };
         let bytes = header.encode();
         assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
         for bit in 0..bytes.len() * 8 {
@@ -308,7 +369,9 @@ mod tests {
 
     #[test]
     fn a_header_of_a_later_version_is_told_from_a_damaged_one() {
-        let mut bytes = SegmentHeader { log_id: 1, number: 1, size: 4096 }.encode();
+        let header = SegmentHeader { version: 1, log_id: 1, number: 1, size: 4096 };
+        let mut bytes = header.encode();
+        assert_eq!(SegmentHeader::decode(&bytes), Ok(header), "the first one is read");
         bytes[8..10].copy_from_slice(&(VERSION + 1).to_le_bytes());
         assert_eq!(SegmentHeader::decode(&bytes), Err(BadHeader::Damaged));
         let crc = crc32c::crc32c(&bytes[..508]);
@@ -317,13 +380,18 @@ mod tests {
     }
 
     #[test]
-    fn marks_and_seals_come_back() {
+    fn marks_seals_and_checkpoints_come_back() {
         let mark = mark(KEY, 512, 9, 8);
         assert_eq!(decode(KEY, 512, &mark), Ok(Item::Mark { seq: 9, durable: 8 }));
         assert!(resembles_mark(&mark));
         let seal = seal(KEY, 544, 9);
         assert_eq!(decode(KEY, 544, &seal), Ok(Item::Seal { seq: 9 }));
         assert!(!resembles_mark(&seal));
+        let said = Checkpoint { needed: 4, stored_bytes: 96, newest_unix_ms: UNIX_MS_MAX };
+        let checkpoint = checkpoint(KEY, 544, 9, said);
+        let item = Item::Checkpoint { seq: 9, checkpoint: said };
+        assert_eq!(decode(KEY, 544, &checkpoint), Ok(item));
+        assert!(!resembles_mark(&checkpoint));
     }
 
     #[test]

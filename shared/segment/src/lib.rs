@@ -29,7 +29,11 @@
 //! A segment whose content is no longer needed is freed whole. What is needed still of the oldest
 //! one is read with [`Log::sweep`], appended again with [`Log::relocate`], and the segment goes
 //! once that is durable: [`Log::remove_when_durable`]. What "needed" means is the caller's;
-//! [`Log::retire`] keeps the count.
+//! [`Log::retire`] keeps the count. Where age or size alone decide, [`Log::retain`] asks for the
+//! removal.
+//!
+//! [`Log::checkpoint`] says from which record on an opening has to read: it reads little of what
+//! is older than that.
 //!
 //! [`Log::snapshot`] makes a copy that opens as a log: sealed segments get a second name, the active
 //! one is copied.
@@ -38,6 +42,7 @@
 //! Locking the directory against other processes is left to whoever owns the data directory.
 
 mod block;
+mod checkpoint;
 mod commit;
 mod error;
 mod fetch;
@@ -50,6 +55,7 @@ mod prepare;
 mod read;
 mod recover;
 mod remove;
+mod retain;
 mod snapshot;
 mod sweep;
 
@@ -60,7 +66,7 @@ pub use error::{
 pub use fetch::Fetched;
 pub use format::stored_bytes;
 pub use log::{Appended, Log, Progress, SegmentInfo};
-pub use options::{Durability, Options};
+pub use options::{Durability, Options, Retention};
 pub use position::{Position, SegmentId, Seq};
 pub use read::{Cursor, Read, Record};
 pub use recover::Recovery;

@@ -13,7 +13,9 @@ use sextant_ring::time::Time;
 use crate::commit::CommitLane;
 use crate::error::{AppendError, OpenError, ReadOnly};
 use crate::fetch::FetchLane;
-use crate::format::{self, HEADER_BYTES, Key, MARK_BYTES, RESERVED_BYTES, stored_bytes};
+use crate::format::{
+    self, CHECKPOINT_BYTES, HEADER_BYTES, Key, MARK_BYTES, RESERVED_BYTES, stored_bytes,
+};
 use crate::hot::Hot;
 use crate::options::{Durability, Options};
 use crate::position::{Position, SegmentId, Seq};
@@ -69,6 +71,7 @@ pub struct SegmentInfo {
 pub(crate) struct Segment {
     pub(crate) number: u32,
     pub(crate) path: PathBuf,
+    pub(crate) version: u16,
     pub(crate) size: u32,
     pub(crate) key: Key,
     pub(crate) view: View,
@@ -132,6 +135,11 @@ pub struct Log {
     /// Where the next item of the active segment goes.
     pub(crate) tail: u32,
     pub(crate) next_seq: u64,
+    /// What the newest checkpoint says, and whether it has to be written yet.
+    pub(crate) needed: u64,
+    pub(crate) checkpoint_due: bool,
+    /// What it said at the opening.
+    pub(crate) from: u64,
     /// Records up to here were written, and up to here synced.
     pub(crate) written: Seq,
     pub(crate) durable: Seq,
@@ -174,13 +182,14 @@ pub(crate) struct Recovered {
     pub(crate) ready: Option<Ready>,
     pub(crate) tail: u32,
     pub(crate) next_seq: u64,
+    pub(crate) needed: u64,
     pub(crate) marked: bool,
     pub(crate) read_only: Option<ReadOnly>,
 }
 
 impl Log {
-    /// Opens the log in a directory, or makes a new one there. Blocks: it reads every segment,
-    /// repairs a torn tail, and makes sure that what it found is durable.
+    /// Opens the log in a directory, or makes a new one there. Blocks: it reads every segment from
+    /// the newest [checkpoint](Log::checkpoint) on, repairs a torn tail, and makes sure that what it found is durable.
     ///
     /// # Errors
     /// See [`OpenError`]. Damage to acknowledged data is no error here: the log opens read-only,
@@ -204,6 +213,9 @@ impl Log {
             ready: found.ready,
             tail: found.tail,
             next_seq: found.next_seq,
+            needed: found.needed,
+            checkpoint_due: false,
+            from: recovery.from.0,
             written: last,
             durable: last,
             commit: CommitLane::new(found.marked),
@@ -293,6 +305,9 @@ impl Log {
             self.seal_and_switch()?;
             assert!(self.fits(span), "a record that is not too large fits in an empty segment");
         }
+        if self.is_bare() {
+            self.put_checkpoint();
+        }
         let (seq, tail) = (self.next_seq, &mut self.tail);
         let active = self.segments.back_mut().expect("a log that takes appends has a segment");
         let batch = self.commit.open_batch(active, tail, seq, span, self.options.commit_bytes_max);
@@ -312,11 +327,12 @@ impl Log {
     }
 
     /// Whether a record finds room in the active segment.
-    fn fits(&self, span: u32) -> bool {
+    pub(crate) fn fits(&self, span: u32) -> bool {
         let active = self.active();
         let joins = self.commit.joins(active.number, span, self.options.commit_bytes_max);
         let mark = if joins { 0 } else { MARK_BYTES };
-        let need = u64::from(mark) + u64::from(span) + u64::from(RESERVED_BYTES);
+        let first = if self.is_bare() { MARK_BYTES + CHECKPOINT_BYTES } else { 0 };
+        let need = u64::from(first) + u64::from(mark) + u64::from(span) + u64::from(RESERVED_BYTES);
         u64::from(self.tail) + need <= u64::from(active.size)
     }
 
@@ -347,6 +363,7 @@ impl Log {
         self.segments.push_back(Segment {
             number: ready.number,
             path: self.dir.join(format::file_name(ready.number)),
+            version: ready.version,
             size: ready.size,
             key: Key::new(self.id, ready.number),
             view: ready.view,
@@ -369,6 +386,7 @@ impl Log {
         if self.read_only.is_some() {
             return;
         }
+        self.place_checkpoint();
         self.start_commit(files, now);
         self.start_prepare(files, now);
         self.start_remove(files, now);
@@ -440,6 +458,13 @@ impl Log {
         self.durable
     }
 
+    /// The first record that is left and that nobody asked to remove; the next one's number if
+    /// there is none.
+    pub fn first(&self) -> Seq {
+        let skip = self.remove.queued_in(&self.segments);
+        Seq(self.segments.get(skip).map_or(self.next_seq, |segment| segment.first_seq))
+    }
+
     /// The last record that was accepted; zero if there is none.
     pub fn last(&self) -> Seq {
         Seq(self.next_seq - 1)
@@ -460,7 +485,10 @@ impl Log {
     /// Whether nothing is left to write, sync or mark. True of a log that is read-only.
     pub fn is_settled(&self) -> bool {
         self.read_only.is_some()
-            || (self.commit.is_idle() && self.durable == self.last() && !self.mark_wanted())
+            || (self.commit.is_idle()
+                && !self.checkpoint_due
+                && self.durable == self.last()
+                && !self.mark_wanted())
     }
 
     /// Gives up all that is open, for good: the log takes no more appends, and what was appended
@@ -549,7 +577,7 @@ impl Log {
 
     /// Whether the live records of any one sealed segment can still be moved once a record of
     /// `span` bytes was taken. If that seems not so, it is computed anew: records were retired.
-    fn leaves_room(&mut self, span: u32) -> bool {
+    pub(crate) fn leaves_room(&mut self, span: u32) -> bool {
         let Some(room) = self.room_after(span) else { return true };
         if room < self.relocation_bytes {
             self.count_relocation_bytes();
@@ -570,7 +598,8 @@ impl Log {
     /// `None` if it depends on a segment that is not there yet.
     fn room_after(&self, span: u32) -> Option<u64> {
         let record = u64::from(stored_bytes(self.options.record_bytes_max as usize));
-        let overhead = u64::from(HEADER_BYTES + MARK_BYTES + RESERVED_BYTES) + record;
+        let first = u64::from(MARK_BYTES + CHECKPOINT_BYTES);
+        let overhead = u64::from(HEADER_BYTES + MARK_BYTES + RESERVED_BYTES) + first + record;
         let usable = |size: u64| size.saturating_sub(overhead);
         let ready = self.ready.as_ref().map_or(0, |ready| usable(u64::from(ready.size)));
         let rest = u64::from(self.active().size - self.tail);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::format::{HEADER_BYTES, MARK_BYTES, RESERVED_BYTES, stored_bytes};
+use crate::format::{CHECKPOINT_BYTES, HEADER_BYTES, MARK_BYTES, RESERVED_BYTES, stored_bytes};
 
 /// When an append may be acknowledged, and when the disk is told to keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,18 @@ pub enum Durability {
     Os,
 }
 
+/// What may stay, by [`Log::retain`](crate::Log::retain); without limits everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Whole segments go, the oldest first, until all files together are at most this many bytes.
+    /// At least four of the smallest segments and at most half of
+    /// [`bytes_max`](Options::bytes_max), so that appends never wait for it.
+    pub bytes_max: Option<u64>,
+    /// A segment goes once its latest record is this old, by the times that the records'
+    /// writer gave. The newest segment stays until it is full.
+    pub age_max: Option<Duration>,
+}
+
 /// The limits of a log. All of them may change between one opening and the next.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -32,7 +44,8 @@ pub struct Options {
     /// The size of the first segment in bytes, a multiple of 4096. Each that follows is twice as
     /// large as the one before it.
     pub segment_bytes_min: u32,
-    /// What that doubling ends at. It ends at a quarter of `bytes_max` too.
+    /// What that doubling ends at. It ends at a quarter of `bytes_max` too, and of what
+    /// `retention` lets stay.
     pub segment_bytes_max: u32,
     /// All segment files together, a prepared one included. At least four of the smallest.
     pub bytes_max: u64,
@@ -48,6 +61,8 @@ pub struct Options {
     pub hot_bytes: u32,
     /// When an append may be acknowledged.
     pub durability: Durability,
+    /// What may stay.
+    pub retention: Retention,
 }
 
 impl Options {
@@ -55,7 +70,8 @@ impl Options {
     pub const SEGMENT_BYTES_LIMIT: u32 = 1 << 30;
 
     /// Segments from 4 MiB to 64 MiB, 8 GiB together; records and commits of 1 MiB, a backlog of
-    /// 8 MiB; the newest 16 MiB in memory; durable before acknowledged.
+    /// 8 MiB; the newest 16 MiB in memory; durable before acknowledged;
+    /// nothing goes by itself.
     pub fn new(id: u64, ticket_space: u16) -> Options {
         Options {
             id,
@@ -68,6 +84,7 @@ impl Options {
             backlog_bytes_max: 8 << 20,
             hot_bytes: 16 << 20,
             durability: Durability::Always,
+            retention: Retention::default(),
         }
     }
 
@@ -78,8 +95,10 @@ impl Options {
     pub fn check(&self) -> Result<(), &'static str> {
         let record_segment = u64::from(HEADER_BYTES)
             + u64::from(MARK_BYTES)
+            + u64::from(CHECKPOINT_BYTES + MARK_BYTES)
             + u64::from(stored_bytes(self.record_bytes_max as usize))
             + u64::from(RESERVED_BYTES);
+        let kept = self.retention.bytes_max.unwrap_or(self.bytes_max / 2);
         let rules = [
             (
                 self.segment_bytes_min.is_multiple_of(4096) && self.segment_bytes_min > 0,
@@ -115,6 +134,11 @@ impl Options {
                 self.durability != Durability::Every(Duration::ZERO),
                 "the time between two syncs is not zero",
             ),
+            (
+                kept / 4 >= u64::from(self.segment_bytes_min) || self.retention.bytes_max.is_none(),
+                "retention.bytes_max is at least four times segment_bytes_min",
+            ),
+            (kept <= self.bytes_max / 2, "retention.bytes_max is at most half of bytes_max"),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
             Some((_, rule)) => Err(rule),
@@ -124,7 +148,8 @@ impl Options {
 
     /// The largest segment that these limits lead to: a multiple of 4096.
     pub(crate) fn segment_bytes_top(&self) -> u32 {
-        let quarter = u32::try_from(self.bytes_max / 4).unwrap_or(u32::MAX);
+        let kept = self.retention.bytes_max.unwrap_or(self.bytes_max).min(self.bytes_max);
+        let quarter = u32::try_from(kept / 4).unwrap_or(u32::MAX);
         let top = self.segment_bytes_max.min(quarter) / 4096 * 4096;
         top.max(self.segment_bytes_min)
     }
@@ -154,6 +179,8 @@ mod tests {
         assert!(broken(|o| o.commit_bytes_max = 1).contains("commit_bytes_max"));
         assert!(broken(|o| o.backlog_bytes_max = 1 << 20).contains("backlog_bytes_max"));
         assert!(broken(|o| o.durability = Durability::Every(Duration::ZERO)).contains("zero"));
+        assert!(broken(|o| o.retention.bytes_max = Some(15 << 20)).contains("four times"));
+        assert!(broken(|o| o.retention.bytes_max = Some(5 << 30)).contains("half"));
     }
 
     #[test]
@@ -161,5 +188,8 @@ mod tests {
         let options = Options { bytes_max: 40 << 20, ..Options::new(1, 0) };
         assert_eq!(options.segment_bytes_top(), 10 << 20);
         assert_eq!(Options::new(1, 0).segment_bytes_top(), 64 << 20);
+        let retention = Retention { bytes_max: Some(20 << 20), age_max: None };
+        let options = Options { retention, ..Options::new(1, 0) };
+        assert_eq!(options.segment_bytes_top(), 5 << 20);
     }
 }

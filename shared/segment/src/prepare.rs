@@ -34,6 +34,7 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// A segment that was not used yet.
 pub(crate) struct Ready {
     pub(crate) number: u32,
+    pub(crate) version: u16,
     pub(crate) size: u32,
     pub(crate) view: View,
     /// Not open if an earlier process prepared it.
@@ -187,7 +188,8 @@ impl Log {
             (Stage::SyncingDir(file, view), _) => {
                 let PrepareLane { number, size, .. } = self.prepare;
                 self.prepare.failures = 0;
-                self.ready = Some(Ready { number, size, view, file: Some(file) });
+                self.ready =
+                    Some(Ready { number, version: format::VERSION, size, view, file: Some(file) });
             }
             (Stage::Idle | Stage::Undoing | Stage::Opening | Stage::Mapping(_), _) => {
                 panic!("a completion that nobody asked for");
@@ -208,6 +210,7 @@ impl Log {
         match at {
             0 => header.copy_from_slice(
                 &SegmentHeader {
+                    version: format::VERSION,
                     log_id: self.id,
                     number: self.prepare.number,
                     size: self.prepare.size,

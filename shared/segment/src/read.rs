@@ -55,6 +55,8 @@ pub enum Read {
 pub struct Cursor {
     segment: u32,
     offset: u32,
+    /// Records below this number are passed over.
+    from: u64,
     /// Ends with its segment.
     only: bool,
     ended: bool,
@@ -116,10 +118,15 @@ impl Log {
         .ok_or(ReadError::Nowhere(position))
     }
 
-    /// All records in order, the oldest first. Reading them blocks, as [`Log::load`] does.
+    /// The records from [`Recovery::from`](crate::Recovery::from) on, in order: all of them,
+    /// unless a checkpoint was there when the log was opened. Reading them blocks, as
+    /// [`Log::load`] does.
     pub fn records(&self) -> Cursor {
-        let segment = self.segments.front().map_or(1, |segment| segment.number);
-        Cursor { segment, offset: HEADER_BYTES, only: false, ended: false }
+        let from = self.from;
+        let holds = |segment: &&Segment| (segment.first_seq..=segment.last_seq).contains(&from);
+        let first = self.segments.iter().find(holds).or(self.segments.front());
+        let segment = first.map_or(1, |segment| segment.number);
+        Cursor { segment, offset: HEADER_BYTES, from, only: false, ended: false }
     }
 
     /// The records of one segment in order. Reading them blocks, as [`Log::load`] does:
@@ -129,7 +136,7 @@ impl Log {
     /// [`ReadError::Removed`] and [`ReadError::Nowhere`].
     pub fn scan(&self, segment: SegmentId) -> Result<Cursor, ReadError> {
         self.segment_of(Position { segment, offset: HEADER_BYTES })?;
-        Ok(Cursor { segment: segment.0, offset: HEADER_BYTES, only: true, ended: false })
+        Ok(Cursor { segment: segment.0, offset: HEADER_BYTES, from: 0, only: true, ended: false })
     }
 
     pub(crate) fn segment_of(&self, position: Position) -> Result<&Segment, ReadError> {
@@ -172,7 +179,7 @@ impl Cursor {
                         self.leave_segment();
                     }
                     let record = record(position, item, |payload| bytes.slice(payload));
-                    if let Some(record) = record {
+                    if let Some(record) = record.filter(|record| record.seq.0 >= self.from) {
                         return Some(Ok(record));
                     }
                 }

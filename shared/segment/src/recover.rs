@@ -7,7 +7,8 @@
 //!    sealed           sealed           active                     ready
 //! ```
 //!
-//! Nothing is written before all was read; and nothing at all if acknowledged data is damaged.
+//! Nothing is written before all was read; and nothing at all if acknowledged data is damaged. Of
+//! segments that a checkpoint makes unnecessary only the first items are read.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,23 +18,31 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sextant_ring::disk::{Disk, View};
 
+use crate::checkpoint::Start;
 use crate::error::{Corruption, OpenError, ReadOnly};
 use crate::format::{
-    self, ALIGN, BadHeader, HEADER_BYTES, Item, Key, MARK_BYTES, NoItem, RESERVED_BYTES,
-    SEAL_BYTES, SegmentHeader,
+    self, ALIGN, BadHeader, CHECKPOINT_BYTES, Checkpoint, HEADER_BYTES, Item, Key, MARK_BYTES,
+    NoItem, RESERVED_BYTES, SEAL_BYTES, SegmentHeader, VERSION_WITH_CHECKPOINTS,
 };
 use crate::log::{Recovered, Segment};
 use crate::options::Options;
 use crate::position::{SegmentId, Seq};
 use crate::prepare::Ready;
 
+/// Behind a segment's header: the mark and the checkpoint that it begins with.
+const START_BYTES: u32 = MARK_BYTES + CHECKPOINT_BYTES;
+
 /// What opening a log found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// Whether there was no log before.
     pub created: bool,
-    /// Records that are whole and in order.
+    /// Records that are there, in order: whole from `from` on, and not looked at before.
     pub records: u64,
+    /// The first record that is needed, as the newest [checkpoint](crate::Log::checkpoint) says:
+    /// the first that there is if nobody said anything, the next one's number if none is needed.
+    /// [`Log::records`](crate::Log::records) begins with it.
+    pub from: Seq,
     /// The last of them; zero if there is none.
     pub last: Seq,
     /// Segments, without one that is only prepared.
@@ -68,15 +77,30 @@ struct Walk {
     records: u64,
     stored_bytes: u64,
     newest_unix_ms: u64,
+    /// The highest that a checkpoint says.
+    needed: u64,
     /// From here on a mark has not said that the bytes were durable.
     unsure: u32,
     /// The last item is a mark that covers all before it.
     marked: bool,
 }
 
+/// A segment file, as its first bytes show it.
+struct Candidate {
+    number: u32,
+    path: PathBuf,
+    view: View,
+    /// If it is whole, and fits the file.
+    header: Option<SegmentHeader>,
+    start: Option<Start>,
+    /// All of it, if somebody had to look already, or if nobody has to.
+    walk: Option<Walk>,
+}
+
 /// A segment file that has a header of this log.
 struct Found {
     number: u32,
+    version: u16,
     path: PathBuf,
     view: View,
     size: u32,
@@ -155,15 +179,16 @@ fn is_temporary(name: &str) -> bool {
 fn create_first(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<(), OpenError> {
     let path = dir.join(format::file_name(1));
     let size = options.segment_bytes_min;
-    let mut bytes = SegmentHeader { log_id: options.id, number: 1, size }.encode().to_vec();
+    let header = SegmentHeader { version: format::VERSION, log_id: options.id, number: 1, size };
+    let mut bytes = header.encode().to_vec();
     bytes.resize(size as usize, 0);
     disk.replace(&path, &bytes).map_err(at(&path))
 }
 
 /// Reads all segments in order.
 fn find(disk: &dyn Disk, dir: &Path, numbers: &[u32]) -> Result<Findings, OpenError> {
-    let mut findings = Findings::default();
-    for (at_index, number) in numbers.iter().copied().enumerate() {
+    let mut candidates = Vec::with_capacity(numbers.len());
+    for number in numbers.iter().copied() {
         let path = dir.join(format::file_name(number));
         let view = disk.view(&path).map_err(at(&path))?;
         let header = match SegmentHeader::decode(&view.bytes(0, HEADER_BYTES as usize)) {
@@ -175,10 +200,70 @@ fn find(disk: &dyn Disk, dir: &Path, numbers: &[u32]) -> Result<Findings, OpenEr
             Ok(header) if u64::from(header.size) != view.len() => None,
             Ok(header) => Some(header),
         };
-        let last = at_index + 1 == numbers.len();
-        findings.take(number, path, view, header, last);
+        let start = header.as_ref().and_then(|header| {
+            let bytes = view.bytes(u64::from(HEADER_BYTES), START_BYTES as usize);
+            Start::read(Key::new(header.log_id, number), &bytes)
+        });
+        candidates.push(Candidate { number, path, view, header, start, walk: None });
+    }
+    skip_unneeded(&mut candidates);
+    let mut findings = Findings::default();
+    let count = candidates.len();
+    for (at, candidate) in candidates.into_iter().enumerate() {
+        findings.take(candidate, at + 1 == count);
     }
     Ok(findings)
+}
+
+/// Finds the newest checkpoint, and notes what is known of the segments whose records it makes
+/// unnecessary, so that nobody walks through them. What does not fit together is walked through.
+fn skip_unneeded(candidates: &mut [Candidate]) {
+    // The newest one that was written to repeats, at its start, what was said before.
+    let Some(newest) = candidates.iter().rposition(|candidate| candidate.start.is_some()) else {
+        return;
+    };
+    let candidate = &mut candidates[newest];
+    let (Some(header), Some(Start { checkpoint: Some(_), .. })) =
+        (candidate.header, candidate.start)
+    else {
+        return;
+    };
+    let bytes = candidate.view.bytes(0, header.size as usize);
+    let walked = walk(Key::new(header.log_id, header.number), &bytes, None);
+    let needed = walked.needed;
+    candidate.walk = Some(walked);
+    let begins_before =
+        |candidate: &Candidate| candidate.start.is_some_and(|start| start.first_seq <= needed);
+    let first_needed = candidates[..=newest].iter().rposition(begins_before).unwrap_or(0);
+    for at in 0..first_needed {
+        candidates[at].walk = unneeded(&candidates[at], &candidates[at + 1]);
+    }
+}
+
+/// What a walk through a sealed segment would show, by the first items of the next: those were
+/// written when it was sealed for good.
+fn unneeded(candidate: &Candidate, next: &Candidate) -> Option<Walk> {
+    let (header, start, next_start) = (candidate.header?, candidate.start?, next.start?);
+    let Checkpoint { stored_bytes, newest_unix_ms, .. } = next_start.checkpoint?;
+    let records = next_start.first_seq.checked_sub(start.first_seq)?;
+    let begun = start.checkpoint.is_some()
+        || candidate.number == 1
+        || header.version < VERSION_WITH_CHECKPOINTS;
+    let follows = next.number == candidate.number + 1;
+    let fits = begun && follows && stored_bytes <= u64::from(header.size);
+    fits.then_some(Walk {
+        end: End::Sealed,
+        tail: header.size,
+        dirty_end: header.size,
+        next_seq: Some(next_start.first_seq),
+        first_seq: start.first_seq,
+        records,
+        stored_bytes,
+        newest_unix_ms,
+        needed: 0,
+        unsure: header.size,
+        marked: false,
+    })
 }
 
 impl Findings {
@@ -187,14 +272,8 @@ impl Findings {
     }
 
     /// Places one more segment behind those that were found before.
-    fn take(
-        &mut self,
-        number: u32,
-        path: PathBuf,
-        view: View,
-        header: Option<SegmentHeader>,
-        last: bool,
-    ) {
+    fn take(&mut self, candidate: Candidate, last: bool) {
+        let Candidate { number, path, view, header, walk: walked, .. } = candidate;
         let id = SegmentId(number);
         let previous = self.segments.last();
         let follows = previous.is_none_or(|previous| previous.number + 1 == number);
@@ -222,8 +301,10 @@ impl Findings {
             Some(previous) if follows && unsealed.is_none() => previous.walk.next_seq,
             _ => None,
         };
-        let walk = walk(key, &bytes, expected);
-        let found = Found { number, path, view, size: header.size, key, walk };
+        let fits = |walk: &Walk| expected.is_none_or(|seq| seq == walk.first_seq);
+        let walk = walked.filter(fits).unwrap_or_else(|| walk(key, &bytes, expected));
+        let SegmentHeader { version, size, .. } = header;
+        let found = Found { number, version, path, view, size, key, walk };
         let Some((segment, offset)) = unsealed else {
             self.segments.push(found);
             return;
@@ -237,6 +318,20 @@ impl Findings {
         } else {
             self.useless = Some(found.path);
         }
+    }
+}
+
+impl Findings {
+    /// What the newest checkpoint says.
+    fn needed(&self) -> u64 {
+        self.segments.iter().map(|found| found.walk.needed).max().unwrap_or(0)
+    }
+
+    /// The checkpoint with which the last segment begins, if nothing was written to it.
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        let before = self.segments.iter().rev().nth(1)?;
+        let Walk { stored_bytes, newest_unix_ms, .. } = before.walk;
+        Some(Checkpoint { needed: self.needed(), stored_bytes, newest_unix_ms })
     }
 }
 
@@ -273,6 +368,7 @@ fn walk(key: Key, bytes: &Bytes, expected: Option<u64>) -> Walk {
         records: 0,
         stored_bytes: 0,
         newest_unix_ms: 0,
+        needed: 0,
         unsure: HEADER_BYTES,
         marked: false,
     };
@@ -313,7 +409,7 @@ impl Walk {
     fn accept(&mut self, item: Item, size: u32, unsure: &mut VecDeque<(u64, u32)>) -> bool {
         let begun = self.tail > HEADER_BYTES;
         let behind = match item {
-            Item::Record { .. } => RESERVED_BYTES,
+            Item::Record { .. } | Item::Checkpoint { .. } => RESERVED_BYTES,
             Item::Mark { .. } => SEAL_BYTES,
             Item::Seal { .. } => 0,
         };
@@ -347,6 +443,11 @@ impl Walk {
                 self.newest_unix_ms = self.newest_unix_ms.max(unix_ms);
                 self.marked = false;
                 true
+            }
+            Item::Checkpoint { seq, checkpoint } => {
+                self.needed = self.needed.max(checkpoint.needed);
+                self.marked = false;
+                begun && self.next_seq == Some(seq) && checkpoint.needed <= seq
             }
             Item::Seal { seq } => {
                 self.marked = false;
@@ -413,13 +514,21 @@ fn repair(disk: &dyn Disk, findings: &mut Findings) -> Result<u64, OpenError> {
             disk.overwrite(&found.path, u64::from(unsure), &bytes).map_err(at(&found.path))?;
         }
     }
+    let begin = findings.checkpoint();
     let Some(last) = findings.segments.last_mut() else { return Ok(torn_bytes) };
     let tail = last.walk.tail;
     let room = last.size - tail;
     if next_seq > 1 && !last.walk.marked && room >= MARK_BYTES + RESERVED_BYTES {
-        let mark = format::mark(last.key, tail, next_seq, next_seq - 1);
-        disk.overwrite(&last.path, u64::from(tail), &mark).map_err(at(&last.path))?;
-        last.walk.tail += MARK_BYTES;
+        let mut end = format::mark(last.key, tail, next_seq, next_seq - 1).to_vec();
+        let fits = room >= MARK_BYTES + CHECKPOINT_BYTES + MARK_BYTES + RESERVED_BYTES;
+        if let Some(begin) = begin.filter(|_| fits && last.begins_with_checkpoint()) {
+            let at = tail + MARK_BYTES;
+            end.extend_from_slice(&format::checkpoint(last.key, at, next_seq, begin));
+            let at = at + CHECKPOINT_BYTES;
+            end.extend_from_slice(&format::mark(last.key, at, next_seq, next_seq - 1));
+        }
+        disk.overwrite(&last.path, u64::from(tail), &end).map_err(at(&last.path))?;
+        last.walk.tail += end.len() as u32;
         last.walk.marked = true;
     }
     Ok(torn_bytes)
@@ -429,9 +538,12 @@ fn hand_over(findings: Findings, created: bool, torn_bytes: u64) -> (Recovered, 
     let corruption = findings.corruption;
     let ends = findings.segments.iter().rev().find_map(|found| found.walk.next_seq);
     let next_seq = ends.unwrap_or(1);
+    let first = findings.segments.first().map_or(1, |first| first.walk.first_seq);
+    let needed = findings.needed();
     let recovery = Recovery {
         created,
         records: findings.segments.iter().map(|found| found.walk.records).sum(),
+        from: Seq(needed.clamp(first.min(next_seq), next_seq)),
         last: Seq(next_seq - 1),
         segments: findings.segments.len(),
         torn_bytes,
@@ -445,12 +557,14 @@ fn hand_over(findings: Findings, created: bool, torn_bytes: u64) -> (Recovered, 
         segments: segments.collect(),
         ready: findings.ready.map(|found| Ready {
             number: found.number,
+            version: found.version,
             size: found.size,
             view: found.view,
             file: None,
         }),
         tail,
         next_seq,
+        needed,
         marked,
         read_only: corruption.map(ReadOnly::Corrupt),
     };
@@ -458,10 +572,18 @@ fn hand_over(findings: Findings, created: bool, torn_bytes: u64) -> (Recovered, 
 }
 
 impl Found {
+    /// Whether nothing was written to a segment that has to begin with a checkpoint.
+    fn begins_with_checkpoint(&self) -> bool {
+        self.walk.tail == HEADER_BYTES
+            && self.number > 1
+            && self.version >= VERSION_WITH_CHECKPOINTS
+    }
+
     fn into_segment(self, corruption: Option<Corruption>) -> Segment {
         let Walk { first_seq, records, .. } = self.walk;
         Segment {
             number: self.number,
+            version: self.version,
             path: self.path,
             size: self.size,
             key: self.key,

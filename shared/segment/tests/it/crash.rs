@@ -11,7 +11,7 @@ use sextant_ring::sim::seeds;
 use sextant_segment::{AppendError, Durability, Log, Options};
 
 use crate::memory::MemoryFiles;
-use crate::rig::{Backend, Rig, any_durability, payload_of, small_options};
+use crate::rig::{Backend, Rig, any_durability, any_retention, payload_of, small_options};
 
 const DIR: &str = "/log";
 
@@ -20,6 +20,10 @@ const DIR: &str = "/log";
 struct Seen {
     torn: u32,
     removed: u32,
+    checkpoints: u32,
+    /// Openings that did not have to read all.
+    from_checkpoints: u32,
+    retained: u32,
     segments: u32,
     interrupted_openings: u32,
     backlogs: u32,
@@ -40,6 +44,7 @@ impl Drop for Seed {
 fn options(rng: &mut Rng) -> Options {
     let mut options = small_options(any_durability(rng));
     options.bytes_max = u64::from(rng.u32(16..64)) << 10;
+    options.retention = any_retention(rng, options.bytes_max);
     options
 }
 
@@ -73,12 +78,17 @@ fn act(rig: &mut Rig<MemoryFiles>, rng: &mut Rng, seen: &mut Seen) {
                 }
             }
         }
-        _ => match rng.u8(..8) {
+        _ => match rng.u8(..12) {
             0 => {
                 rig.compact();
             }
             1 => rig.log.settle(),
             2 => rig.verify(),
+            3..6 => {
+                rig.checkpoint(rng.u64(..=rig.log.last().0 + 1));
+                seen.checkpoints += 1;
+            }
+            6 => seen.retained += u32::from(rig.retain(rng.u64(..1 << 48)).is_some()),
             _ => {}
         },
     }
@@ -97,6 +107,7 @@ fn lose_power(rig: &mut Rig<MemoryFiles>, rng: &mut Rng, seen: &mut Seen) {
     }
     let recovery = rig.reopen();
     seen.torn += u32::from(recovery.torn_bytes > 0);
+    seen.from_checkpoints += u32::from(recovery.from > rig.log.first());
     seen.segments = seen.segments.max(recovery.segments as u32);
 }
 
@@ -126,6 +137,8 @@ fn what_was_durable_survives_every_power_failure() {
     if std::env::var_os("SEXTANT_SEED").is_none() {
         assert!(seen.torn > 30 && seen.removed > 100 && seen.segments > 4, "{seen:?}");
         assert!(seen.interrupted_openings > 100, "{seen:?}");
+        assert!(seen.checkpoints > 100 && seen.retained > 20, "{seen:?}");
+        assert!(seen.from_checkpoints > 100, "{seen:?}");
         assert!(seen.backlogs > 100 && seen.fulls > 100, "{seen:?}");
     }
 }

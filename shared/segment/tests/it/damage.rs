@@ -334,13 +334,13 @@ fn a_segment_of_a_later_version_is_refused_and_left_alone() {
     let sample = sample();
     let disk = sample.disk.fork();
     disk.tamper(&segment_path(2), |bytes| {
-        bytes[8] = 2;
+        bytes[8] = 3;
         let crc = crc32c(&bytes[..508]);
         bytes[508..512].copy_from_slice(&crc.to_le_bytes());
     });
     let before = contents(&disk);
     let error = Log::open(&disk, Path::new(DIR), sample.options).expect_err("it is refused");
-    assert!(matches!(error, OpenError::Version { segment: SegmentId(2), version: 2 }), "{error}");
+    assert!(matches!(error, OpenError::Version { segment: SegmentId(2), version: 3 }), "{error}");
     assert_eq!(contents(&disk), before);
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sextant_segment::{AppendError, Durability};
+use sextant_segment::{AppendError, Durability, Options, Retention};
 
 use crate::host::HostFiles;
 use crate::memory::MemoryFiles;
@@ -32,6 +32,12 @@ enum Step {
         seq: prop::sample::Index,
         guess: Option<u32>,
     },
+    Checkpoint {
+        seq: prop::sample::Index,
+    },
+    Retain {
+        unix_ms: u64,
+    },
     Compact,
     Verify,
     Settle,
@@ -50,6 +56,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => any::<prop::sample::Index>().prop_map(|seq| Step::Retire { seq }),
         6 => (any::<prop::sample::Index>(), proptest::option::of(0u32..2000))
             .prop_map(|(seq, guess)| Step::Fetch { seq, guess }),
+        3 => any::<prop::sample::Index>().prop_map(|seq| Step::Checkpoint { seq }),
+        1 => (0u64..3000).prop_map(|unix_ms| Step::Retain { unix_ms }),
         2 => Just(Step::Compact),
         1 => Just(Step::Verify),
         1 => Just(Step::Settle),
@@ -63,6 +71,16 @@ fn durability() -> impl Strategy<Value = Durability> {
         Just(Durability::Every(Duration::from_millis(5))),
         Just(Durability::Os),
     ]
+}
+
+fn retention() -> impl Strategy<Value = Retention> {
+    let bytes_max = proptest::option::of(16u64..=64).prop_map(|kib| kib.map(|kib| kib << 10));
+    let age_max = proptest::option::of(1u64..2000).prop_map(|ms| ms.map(Duration::from_millis));
+    (bytes_max, age_max).prop_map(|(bytes_max, age_max)| Retention { bytes_max, age_max })
+}
+
+fn options(durability: Durability, retention: Retention) -> Options {
+    Options { retention, ..small_options(durability) }
 }
 
 fn play<B: Backend>(rig: &mut Rig<B>, steps: Vec<Step>) {
@@ -97,6 +115,13 @@ fn play<B: Backend>(rig: &mut Rig<B>, steps: Vec<Step>) {
                 rig.fetch(seq, guess);
             }
             Step::Retire { .. } | Step::Fetch { .. } => {}
+            Step::Checkpoint { seq } => {
+                let below = rig.log.last().0 + 2;
+                rig.checkpoint(seq.index(below as usize) as u64);
+            }
+            Step::Retain { unix_ms } => {
+                rig.retain(unix_ms);
+            }
             Step::Compact => {
                 rig.compact();
             }
@@ -126,10 +151,11 @@ proptest! {
     fn the_log_holds_what_was_appended_on_the_host(
         steps in proptest::collection::vec(step(), 1..250),
         durability in durability(),
+        retention in retention(),
     ) {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("log");
-        play(&mut Rig::open(HostFiles::default(), &path, small_options(durability)), steps);
+        play(&mut Rig::open(HostFiles::default(), &path, options(durability, retention)), steps);
     }
 }
 
@@ -140,8 +166,9 @@ proptest! {
     fn the_log_holds_what_was_appended_in_memory(
         steps in proptest::collection::vec(step(), 1..500),
         durability in durability(),
+        retention in retention(),
     ) {
         let backend = MemoryFiles::default();
-        play(&mut Rig::open(backend, Path::new("/log"), small_options(durability)), steps);
+        play(&mut Rig::open(backend, Path::new("/log"), options(durability, retention)), steps);
     }
 }

@@ -3,6 +3,7 @@
 //! checked against the map.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use sextant_ring::driver::{FileDone, Files};
 use sextant_ring::time::Time;
 use sextant_segment::{
     AppendError, Appended, Durability, FetchError, Fetched, Log, Options, Position, Progress, Read,
-    ReadError, Record, Recovery, SegmentId, Seq,
+    ReadError, Record, Recovery, Retention, SegmentId, Seq,
 };
 
 /// A stand-in for a driver that works when the test says so.
@@ -51,6 +52,9 @@ pub(crate) struct Rig<B> {
     pub(crate) ackable: u64,
     /// Segments that were asked to go: they may be there or not.
     pub(crate) going: BTreeSet<SegmentId>,
+    /// The highest checkpoint that was asked for, and what the opening said of it.
+    pub(crate) checkpoint: u64,
+    pub(crate) from: u64,
     /// Records that are being fetched.
     fetching: BTreeMap<u64, Kept>,
     /// Records that were fetched, and those that could not be read.
@@ -82,6 +86,12 @@ pub(crate) fn any_durability(rng: &mut Rng) -> Durability {
     }
 }
 
+pub(crate) fn any_retention(rng: &mut Rng, bytes_max: u64) -> Retention {
+    let bytes_max = (bytes_max >= 32768 && rng.u8(..3) == 0).then_some(bytes_max / 2);
+    let age_max = (rng.u8(..3) == 0).then(|| Duration::from_millis(rng.u64(..1 << 48)));
+    Retention { bytes_max, age_max }
+}
+
 impl<B: Backend> Rig<B> {
     pub(crate) fn open(backend: B, dir: &Path, options: Options) -> Rig<B> {
         let opened = Log::open(&*backend.disk(), dir, options.clone());
@@ -98,6 +108,8 @@ impl<B: Backend> Rig<B> {
             durable: 0,
             ackable: 0,
             going: BTreeSet::new(),
+            checkpoint: 0,
+            from: 1,
             fetching: BTreeMap::new(),
             fetched: 0,
             unreadable: 0,
@@ -125,6 +137,8 @@ impl<B: Backend> Rig<B> {
             durable: 0,
             ackable: 0,
             going: BTreeSet::new(),
+            checkpoint: 0,
+            from: 1,
             fetching: BTreeMap::new(),
             fetched: 0,
             unreadable: 0,
@@ -278,6 +292,27 @@ impl<B: Backend> Rig<B> {
         }
     }
 
+    pub(crate) fn checkpoint(&mut self, seq: u64) {
+        if self.log.checkpoint(Seq(seq)).is_ok() {
+            self.checkpoint = self.checkpoint.max(seq.min(self.log.last().0 + 1));
+        }
+    }
+
+    /// Has the log's retention looked after.
+    pub(crate) fn retain(&mut self, unix_ms: u64) -> Option<Range<Seq>> {
+        let before: Vec<SegmentId> = self.log.segments().map(|info| info.id).collect();
+        let first = self.log.first();
+        let told = self.log.retain(unix_ms);
+        let left: Vec<SegmentId> = self.log.segments().map(|info| info.id).collect();
+        assert!(before.ends_with(&left), "the oldest go");
+        self.going.extend(&before[..before.len() - left.len()]);
+        match &told {
+            Some(told) => assert_eq!(*told, first..self.log.first()),
+            None => assert_eq!((before, first), (left, self.log.first())),
+        }
+        told
+    }
+
     pub(crate) fn retire(&mut self, seq: u64) {
         if let Some(kept) = self.kept.get_mut(&seq)
             && kept.live
@@ -363,28 +398,33 @@ impl<B: Backend> Rig<B> {
         let mut last = None;
         while let Some(record) = cursor.next(&self.log) {
             let record = record.expect("nothing is damaged");
-            assert!(last.is_none_or(|last| record.seq.0 == last + 1), "records are in order");
+            match last {
+                Some(last) => assert_eq!(record.seq.0, last + 1, "records are in order"),
+                None if self.from >= self.log.first().0 => assert_eq!(record.seq.0, self.from),
+                None => {}
+            }
             last = Some(record.seq.0);
             self.check(&record);
         }
-        let written = last.unwrap_or(self.log.last().0);
+        let written = last.unwrap_or(self.from - 1).max(self.from - 1);
         assert!(written >= self.durable, "{written} read, {} durable", self.durable);
         self.verify_accounts();
     }
 
     fn verify_accounts(&self) {
-        let mut stored: BTreeMap<SegmentId, (u64, u64, u64)> = BTreeMap::new();
+        let mut stored: BTreeMap<SegmentId, (u64, u64, u64, u64)> = BTreeMap::new();
         for kept in self.kept.values() {
             let bytes = u64::from(sextant_segment::stored_bytes(kept.payload.len()));
             let entry = stored.entry(kept.position.segment).or_default();
             entry.0 += bytes;
             entry.1 += 1;
             entry.2 += if kept.live { bytes } else { 0 };
+            entry.3 = entry.3.max(kept.unix_ms);
         }
         for info in self.log.segments() {
-            let (bytes, records, live) = stored.get(&info.id).copied().unwrap_or_default();
+            let (bytes, records, live, newest) = stored.get(&info.id).copied().unwrap_or_default();
             assert_eq!((info.stored_bytes, info.records), (bytes, records), "{info:?}");
-            assert_eq!(info.live_bytes, live, "{info:?}");
+            assert_eq!((info.live_bytes, info.newest_unix_ms), (live, newest), "{info:?}");
         }
         assert!(self.log.file_bytes() <= self.options.bytes_max);
     }
@@ -408,9 +448,9 @@ impl<B: Backend> Rig<B> {
             self.durable,
             recovery.last
         );
-        let mut cursor = self.log.records();
-        let first = cursor.next(&self.log).map(|record| record.expect("whole").seq.0);
-        let first = first.unwrap_or(recovery.last.0 + 1);
+        let first = self.log.first().0;
+        self.from = recovery.from.0;
+        assert!(self.from >= first && self.from <= first.max(self.checkpoint), "{recovery:?}");
         for (seq, kept) in self.kept.range(..first) {
             let allowed = self.going.contains(&kept.position.segment);
             assert!(allowed, "record {seq} is gone, its segment was not to go");

@@ -10,7 +10,7 @@ use sextant_ring::driver::{FileDone, FileOp, Files};
 use sextant_ring::sim::{SimFiles, World, seeds};
 use sextant_segment::{AppendError, Log};
 
-use crate::rig::{Backend, Rig, any_durability, payload_of, small_options};
+use crate::rig::{Backend, Rig, any_durability, any_retention, payload_of, small_options};
 
 struct Sim {
     world: World,
@@ -42,7 +42,7 @@ impl Backend for Sim {
 }
 
 fn act(rig: &mut Rig<Sim>, rng: &mut Rng) {
-    match rng.u8(..8) {
+    match rng.u8(..9) {
         0..4 => match rig.append(rng.u8(..), &payload_of(rng, 1500), rng.u64(..1 << 48)) {
             Ok(_) | Err(AppendError::Backlog | AppendError::ReadOnly) => {}
             Err(AppendError::Full) => {
@@ -54,6 +54,12 @@ fn act(rig: &mut Rig<Sim>, rng: &mut Rng) {
         6 => {
             rig.now = rig.backend.world.now();
             rig.run(0);
+        }
+        7 => {
+            rig.checkpoint(rng.u64(..=rig.log.last().0 + 1));
+            if rng.u8(..20) == 0 {
+                rig.retain(rng.u64(..1 << 48));
+            }
         }
         _ => {
             if let Some(seq) = rng.choice(rig.kept.keys().copied().collect::<Vec<u64>>()) {
@@ -69,12 +75,13 @@ fn act(rig: &mut Rig<Sim>, rng: &mut Rng) {
 #[test]
 fn what_was_durable_survives_crashes_and_errors_of_the_simulated_disk() {
     let (mut poisonings, mut fetched, mut unreadable) = (0, 0, 0);
-    for seed in seeds(120) {
+    for seed in seeds(160) {
         eprintln!("SEXTANT_SEED={seed}");
         let world = World::new(seed);
         let mut rng = world.random();
         let mut options = small_options(any_durability(&mut rng));
         options.bytes_max = u64::from(rng.u32(16..64)) << 10;
+        options.retention = any_retention(&mut rng, options.bytes_max);
         let backend = Sim { world: world.clone(), files: world.files() };
         let mut rig = Rig::open(backend, Path::new("/log"), options);
         for round in 0..rng.u32(1..6) {
