@@ -82,9 +82,10 @@ impl Broker {
             return;
         }
         if !std::mem::replace(&mut compaction.told, true) {
-            for (core, id) in self.origins.iter().enumerate() {
-                self.store.fact(&Fact::OriginMark(core as u16, *id));
+            for (core, told) in self.origins.iter().enumerate() {
+                self.store.fact(&Fact::OriginMark(core as u16, *told));
             }
+            self.store.fact(&Fact::Life(self.life));
         }
         if !self.store.place_facts(cx.clock().unix_ms) {
             self.compaction = Some(compaction);

@@ -65,7 +65,7 @@ use filters::Filters;
 use message::Held;
 use publish::{Postponed, Relayed};
 use receipts::Receipts;
-use records::MessageRecord;
+use records::{MessageRecord, Told};
 use retained::Search;
 use session::{Conn, Session, Subscriber};
 use store::{Gated, Store};
@@ -194,7 +194,9 @@ pub struct Broker {
     receipts: Receipts,
     tickets: Slots<Ticket>,
     /// Messages relayed from each core, up to this one.
-    origins: Vec<u64>,
+    origins: Vec<Told>,
+    /// Which life of this core this is.
+    life: u64,
     /// Relayed messages that other cores have yet to confirm.
     relays: Map<u64, Relayed>,
     /// Those of them that were found at the start, until they are relayed again.
@@ -247,7 +249,8 @@ impl Broker {
             waiting: Map::default(),
             receipts,
             tickets: Slots::new(1 << 24),
-            origins: vec![0; cores],
+            origins: vec![Told::default(); cores],
+            life: 0,
             relays: Map::default(),
             to_relay: Vec::new(),
             postponed: VecDeque::new(),

@@ -12,7 +12,7 @@ use sextant_segment::AppendError;
 
 use super::connect::Flow;
 use super::message::{Delivery, Held, Incoming, Message, Publication, device_of};
-use super::records::{Fact, MessageRecord, Origin, Publisher, Recipient};
+use super::records::{Fact, MessageRecord, Origin, Publisher, Recipient, Told};
 use super::session::{Answer, Stage, Subscriber, Will};
 use super::store::Gated;
 use super::{Broker, Context, Then};
@@ -143,7 +143,7 @@ impl Broker {
             Received::First => TakenIn::First(session.is_persistent().then_some(Publisher {
                 session: session.number,
                 packet_id: packet_id.get(),
-                relayed: false,
+                relayed: None,
             })),
             Received::Full => TakenIn::Full,
             Received::Duplicate => {
@@ -231,14 +231,15 @@ impl Broker {
         let relays = deliver != 0 || keep.is_some();
         let mut here = *incoming;
         if let Some(publisher) = &mut here.publisher {
-            publisher.relayed = relays;
+            publisher.relayed = relays.then_some(self.life);
         }
         let delivered = self.deliver(cx, &here, keep_here, ticket)?;
         if relays {
             match (&delivered.held, here.publisher, ticket) {
                 // Exactly once needs a memory of having sent it on.
                 (Some(held), Some(publisher), Some(ticket)) => {
-                    let origin = Origin { core: cx.core() as u16, id: held.id };
+                    let told = Told { life: self.life, id: held.id };
+                    let origin = Origin { core: cx.core() as u16, told };
                     let publication = Publication::new(incoming, Some(origin));
                     let held = Rc::clone(held);
                     self.relays.insert(held.id, Relayed { held, publisher });
@@ -314,7 +315,7 @@ impl Broker {
         if let Some(origin) = publication.incoming().origin
             && let Some(ticket) = self.tickets.get_mut(ticket)
         {
-            ticket.then.push(Then::Relayed(origin.id));
+            ticket.then.push(Then::Relayed(origin.told.id));
         }
         self.tell_cores(cx, &publication, deliver, keep, Some(ticket));
         self.part_done(cx, ticket, 0, None);
@@ -328,7 +329,7 @@ impl Broker {
         refused: Option<ReasonCode>,
     ) {
         if let Some(origin) = relay.publication.incoming().origin {
-            self.relay_done(origin.id, refused);
+            self.relay_done(origin.told.id, refused);
         }
         self.part_done(cx, relay.ticket, 0, refused);
     }
@@ -365,7 +366,7 @@ impl Broker {
         let Postponed { ref publication, keep, deliver, answer } = message;
         let incoming = publication.incoming();
         let mark = incoming.origin.map(|origin| self.origins[usize::from(origin.core)]);
-        let seen = incoming.origin.zip(mark).is_some_and(|(origin, mark)| origin.id <= mark);
+        let seen = incoming.origin.zip(mark).is_some_and(|(origin, mark)| origin.told <= mark);
         let ticket = answer.map(|(core, name)| self.open_ticket(cx, Then::Core(core, name)));
         if seen {
             // It was taken in before a crash: its disk has it, or will before this is answered.
@@ -396,7 +397,7 @@ impl Broker {
             return Some(message);
         }
         if let Some(origin) = incoming.origin {
-            self.origins[usize::from(origin.core)] = origin.id;
+            self.origins[usize::from(origin.core)] = origin.told;
         }
         if let Some(ticket) = ticket {
             self.part_done(cx, ticket, recipients, refused);
@@ -499,7 +500,7 @@ impl Broker {
             self.check_retained(incoming)?;
         }
         let stays = keep && !incoming.payload.is_empty();
-        let relayed = incoming.publisher.is_some_and(|publisher| publisher.relayed);
+        let relayed = incoming.publisher.is_some_and(|publisher| publisher.relayed.is_some());
         if acknowledged || stays || waits_for.is_some() || relayed {
             let record = MessageRecord {
                 id: 0,
@@ -566,7 +567,7 @@ impl Broker {
             self.store.fact(&Fact::Received(publisher.session, publisher.packet_id));
         }
         if let Some(origin) = incoming.origin.filter(|_| keep) {
-            self.store.fact(&Fact::OriginMark(origin.core, origin.id));
+            self.store.fact(&Fact::OriginMark(origin.core, origin.told));
         }
     }
 

@@ -11,6 +11,10 @@
 //! message's identifier is the sequence number of its first record, said explicitly in copies that
 //! relocation makes. A session's number is its own for good.
 //!
+//! A core's **life** is one run of the daemon, counted: a log that lost what it had acknowledged, as
+//! all but `always` may, gives the same sequence numbers again, and what another core remembers of
+//! the life before must not be taken for what is said in this one.
+//!
 //! ```text
 //!   message   flags id? topic forward expires_at? receipt? waits_for? publisher? origin?
 //!             recipients payload
@@ -170,14 +174,25 @@ impl Recipient {
 pub(super) struct Publisher {
     pub(super) session: u64,
     pub(super) packet_id: u16,
-    /// Whether other cores are to get it, and are asked again after a crash.
-    pub(super) relayed: bool,
+    /// Whether other cores are to get it, and are asked again after a crash; the life in which
+    /// they were asked first.
+    pub(super) relayed: Option<u64>,
 }
 
 /// Where a message was relayed from, so that it is taken in once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) core: u16,
+    pub(super) told: Told,
+}
+
+/// What names a relayed message among those of its core: each is above all that were relayed
+/// before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Told {
+    /// The core's life.
+    pub(super) life: u64,
+    /// The message's identifier there.
     pub(super) id: u64,
 }
 
@@ -216,7 +231,9 @@ mod flag {
     pub(super) const RELAYED: u64 = 1 << 6;
     pub(super) const ORIGIN: u64 = 1 << 7;
     pub(super) const QOS_SHIFT: u32 = 8;
-    pub(super) const KNOWN: u64 = (1 << 10) - 1;
+    /// Lives are told: of what was written before they were counted it is the first, zero.
+    pub(super) const LIVES: u64 = 1 << 10;
+    pub(super) const KNOWN: u64 = (1 << 11) - 1;
 }
 
 impl MessageRecord {
@@ -235,8 +252,10 @@ impl MessageRecord {
         set(self.receipt.is_some(), flag::RECEIPT);
         set(self.waits_for.is_some(), flag::WAITS);
         set(self.publisher.is_some(), flag::PUBLISHER);
-        set(self.publisher.is_some_and(|publisher| publisher.relayed), flag::RELAYED);
+        let relayed = self.publisher.and_then(|publisher| publisher.relayed);
+        set(relayed.is_some(), flag::RELAYED);
         set(self.origin.is_some(), flag::ORIGIN);
+        set(relayed.is_some() || self.origin.is_some(), flag::LIVES);
         out.number(flags);
         out.number(self.id);
         out.bytes(self.topic.as_bytes());
@@ -254,10 +273,14 @@ impl MessageRecord {
         if let Some(publisher) = self.publisher {
             out.number(publisher.session);
             out.number(u64::from(publisher.packet_id));
+            if let Some(life) = relayed {
+                out.number(life);
+            }
         }
         if let Some(origin) = self.origin {
             out.number(u64::from(origin.core));
-            out.number(origin.id);
+            out.number(origin.told.life);
+            out.number(origin.told.id);
         }
         out.number(self.recipients.len() as u64);
         self.recipients.iter().for_each(|recipient| recipient.put(out));
@@ -272,6 +295,7 @@ impl MessageRecord {
             return Err(Unreadable);
         }
         let has = |bit| flags & bit != 0;
+        let life = |from: &mut Take| if has(flag::LIVES) { from.number() } else { Ok(0) };
         let id = from.number()?;
         let topic = from.text()?;
         let forward = from.bytes()?;
@@ -285,12 +309,18 @@ impl MessageRecord {
             true => Some(Publisher {
                 session: from.number()?,
                 packet_id: from.small()?,
-                relayed: has(flag::RELAYED),
+                relayed: match has(flag::RELAYED) {
+                    true => Some(life(&mut from)?),
+                    false => None,
+                },
             }),
             false => None,
         };
         let origin = match has(flag::ORIGIN) {
-            true => Some(Origin { core: from.small()?, id: from.number()? }),
+            true => Some(Origin {
+                core: from.small()?,
+                told: Told { life: life(&mut from)?, id: from.number()? },
+            }),
             false => None,
         };
         let count = from.number()?;
@@ -519,11 +549,13 @@ pub(super) enum Fact {
     /// All cores have the relayed message.
     Relayed(u64),
     /// Messages from a core up to this one were taken in.
-    OriginMark(u16, u64),
+    OriginMark(u16, Told),
     /// The topic has no retained message any more.
     Unretained(Box<str>),
     /// A message waits for its device no longer.
     Claimed(u64),
+    /// This life began.
+    Life(u64),
 }
 
 impl Fact {
@@ -587,7 +619,10 @@ impl Fact {
                 out.byte(13);
                 out.number(*message);
             }
-            Fact::OriginMark(core, id) => pair(out, 14, u64::from(*core), *id),
+            Fact::OriginMark(core, Told { life, id }) => {
+                pair(out, 17, u64::from(*core), *life);
+                out.number(*id);
+            }
             Fact::Unretained(topic) => {
                 out.byte(15);
                 out.bytes(topic.as_bytes());
@@ -595,6 +630,10 @@ impl Fact {
             Fact::Claimed(message) => {
                 out.byte(16);
                 out.number(*message);
+            }
+            Fact::Life(life) => {
+                out.byte(18);
+                out.number(*life);
             }
         }
     }
@@ -627,9 +666,14 @@ impl Fact {
                 Fact::Receipt(id, progress, from.number()?)
             }
             13 => Fact::Relayed(from.number()?),
-            14 => Fact::OriginMark(from.small()?, from.number()?),
+            // Of a time when lives were not counted.
+            14 => Fact::OriginMark(from.small()?, Told { life: 0, id: from.number()? }),
             15 => Fact::Unretained(from.text()?),
             16 => Fact::Claimed(from.number()?),
+            17 => {
+                Fact::OriginMark(from.small()?, Told { life: from.number()?, id: from.number()? })
+            }
+            18 => Fact::Life(from.number()?),
             _ => return Err(Unreadable),
         })
     }
@@ -743,8 +787,8 @@ mod tests {
             (retain, retained) in any::<(bool, bool)>(),
             receipt in any::<Option<(u16, u128)>>(),
             waits_for in prop::option::of(text()),
-            publisher in any::<Option<(u64, u16, bool)>>(),
-            origin in any::<Option<(u16, u64)>>(),
+            publisher in any::<Option<(u64, u16, Option<u64>)>>(),
+            origin in any::<Option<(u16, u64, u64)>>(),
             recipients in prop::collection::vec(recipient(), 0..5),
             (forward, payload) in any::<(Vec<u8>, Vec<u8>)>(),
         ) -> MessageRecord {
@@ -753,7 +797,7 @@ mod tests {
             MessageRecord {
                 id, topic, expires_at, qos, retain, retained, receipt, waits_for, recipients,
                 publisher,
-                origin: origin.map(|(core, id)| Origin { core, id }),
+                origin: origin.map(|(core, life, id)| Origin { core, told: Told { life, id } }),
                 forward: forward.into(),
                 payload: payload.into(),
             }
@@ -781,9 +825,11 @@ mod tests {
             )),
             any::<(u128, u64)>().prop_map(|(id, at)| Fact::Receipt(id, Progress::Sent, at)),
             any::<u64>().prop_map(Fact::Relayed),
-            any::<(u16, u64)>().prop_map(|(core, id)| Fact::OriginMark(core, id)),
+            any::<(u16, u64, u64)>()
+                .prop_map(|(core, life, id)| Fact::OriginMark(core, Told { life, id })),
             text().prop_map(Fact::Unretained),
             any::<u64>().prop_map(Fact::Claimed),
+            any::<u64>().prop_map(Fact::Life),
         ]
     }
 
@@ -832,6 +878,30 @@ mod tests {
                 read.push(Fact::take(&mut from).unwrap());
             }
             prop_assert_eq!(read, facts);
+        }
+
+        #[test]
+        fn what_was_written_before_lives_were_counted_is_of_life_zero(
+            (core, id) in any::<(u16, u64)>(),
+        ) {
+            let mut mark = vec![14];
+            mark.number(u64::from(core));
+            mark.number(id);
+            let told = Told { life: 0, id };
+            let read = Fact::take(&mut Take::new(mark.into())).unwrap();
+            prop_assert_eq!(read, Fact::OriginMark(core, told));
+
+            let mut message = Vec::new();
+            message.number(flag::PUBLISHER | flag::RELAYED | flag::ORIGIN);
+            // An identifier, a topic, nothing forwarded; a session and packet identifier; an
+            // origin; no recipients and no payload.
+            [9, 1].into_iter().for_each(|number| message.number(number));
+            message.extend_from_slice(b"t");
+            [0, 5, 6, u64::from(core), id, 0, 0].into_iter().for_each(|n| message.number(n));
+            let read = MessageRecord::take(message.into(), 9).unwrap();
+            let publisher = Publisher { session: 5, packet_id: 6, relayed: Some(0) };
+            prop_assert_eq!(read.publisher, Some(publisher));
+            prop_assert_eq!(read.origin, Some(Origin { core, told }));
         }
 
         #[test]

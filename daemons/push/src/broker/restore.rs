@@ -16,7 +16,8 @@ use super::message::{Delivery, Held, Incoming, Publication};
 use super::publish::Relayed;
 use super::receipts::apply;
 use super::records::{
-    self, Exchange, Fact, MessageRecord, Origin, Publisher, Queued, SessionRecord, Take, Unreadable,
+    self, Exchange, Fact, MessageRecord, Origin, Publisher, Queued, SessionRecord, Take, Told,
+    Unreadable,
 };
 use super::session::Session;
 use super::store::Gated;
@@ -67,7 +68,9 @@ pub(super) struct State {
     receipts: Map<u128, (Receipt, Position, u32)>,
     retained: Map<Box<str>, u64>,
     waiting: Map<u64, Box<str>>,
-    origins: Vec<(u16, u64)>,
+    origins: Vec<(u16, Told)>,
+    /// The last one that had begun.
+    life: u64,
     next_number: u64,
     /// Messages that are still to be relayed, oldest first.
     to_relay: Vec<MessageRecord>,
@@ -197,7 +200,7 @@ impl State {
             session.received.push(publisher.packet_id);
         }
         if let Some(origin) = message.origin {
-            self.origins.push((origin.core, origin.id));
+            self.origins.push((origin.core, origin.told));
         }
         if message.retained && message.payload.is_empty() {
             self.retained.remove(&message.topic);
@@ -217,7 +220,7 @@ impl State {
             retained: message.retained,
             qos: QoS::from_u8(message.qos).unwrap_or(QoS::AtMostOnce),
             topic,
-            relayed: message.publisher.filter(|publisher| publisher.relayed),
+            relayed: message.publisher.filter(|publisher| publisher.relayed.is_some()),
         };
         let before = self.messages.insert(id, found);
         dead.extend(before.map(|found| (found.position, found.stored_bytes)));
@@ -305,7 +308,8 @@ impl State {
                     found.relayed = None;
                 }
             }
-            Fact::OriginMark(core, id) => self.origins.push((core, id)),
+            Fact::OriginMark(core, told) => self.origins.push((core, told)),
+            Fact::Life(life) => self.life = self.life.max(life),
             Fact::Unretained(topic) => {
                 self.retained.remove(&topic);
             }
@@ -340,10 +344,11 @@ impl Broker {
         let State { messages, sessions, receipts, retained, waiting, origins, .. } = state;
         self.next_number = state.next_number;
         self.to_relay = state.to_relay;
-        for (core, id) in origins {
+        self.life = state.life + 1;
+        for (core, told) in origins {
             // A core that is no more relays nothing.
             if let Some(mark) = self.origins.get_mut(usize::from(core)) {
-                *mark = id.max(*mark);
+                *mark = told.max(*mark);
             }
         }
         let relayed: Vec<(u64, Publisher)> = messages
@@ -439,6 +444,7 @@ impl Broker {
 
     /// With the loop running: filters are announced, timers armed, what was interrupted goes on.
     pub(super) fn start_restored(&mut self, cx: &mut Context) {
+        self.store.begin_life(self.life);
         let unix_ms = cx.clock().unix_ms;
         let slots: Vec<_> = self.sessions.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
@@ -471,12 +477,12 @@ impl Broker {
 
     /// Asks the other cores again for a message that may not have reached them all.
     fn relay_again(&mut self, cx: &mut Context, message: &MessageRecord) {
-        if !self.relays.contains_key(&message.id) {
-            return;
-        }
+        let Some(Relayed { publisher, .. }) = self.relays.get(&message.id) else { return };
+        let Some(life) = publisher.relayed else { return };
         let qos = QoS::from_u8(message.qos).unwrap_or(QoS::ExactlyOnce);
         let incoming = Incoming { retain: message.retain, ..Incoming::of(message, qos) };
-        let origin = Origin { core: cx.core() as u16, id: message.id };
+        let told = Told { life, id: message.id };
+        let origin = Origin { core: cx.core() as u16, told };
         let publication = Publication::new(&incoming, Some(origin));
         let ticket = self.open_ticket(cx, Then::Relayed(message.id));
         self.tell_all(cx, &publication, ticket);

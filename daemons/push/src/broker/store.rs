@@ -61,6 +61,19 @@ pub(super) struct Store {
     unix_ms: u64,
     /// Facts that could not be appended, in a row.
     stuck_turns: u32,
+    life: Life,
+}
+
+/// How far it is with saying that this life began. Before that is durable no other core may hear
+/// of anything by its name in this life: a crash could make the next life name it so again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Unsaid,
+    /// Among the facts that have no record yet.
+    Saying,
+    /// By a record up to this one.
+    Said(Seq),
+    Durable,
 }
 
 /// Why a held message could not be read back.
@@ -89,7 +102,14 @@ impl Store {
             scratch: Vec::new(),
             unix_ms: 0,
             stuck_turns: 0,
+            life: Life::Unsaid,
         }
+    }
+
+    /// Says that a life begins.
+    pub(super) fn begin_life(&mut self, life: u64) {
+        self.fact(&Fact::Life(life));
+        self.life = Life::Saying;
     }
 
     /// Messages that somebody is to get.
@@ -135,8 +155,11 @@ impl Store {
     /// The next thing that need not wait any more.
     pub(super) fn next_open(&mut self) -> Option<Gated> {
         let ackable = self.log.ackable();
-        let (seq, _) = self.gates.front()?;
+        let (seq, gated) = self.gates.front()?;
         if *seq > ackable {
+            return None;
+        }
+        if matches!(gated, Gated::Relay(_)) && self.life != Life::Durable {
             return None;
         }
         self.gates.pop_front().map(|(_, gated)| gated)
@@ -277,6 +300,9 @@ impl Store {
         }
         self.stuck_turns = 0;
         let last = self.log.last();
+        if self.life == Life::Saying {
+            self.life = Life::Said(last);
+        }
         self.gates.extend(self.unplaced.drain(..).map(|gated| (last, gated)));
         true
     }
@@ -291,6 +317,10 @@ impl Store {
     pub(super) fn end_turn(&mut self, files: &mut impl Files, clock: Clock) {
         self.unix_ms = clock.unix_ms;
         self.place_facts(clock.unix_ms);
+        if self.life != Life::Durable {
+            // Whatever the log's durability; and what is appended meanwhile revokes it.
+            self.log.settle();
+        }
         self.log.commit(files, clock.now);
     }
 
@@ -300,7 +330,13 @@ impl Store {
         files: &mut impl Files,
         clock: Clock,
     ) -> Progress {
-        self.log.handle(done, files, clock.now)
+        let progress = self.log.handle(done, files, clock.now);
+        if let Life::Said(seq) = self.life
+            && seq <= self.log.durable()
+        {
+            self.life = Life::Durable;
+        }
+        progress
     }
 
     /// Whether everything that was said is durable, and nothing waits.

@@ -18,7 +18,7 @@ use sextant_ring::core::{Core, Envelope, Limits};
 use sextant_ring::driver::{Driver, Listener};
 use sextant_ring::mesh::{Port, Remote, mesh};
 use sextant_ring::sim::{SimDriver, SimPeer, Turn, World};
-use sextant_segment::{Durability, Options};
+use sextant_segment::{Durability, Log, Options};
 use sextant_service::metrics::Builder;
 use sextant_service::notify::Heartbeats;
 use tokio::sync::oneshot;
@@ -44,6 +44,8 @@ pub(crate) struct Setup {
     pub(crate) mesh_capacity: usize,
     pub(crate) log_bytes_max: u64,
     pub(crate) durability: Durability,
+    /// Of the first core's log, if it is another.
+    pub(crate) first_durability: Option<Durability>,
     pub(crate) hot_bytes: u32,
 }
 
@@ -62,6 +64,7 @@ impl Default for Setup {
             mesh_capacity: 64,
             log_bytes_max: 64 << 20,
             durability: Durability::Always,
+            first_durability: None,
             // So that nearly everything that was queued is read back from the disk.
             hot_bytes: 0,
         }
@@ -102,7 +105,7 @@ impl Setup {
             record_bytes_max,
             commit_bytes_max: 64 << 10,
             backlog_bytes_max: 4 * record_bytes_max,
-            durability: self.durability,
+            durability: self.first_durability.filter(|_| core == 0).unwrap_or(self.durability),
             hot_bytes: self.hot_bytes,
             ..Options::new(0x5e17_a917 + core as u64, core as u16 + 1)
         }
@@ -143,6 +146,16 @@ impl Rig {
 
     pub(crate) fn is_running(&self) -> bool {
         !self.cores.is_empty()
+    }
+
+    /// Records of messages in the log of a core that does not run.
+    pub(crate) fn messages_on_disk(&self, core: usize) -> usize {
+        assert!(self.cores.is_empty(), "it is stopped first");
+        let dir = PathBuf::from(format!("log/{core}"));
+        let (log, _) = Log::open(&self.world.disk(), &dir, self.setup.log_options(core)).unwrap();
+        let mut cursor = log.records();
+        let records = std::iter::from_fn(|| cursor.next(&log));
+        records.filter(|record| record.as_ref().unwrap().kind == 1).count()
     }
 
     /// Starts the broker from what is on the disk.

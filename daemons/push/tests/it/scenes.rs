@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sextant_mqtt::{QoS, ReasonCode, Version};
 use sextant_push::home::home;
+use sextant_segment::Durability;
 
 use crate::client::{Parting, Profile, WillOf};
 use crate::model::From;
@@ -86,6 +87,45 @@ fn a_crash_after_a_crash_at_any_moment_of_qos_2_changes_nothing() {
     }
 }
 
+/// A log that acknowledges before it syncs gives a number twice if the power fails in between. What
+/// another core durably took in under that number must not stand for what has it now.
+#[test]
+fn what_a_core_relays_after_it_forgot_what_it_relayed_before_is_taken_in() {
+    let mut forgot = 0;
+    for durability in [Durability::Every(Duration::from_secs(2)), Durability::Os] {
+        for seed in 0..10 {
+            let first_durability = Some(durability);
+            let (mut play, publisher, subscriber) =
+                pair(seed, Setup { first_durability, ..cores(2) });
+            // The sessions are there to stay.
+            play.stop();
+            play.rig.start();
+            play.connect(publisher);
+            play.connect(subscriber);
+            play.settle();
+            let mut published = 0;
+            for life in 0..3 {
+                for _ in 0..5 + 2 * life {
+                    play.publish(publisher, "t/a", Q2, false, 100);
+                }
+                play.until("all is received", Duration::from_millis(500), |play| {
+                    play.clients.iter().all(crate::client::Client::is_settled)
+                        && play.model.owed().is_none()
+                });
+                published += 5 + 2 * life;
+                play.crash();
+                forgot += u32::from(play.rig.messages_on_disk(0) < published);
+                play.rig.start();
+                play.connect(publisher);
+                play.connect(subscriber);
+                play.settle();
+            }
+            play.finish();
+        }
+    }
+    assert!(forgot > 10, "{forgot}");
+}
+
 #[test]
 fn a_crash_while_connections_move_home_leaves_their_sessions_whole() {
     for moment in 0..40 {
@@ -106,6 +146,8 @@ fn what_waits_for_a_device_waits_across_restarts() {
     for count in 1..=3 {
         let mut play = Play::new(7, cores(count));
         let device = play.add(Profile::persistent("device-1", Version::V5));
+        // The cores know one another.
+        play.pass(Duration::from_millis(5));
         play.push(Ok(device), Q1, DAY, 50);
         play.push(Ok(device), Q2, DAY, 50);
         let short = play.push(Ok(device), Q1, Duration::from_secs(2), 50);
