@@ -128,6 +128,8 @@ impl<'a> Fuzzed<'a> {
             corpus: dir.join("corpus").join(name),
             artifacts: dir.join("artifacts").join(name),
         };
+        // What was found before is among the findings.
+        let _ = fs::remove_dir_all(&fuzzed.artifacts);
         for dir in [&fuzzed.corpus, &fuzzed.artifacts] {
             fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         }
@@ -163,7 +165,7 @@ impl<'a> Fuzzed<'a> {
         if succeeded {
             return Ok(None);
         }
-        let artifact = self.newest_artifact()?;
+        let artifact = self.artifact()?;
         let input = self.shrunk(&artifact)?;
         let path = kept_path("findings", self.name);
         let mut inputs = fs::read_to_string(&path).unwrap_or_default();
@@ -235,14 +237,17 @@ impl<'a> Fuzzed<'a> {
         Ok(())
     }
 
-    fn newest_artifact(&self) -> Result<PathBuf> {
-        let mut newest = None;
+    /// The shortest input that broke the target.
+    fn artifact(&self) -> Result<PathBuf> {
+        let mut shortest = None;
         for entry in fs::read_dir(&self.artifacts)? {
             let entry = entry?;
-            let modified = entry.metadata()?.modified()?;
-            newest = newest.max(Some((modified, entry.path())));
+            let found = (entry.metadata()?.len(), entry.path());
+            if shortest.as_ref().is_none_or(|shortest| found < *shortest) {
+                shortest = Some(found);
+            }
         }
-        newest.map(|(_, path)| path).context("the fuzzer failed and left no input")
+        shortest.map(|(_, path)| path).context("the fuzzer failed and left no input")
     }
 
     /// A smaller input that breaks the target too, if one is found in time.
@@ -255,7 +260,9 @@ impl<'a> Fuzzed<'a> {
         fuzzer.arg(flag("exact_artifact_path", &smaller)).arg(artifact);
         fuzzer.stdout(Stdio::null()).stderr(Stdio::null());
         let _ = fuzzer.status().context("cannot run the fuzzer")?;
-        let path = if smaller.exists() { &smaller } else { artifact };
+        // It may have been stopped while it wrote.
+        let is_whole = fs::metadata(&smaller).is_ok_and(|found| found.len() > 0);
+        let path = if is_whole { &smaller } else { artifact };
         fs::read(path).with_context(|| format!("cannot read {}", path.display()))
     }
 }
