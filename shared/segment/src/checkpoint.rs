@@ -17,7 +17,7 @@ use crate::format::{
     self, CHECKPOINT_BYTES, Checkpoint, HEADER_BYTES, Item, Key, MARK_BYTES,
     VERSION_WITH_CHECKPOINTS,
 };
-use crate::log::Log;
+use crate::log::{Log, Segment};
 use crate::position::Seq;
 
 /// What a segment's first items say.
@@ -71,8 +71,9 @@ impl Log {
 
     /// Whether the active segment has nothing in it and has to begin with a checkpoint.
     pub(crate) fn is_bare(&self) -> bool {
-        let active = self.active();
-        self.tail == HEADER_BYTES && active.number > 1 && active.version >= VERSION_WITH_CHECKPOINTS
+        let is_required =
+            |active: &Segment| active.number > 1 && active.version >= VERSION_WITH_CHECKPOINTS;
+        self.tail == HEADER_BYTES && is_required(self.active())
     }
 
     /// Adds the checkpoint that is due to what is committed next, if there is room that is not
