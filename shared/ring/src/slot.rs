@@ -2,34 +2,44 @@
 //! (within 2³² uses): a stale identifier finds nothing.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
-/// Names the content of a slot for as long as it is there.
+/// Names the content of a slot for as long as it is there. An `Option` of it takes no more memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlotId {
-    index: u32,
+    /// The index and one.
+    ordinal: NonZeroU32,
     generation: u32,
 }
 
 impl SlotId {
+    fn new(index: u32, generation: u32) -> SlotId {
+        let ordinal = index.checked_add(1).and_then(NonZeroU32::new);
+        SlotId { ordinal: ordinal.expect("no slot has the last number"), generation }
+    }
+
     /// The slot's number: small, dense, and used again. For a side table of one's own.
     pub fn index(self) -> usize {
-        self.index as usize
+        self.ordinal.get() as usize - 1
     }
 
     /// Both parts in one number.
     pub fn to_bits(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.index)
+        u64::from(self.generation) << 32 | u64::from(self.ordinal.get() - 1)
     }
 
     /// The inverse of [`SlotId::to_bits`].
+    ///
+    /// # Panics
+    /// `bits` are of no identifier.
     pub fn from_bits(bits: u64) -> SlotId {
-        SlotId { index: bits as u32, generation: (bits >> 32) as u32 }
+        SlotId::new(bits as u32, (bits >> 32) as u32)
     }
 }
 
 impl fmt::Debug for SlotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.index, self.generation)
+        write!(f, "{}.{}", self.index(), self.generation)
     }
 }
 
@@ -75,14 +85,14 @@ impl<T> Slots<T> {
             }
             self.slots.push(Slot::Used { value, generation: 0 });
             self.used += 1;
-            return Ok(SlotId { index: self.slots.len() as u32 - 1, generation: 0 });
+            return Ok(SlotId::new(self.slots.len() as u32 - 1, 0));
         }
         let slot = &mut self.slots[index as usize];
         let Slot::Free { next, generation } = *slot else { panic!("free list names a used slot") };
         self.free = next;
         *slot = Slot::Used { value, generation };
         self.used += 1;
-        Ok(SlotId { index, generation })
+        Ok(SlotId::new(index, generation))
     }
 
     /// The value that an identifier names, if it is still there.
@@ -104,9 +114,7 @@ impl<T> Slots<T> {
     /// The identifier of whatever is in a slot now.
     pub fn id_at(&self, index: usize) -> Option<SlotId> {
         match self.slots.get(index)? {
-            Slot::Used { generation, .. } => {
-                Some(SlotId { index: index as u32, generation: *generation })
-            }
+            Slot::Used { generation, .. } => Some(SlotId::new(index as u32, *generation)),
             Slot::Free { .. } => None,
         }
     }
@@ -117,7 +125,7 @@ impl<T> Slots<T> {
     }
 
     /// Whatever is in a slot now.
-    pub(crate) fn at(&self, index: usize) -> Option<&T> {
+    pub fn at(&self, index: usize) -> Option<&T> {
         match self.slots.get(index)? {
             Slot::Used { value, .. } => Some(value),
             Slot::Free { .. } => None,
@@ -137,7 +145,7 @@ impl<T> Slots<T> {
         let next = id.generation.wrapping_add(1) & self.generation_mask;
         let free = Slot::Free { next: self.free, generation: next };
         let slot = std::mem::replace(&mut self.slots[id.index()], free);
-        self.free = id.index;
+        self.free = id.index() as u32;
         self.used -= 1;
         match slot {
             Slot::Used { value, .. } => Some(value),
@@ -159,7 +167,7 @@ impl<T> Slots<T> {
     pub fn iter(&self) -> impl Iterator<Item = (SlotId, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| match slot {
             Slot::Used { value, generation } => {
-                Some((SlotId { index: index as u32, generation: *generation }, value))
+                Some((SlotId::new(index as u32, *generation), value))
             }
             Slot::Free { .. } => None,
         })
@@ -171,6 +179,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashMap;
+
+    #[test]
+    fn an_identifier_that_may_be_none_is_no_larger() {
+        assert_eq!((size_of::<SlotId>(), size_of::<Option<SlotId>>()), (8, 8));
+    }
 
     #[test]
     fn a_full_table_gives_the_value_back() {

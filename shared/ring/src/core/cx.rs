@@ -188,8 +188,8 @@ impl<M> Cx<M> {
         {
             c.phase = Phase::Moving;
             let mut kept = unread.to_vec();
-            kept.extend(c.held.take().unwrap_or_default());
-            c.held = Some(kept);
+            kept.extend(c.held.take().unwrap_or_default().0);
+            c.held = Some(Box::new(Held(kept)));
             self.moves.insert(conn, (core, note));
             self.resting.push(conn);
             self.cancel_recv(conn);
@@ -277,7 +277,6 @@ impl<M> Cx<M> {
         };
         if reads && matches!(c.rx, Rx::Off | Rx::Starved) {
             c.rx = Rx::Armed;
-            c.quiet = false;
             c.operations += 1;
             let op = Op::Recv { socket: c.socket, group: c.group };
             self.ops.push_back((Token::new(Kind::Recv, conn.to_bits()), op));
@@ -289,7 +288,7 @@ impl<M> Cx<M> {
     pub(super) fn cancel_recv(&mut self, conn: ConnId) {
         let Some(c) = self.conns.get_mut(conn.0) else { return };
         match c.rx {
-            Rx::Armed => self.cancel(conn, Kind::Recv, Rx::Cancelling),
+            Rx::Armed | Rx::Quiet => self.cancel(conn, Kind::Recv, Rx::Cancelling),
             Rx::Parked => self.cancel(conn, Kind::Poll, Rx::Cancelling),
             Rx::Parking => c.rx = Rx::Cancelling,
             Rx::Starved => c.rx = Rx::Off,
@@ -345,7 +344,6 @@ impl<M> Cx<M> {
             rx: Rx::Off,
             group: Group::Small,
             paused: false,
-            quiet: false,
             dirty: false,
             refused: false,
             streak: 0,

@@ -266,6 +266,8 @@ enum Rx {
     /// No receive is under way, and none is wanted.
     Off,
     Armed,
+    /// Armed, and nothing was received since the hand of the clock last passed: see `parking.rs`.
+    Quiet,
     /// Cancelled, for a pause, a move or a change of pool; what arrives meanwhile counts.
     Cancelling,
     /// The pool was empty; it is on the starved list.
@@ -282,8 +284,6 @@ struct Conn {
     rx: Rx,
     group: Group,
     paused: bool,
-    /// Nothing was received since the hand of the clock last passed: see `parking.rs`.
-    quiet: bool,
     dirty: bool,
     /// A send was refused since the outbox was last below half.
     refused: bool,
@@ -293,8 +293,14 @@ struct Conn {
     sending: u32,
     outbox: Outbox,
     /// Bytes that arrived while paused or moving.
-    held: Option<Vec<u8>>,
+    held: Option<Box<Held>>,
 }
+
+/// Bytes, in a box since few connections have any: an idle connection is small.
+#[derive(Default)]
+struct Held(Vec<u8>);
+
+const _: () = assert!(size_of::<Conn>() <= 64, "there are many idle connections");
 
 /// Identifiers of slots fit a token's number.
 const GENERATION_BITS: u32 = Token::NUMBER_BITS - 32;

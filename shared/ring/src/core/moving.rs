@@ -19,7 +19,7 @@ impl<D: Driver, A: App> Core<D, A> {
         match result {
             Ok(socket) => {
                 let c = self.cx.conns.remove(conn.0).expect("a moving connection has its slot");
-                let data = c.held.unwrap_or_default();
+                let data = c.held.unwrap_or_default().0;
                 let handed = Handed { socket, data, note };
                 self.cx.port.send(core, Envelope::Connection(handed));
             }

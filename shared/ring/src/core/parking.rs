@@ -81,9 +81,12 @@ impl<M> Cx<M> {
             self.parking.hand = (self.parking.hand + 1) % self.conns.span().max(1);
             let Some(id) = self.conns.id_at(self.parking.hand) else { continue };
             let c = self.conns.get_mut(id).expect("it is there");
-            let waits = c.phase == Phase::Open && c.rx == Rx::Armed;
-            if waits && std::mem::replace(&mut c.quiet, true) {
-                self.cancel(ConnId(id), Kind::Recv, Rx::Parking);
+            match c.rx {
+                Rx::Armed if c.phase == Phase::Open => c.rx = Rx::Quiet,
+                Rx::Quiet if c.phase == Phase::Open => {
+                    self.cancel(ConnId(id), Kind::Recv, Rx::Parking);
+                }
+                _ => {}
             }
         }
         self.move_hand();
@@ -119,9 +122,10 @@ impl<D: Driver, A: App> Core<D, A> {
 impl Conn {
     /// Something was received: it is not to be parked.
     pub(super) fn heard(&mut self) {
-        self.quiet = false;
-        if self.rx == Rx::Parking {
-            self.rx = Rx::Cancelling;
+        match self.rx {
+            Rx::Quiet => self.rx = Rx::Armed,
+            Rx::Parking => self.rx = Rx::Cancelling,
+            _ => {}
         }
     }
 }

@@ -18,7 +18,7 @@ impl<D: Driver, A: App> Core<D, A> {
             Err(error) if is_starved(&error) => {
                 self.cx.stats.starved += 1;
                 let c = self.cx.conns.get_mut(conn.0).expect("an operation keeps the slot");
-                if c.rx == Rx::Armed {
+                if matches!(c.rx, Rx::Armed | Rx::Quiet) {
                     c.rx = Rx::Starved;
                     self.cx.starved.push_back(conn);
                 }
@@ -63,7 +63,7 @@ impl<D: Driver, A: App> Core<D, A> {
                 }
             }
             Phase::Open | Phase::Moving => {
-                c.held.get_or_insert_default().extend_from_slice(data);
+                c.held.get_or_insert_default().0.extend_from_slice(data);
             }
             Phase::Flushing | Phase::Lingering | Phase::Closing => {}
         }
@@ -76,8 +76,8 @@ impl<D: Driver, A: App> Core<D, A> {
             if c.phase != Phase::Open || c.paused {
                 continue;
             }
-            if let Some(held) = c.held.take().filter(|held| !held.is_empty()) {
-                self.app.on_data(&mut self.cx, conn, &held);
+            if let Some(held) = c.held.take().filter(|held| !held.0.is_empty()) {
+                self.app.on_data(&mut self.cx, conn, &held.0);
             }
             self.cx.arm_recv(conn);
         }
