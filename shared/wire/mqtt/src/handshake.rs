@@ -6,7 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use crate::decode::Frame;
 use crate::error::{DecodeError, EncodeError, Fault};
-use crate::link::{AuthMethod, Link, effective_max, encode_within};
+use crate::link::{Link, Rare, effective_max, encode_within};
 use crate::packet::{Auth, ConnAck, Connect, Disconnect, Packet, PacketType, Secret, Version};
 use crate::property::{ConnAckProperties, UserProperties};
 use crate::reason::ReasonCode;
@@ -207,9 +207,9 @@ impl Connecting {
             };
         let link = Link {
             last_received_ms: now_ms,
-            auth_method: asked.auth_method.map(|name| Box::new(AuthMethod(Box::from(name)))),
-            inbound_aliases: None,
-            outbound_aliases: None,
+            rare: asked.auth_method.map(|method| {
+                Box::new(Rare { auth_method: Some(Box::from(method)), ..Rare::default() })
+            }),
             packet_bytes_max: asked.packet_bytes_max.map_or(u32::MAX, NonZeroU32::get),
             topics: limits.topics,
             receive_max: limits.receive_max.get(),
@@ -318,8 +318,8 @@ impl Connecting {
             shared_available: (!limits.shared_subscriptions).then_some(false),
             response_info: options.response_info.filter(|_| self.wants_response_info),
             // [MQTT-4.12.0-5]
-            auth_method: link.auth_method.as_ref().map(|method| &*method.0),
-            auth_data: options.auth_data.map(Secret::new).filter(|_| link.auth_method.is_some()),
+            auth_method: link.auth_method(),
+            auth_data: options.auth_data.map(Secret::new).filter(|_| link.auth_method().is_some()),
             user_properties: options.user_properties,
             ..ConnAckProperties::default()
         };
