@@ -131,7 +131,7 @@ impl Broker {
             records::MESSAGE => self.move_message(record, unix_ms),
             records::SESSION => {
                 let number = records::SessionRecord::take(record.payload.clone())?.number;
-                let slot = self.by_number.get(&number).copied();
+                let slot = self.sessions.of_number(number);
                 let session = slot.and_then(|slot| self.sessions.get_mut(slot));
                 let current = session
                     .filter(|session| session.record.is_some_and(|(at, _)| at == record.position));

@@ -1,6 +1,5 @@
 //! From a connection's first bytes to its session, and from its end to that of its session.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use sextant_mqtt::{
@@ -11,9 +10,10 @@ use sextant_ring::core::ConnId;
 use sextant_ring::slot::SlotId;
 use tracing::{debug, warn};
 
+use super::conn::{Conn, Stage};
 use super::message::Message;
 use super::records::{self, Fact};
-use super::session::{Answers, Conn, Session, Stage, Will};
+use super::session::{Owner, Session, Will};
 use super::store::Gated;
 use super::{Broker, Context, timer};
 use crate::auth::{Credentials, Decision, Principal, Refusal, Verified};
@@ -31,22 +31,11 @@ impl Broker {
     pub(super) fn accepted(&mut self, cx: &mut Context, conn: ConnId) {
         let awaiting = AwaitingConnect::new(cx.now().as_millis(), &self.settings.server);
         let deadline = awaiting.deadline();
-        let held = Conn {
-            id: conn,
-            stage: Stage::Awaiting { awaiting, bytes: Vec::new() },
-            inbound: Inbound::new(self.settings.server.packet_bytes_max.get()),
-            answers: Answers::default(),
-            timer: None,
-            blocked: None,
-            paused: false,
-            unread: Vec::new(),
-            later: VecDeque::new(),
-            reading: None,
-        };
+        let held = Conn::new(conn, Stage::Awaiting { awaiting, bytes: Vec::new() });
         if self.conns.len() <= conn.index() {
             self.conns.resize_with(conn.index() + 1, || None);
         }
-        self.conns[conn.index()] = Some(Box::new(held));
+        self.conns[conn.index()] = Some(held);
         self.arm_conn(cx, conn, deadline);
     }
 
@@ -178,7 +167,7 @@ impl Broker {
             // Without randomness from the system there is no daemon: it started with some.
             getrandom::fill(&mut random).expect("the system has randomness");
             let id = random.iter().fold("auto-".to_owned(), |id, byte| format!("{id}{byte:02x}"));
-            if home(&id, cx.cores()) == cx.core() && !self.by_client.contains_key(id.as_str()) {
+            if home(&id, cx.cores()) == cx.core() && self.sessions.of_client(&id).is_none() {
                 return id;
             }
         }
@@ -287,8 +276,9 @@ impl Broker {
             self.refuse(cx, conn, connecting, Refusal::NotAuthorized);
             return false;
         }
-        let found = self.by_client.get(client_id).copied();
-        let owner = found.and_then(|slot| self.sessions.get(slot)).map(|session| &*session.user);
+        let found = self.sessions.of_client(client_id);
+        let owner =
+            found.and_then(|slot| self.sessions.get(slot)).map(|session| session.owner.name());
         if owner.is_some_and(|owner| owner != principal.name()) {
             // Another user's session, and what is queued for it, is not to be had by its name.
             self.refuse(cx, conn, connecting, Refusal::NotAuthorized);
@@ -296,7 +286,7 @@ impl Broker {
         }
         self.take_over(cx, client_id);
         // Without its connection it may have ended.
-        let found = self.by_client.get(client_id).copied();
+        let found = self.sessions.of_client(client_id);
         let session_present = match found {
             Some(session) if connect.clean_start => {
                 let kept = self.sessions.get(session).is_some_and(Session::is_persistent);
@@ -313,10 +303,10 @@ impl Broker {
         };
         let session = match found.filter(|_| session_present) {
             Some(session) => session,
-            None => self.new_session(client_id, principal.name()),
+            None => self.new_session(client_id, principal.clone()),
         };
         if let Some(session) = self.sessions.get_mut(session) {
-            session.principal = Some(principal);
+            session.owner = Owner::Known(principal);
             session.expiry_s = connecting.session_expiry_s();
         }
         // A session that cannot be kept is not promised.
@@ -380,17 +370,12 @@ impl Broker {
         }
     }
 
-    fn new_session(&mut self, client_id: &str, user: &str) -> SlotId {
+    fn new_session(&mut self, client_id: &str, principal: Principal) -> SlotId {
         let number = self.next_number;
         self.next_number += 1;
         let limits = self.settings.session;
-        let session = Session::new(client_id.into(), user.into(), number, limits);
-        let Ok(slot) = self.sessions.insert(session) else {
-            panic!("sessions are bounded by the log's quota")
-        };
-        self.by_client.insert(client_id.into(), slot);
-        self.by_number.insert(number, slot);
-        slot
+        let owner = Owner::Known(principal);
+        self.sessions.insert(Session::new(client_id.into(), owner, number, limits))
     }
 
     /// Joins a connection and its session.
@@ -453,7 +438,7 @@ impl Broker {
 
     /// An older connection of the same client gives way `[MQTT-3.1.4-3]`.
     fn take_over(&mut self, cx: &mut Context, client_id: &str) {
-        let session = self.by_client.get(client_id).and_then(|slot| self.sessions.get(*slot));
+        let session = self.sessions.of_client(client_id).and_then(|slot| self.sessions.get(slot));
         if let Some(older) = session.and_then(|session| session.conn) {
             self.disconnect(cx, older, ReasonCode::SessionTakenOver, Closed::Server);
         }
@@ -463,7 +448,8 @@ impl Broker {
         let max = self.settings.server.packet_bytes_max.get();
         let Some(held) = self.conn(conn) else { return };
         // Its own memory, so that a packet borrows nothing of this broker.
-        let mut inbound = std::mem::replace(&mut held.inbound, Inbound::new(max));
+        let partial = held.busy.as_mut().map(|busy| std::mem::take(&mut busy.partial));
+        let mut inbound = Inbound::with_partial(partial.unwrap_or_default(), max);
         loop {
             if self.store.log.is_backlogged() {
                 // What the disk cannot take yet is not refused: it is read later.
@@ -481,8 +467,12 @@ impl Broker {
         }
         let overloaded = self.is_overloaded(cx) || !data.is_empty();
         let Some(held) = self.conn(conn) else { return };
-        held.inbound = inbound;
-        held.unread = data.to_vec();
+        let partial = inbound.into_partial();
+        if held.busy.is_some() || !partial.is_empty() || !data.is_empty() {
+            let busy = held.busy();
+            (busy.partial, busy.unread) = (partial, data.to_vec());
+            held.rest();
+        }
         if overloaded || held.owes_too_much() {
             self.hold_back(cx, conn);
         }
@@ -714,15 +704,5 @@ impl Will {
             expiry_s: will.properties.message_expiry_s.unwrap_or(0),
             delay_s: will.properties.will_delay_s.unwrap_or(0),
         }
-    }
-}
-
-impl Conn {
-    /// Whether it is owed so many answers that no more packets should be read: a client that
-    /// knows no receive maximum may ask without end. What it is owed waits for the disk or other
-    /// cores, never for the client.
-    pub(super) fn owes_too_much(&self) -> bool {
-        const ANSWERS_MAX: usize = 256;
-        self.answers.len() >= ANSWERS_MAX
     }
 }

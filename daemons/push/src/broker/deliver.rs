@@ -15,11 +15,11 @@ use sextant_mqtt::{
 use sextant_ring::core::{self, ConnId};
 use sextant_ring::slot::SlotId;
 
+use super::conn::{Answer, Stage};
 use super::message::{Delivery, Held, Incoming, Message};
 use super::publish::Wanted;
 use super::recall::{Loaded, Part, READ_AHEAD};
 use super::records::{Fact, MessageRecord, Progress};
-use super::session::{Answer, Stage};
 use super::store::Gated;
 use super::{Broker, Context, Then, timer};
 use crate::meters::{Closed, Dropped};
@@ -102,8 +102,7 @@ impl Broker {
             self.meters.dropped(Dropped::SlowClient);
             return self.count(cx, shared.incoming.receipt.filter(|_| tracked), Progress::Dropped);
         }
-        let Some(held) = self.conns.get_mut(conn.index()).and_then(|held| held.as_deref_mut())
-        else {
+        let Some(held) = self.conns.get_mut(conn.index()).and_then(Option::as_mut) else {
             return;
         };
         if held.reading.as_ref().is_some_and(|reading| reading.holds_once()) {
@@ -161,7 +160,7 @@ impl Broker {
         }
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let full = session.queue.len() >= messages_max
-            || session.queue_bytes + delivery.held.bytes as usize > bytes_max;
+            || session.queue.bytes() + delivery.held.bytes as usize > bytes_max;
         if full && !next {
             return self.finish(cx, slot, delivery, Some(Dropped::QueueFull));
         }
@@ -186,8 +185,9 @@ impl Broker {
     fn note_blocked(&mut self, cx: &mut Context, conn: ConnId) {
         let now = cx.now();
         let Some(held) = self.conn(conn) else { return };
-        if held.blocked.is_none() {
-            held.blocked = Some(now);
+        let blocked = &mut held.busy().blocked;
+        if blocked.is_none() {
+            *blocked = Some(now);
             self.blocked.push(conn);
             cx.tell_drained(conn);
         }
@@ -196,7 +196,10 @@ impl Broker {
     /// A connection that took nothing has taken something.
     pub(super) fn drained(&mut self, cx: &mut Context, conn: ConnId) {
         let Some(held) = self.conn(conn) else { return };
-        held.blocked = None;
+        if let Some(busy) = &mut held.busy {
+            busy.blocked = None;
+        }
+        held.rest();
         if let Stage::Online { session, .. } = held.stage {
             self.send_later(cx, conn, session);
             self.resend(cx, session);
@@ -376,7 +379,7 @@ impl Broker {
         dup: bool,
     ) {
         let Some(held) = self.conn(conn) else { return };
-        held.later.push_back((packet_id, dup));
+        held.busy().later.push_back((packet_id, dup));
         self.send_later(cx, conn, slot);
     }
 
@@ -384,7 +387,8 @@ impl Broker {
     pub(super) fn send_later(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId) {
         while self.takes_more(cx, slot) {
             let Some(held) = self.conn(conn) else { return };
-            let Some((packet_id, dup)) = held.later.front().copied() else { return };
+            let next = held.busy.as_ref().and_then(|busy| busy.later.front().copied());
+            let Some((packet_id, dup)) = next else { return };
             let message = self.in_flight(slot, packet_id);
             if let Some(InFlight { held, qos, retain, ids }) = message {
                 match self.store.load(&held) {
@@ -402,17 +406,20 @@ impl Broker {
                 }
                 self.store.release(held);
             }
-            if let Some(held) = self.conn(conn) {
-                held.later.pop_front();
+            let Some(held) = self.conn(conn) else { return };
+            if let Some(busy) = &mut held.busy {
+                busy.later.pop_front();
             }
+            held.rest();
         }
     }
 
     /// Asks for what is to be sent behind the first of what QoS 2 sends later.
     fn read_later_ahead(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId) {
         let Some(held) = self.conn(conn) else { return };
+        let later = held.busy.iter().flat_map(|busy| &busy.later);
         let next: Vec<PacketId> =
-            held.later.iter().skip(1).take(READ_AHEAD).map(|(packet_id, _)| *packet_id).collect();
+            later.skip(1).take(READ_AHEAD).map(|(packet_id, _)| *packet_id).collect();
         for packet_id in next {
             if let Some(message) = self.in_flight(slot, packet_id) {
                 self.store.ask(&message.held, None, cx);
@@ -449,8 +456,7 @@ impl Broker {
     ) {
         let unix_ms = cx.clock().unix_ms;
         let Some(conn) = self.sessions.get(slot).and_then(|session| session.conn) else { return };
-        let Some(held) = self.conns.get_mut(conn.index()).and_then(|held| held.as_deref_mut())
-        else {
+        let Some(held) = self.conns.get_mut(conn.index()).and_then(Option::as_mut) else {
             return;
         };
         let Stage::Online { link, .. } = &mut held.stage else { return };
@@ -648,7 +654,7 @@ impl Broker {
             self.store.fact(&Fact::Forgotten(session.number, packet_id.get()));
         }
         let Some(held) = self.conn(conn) else { return };
-        let number = held.answers.push(Answer::Pubcomp(packet_id, reason));
+        let number = held.busy().answers.push(Answer::Pubcomp(packet_id, reason));
         let ticket = self.open_ticket(cx, Then::Answer(conn, number));
         self.store.gate(Gated::Part(ticket));
     }
@@ -669,7 +675,7 @@ impl Broker {
     fn take_out_of_queues(&mut self, cx: &mut Context, held: &Rc<Held>) {
         let numbers = held.queued_in.borrow().clone();
         for number in numbers {
-            let slot = self.by_number.get(&number).copied();
+            let slot = self.sessions.of_number(number);
             let delivery = slot
                 .and_then(|slot| self.sessions.get_mut(slot))
                 .and_then(|session| session.take_out(held.id));

@@ -19,6 +19,7 @@
 //! what may be done only once the disk has what was said before it.
 
 mod compact;
+mod conn;
 mod connect;
 mod deliver;
 mod filters;
@@ -31,6 +32,7 @@ mod records;
 mod restore;
 mod retained;
 mod session;
+mod sessions;
 mod store;
 mod subscribe;
 
@@ -61,13 +63,15 @@ use crate::auth::{Authenticator, Verified};
 use crate::control::{Command, CoreStatus, PushError};
 use crate::meters::{Closed, Meters};
 use compact::Compaction;
+use conn::Conn;
 use filters::Filters;
 use message::Held;
 use publish::{Postponed, Relayed};
 use receipts::Receipts;
 use records::{MessageRecord, Told};
 use retained::Search;
-use session::{Conn, Session, Subscriber};
+use session::Subscriber;
+use sessions::Sessions;
 use store::{Gated, Store};
 
 /// A core's share of the daemon's limits.
@@ -126,7 +130,7 @@ pub struct Shared {
 /// Who waits for a ticket.
 pub(crate) enum Then {
     /// A connection, for the answer of this number.
-    Answer(ConnId, u64),
+    Answer(ConnId, u32),
     /// Another core, by the name that it gave its question.
     Core(usize, u64),
     /// The sender of a pushed message.
@@ -177,10 +181,8 @@ pub struct Broker {
     introduced: usize,
     meters: Meters,
     store: Store,
-    conns: Vec<Option<Box<Conn>>>,
-    sessions: Slots<Session>,
-    by_client: Map<Box<str>, SlotId>,
-    by_number: Map<u64, SlotId>,
+    conns: Vec<Option<Conn>>,
+    sessions: Sessions,
     next_number: u64,
     filters: Filters<Subscriber>,
     /// Which other cores have subscribers.
@@ -236,9 +238,7 @@ impl Broker {
             meters: Meters::new(names, metrics),
             store: Store::new(log),
             conns: Vec::new(),
-            sessions: Slots::new(1 << 24),
-            by_client: Map::default(),
-            by_number: Map::default(),
+            sessions: Sessions::default(),
             next_number: 1,
             filters: Filters::default(),
             interest: Filters::default(),
@@ -274,7 +274,7 @@ impl Broker {
         let counts = [
             ("connections", self.conns.iter().flatten().count()),
             ("sessions", self.sessions.len()),
-            ("names of sessions", self.by_client.len().max(self.by_number.len())),
+            ("names of sessions", self.sessions.names()),
             ("subscriptions", self.subscriptions),
             ("filters", usize::from(!self.filters.is_empty())),
             ("filters of other cores", usize::from(!self.interest.is_empty())),
@@ -296,7 +296,7 @@ impl Broker {
     }
 
     fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
-        self.conns.get_mut(conn.index())?.as_deref_mut().filter(|held| held.id == conn)
+        self.conns.get_mut(conn.index())?.as_mut().filter(|held| held.id == conn)
     }
 
     /// A question of one part: the asker's own, ended by [`Broker::part_done`].
@@ -449,7 +449,8 @@ impl Broker {
         blocked.sort_unstable();
         blocked.dedup();
         for conn in blocked {
-            match self.conn(conn).and_then(|held| held.blocked) {
+            let held = self.conn(conn).and_then(|held| held.busy.as_ref());
+            match held.and_then(|busy| busy.blocked) {
                 Some(since) if now.since(since) >= limit => {
                     warn!(conn = conn.index(), "a client takes nothing: disconnected");
                     self.disconnect(cx, conn, ReasonCode::QuotaExceeded, Closed::Slow);
@@ -522,7 +523,9 @@ impl Broker {
                 continue;
             }
             held.paused = false;
-            let unread = std::mem::take(&mut held.unread);
+            let unread = held.busy.as_mut().map(|busy| std::mem::take(&mut busy.unread));
+            held.rest();
+            let unread = unread.unwrap_or_default();
             if !unread.is_empty() {
                 self.read_packets(cx, conn, &unread);
             }

@@ -10,10 +10,11 @@ use sextant_ring::core::ConnId;
 use sextant_ring::slot::SlotId;
 use sextant_segment::AppendError;
 
+use super::conn::{Answer, Conn, Stage};
 use super::connect::Flow;
 use super::message::{Delivery, Held, Incoming, Message, Publication, device_of};
 use super::records::{Fact, MessageRecord, Origin, Publisher, Recipient, Told};
-use super::session::{Answer, Stage, Subscriber, Will};
+use super::session::{Subscriber, Will};
 use super::store::Gated;
 use super::{Broker, Context, Then};
 use crate::home::home;
@@ -73,7 +74,7 @@ impl Broker {
             && self
                 .sessions
                 .get(slot)
-                .and_then(|session| session.principal.as_ref())
+                .and_then(|session| session.owner.principal())
                 .is_some_and(|principal| principal.may_publish(topic));
         if !allowed {
             self.meters.publish_refused(PublishRefused::NotAuthorized);
@@ -115,7 +116,7 @@ impl Broker {
             _ => Answer::Puback(packet_id),
         };
         let Some(held) = self.conn(conn) else { return Flow::Ended };
-        let number = held.answers.push(answer);
+        let number = held.busy().answers.push(answer);
         let ticket = self.open_ticket(cx, Then::Answer(conn, number));
         let refused = self.route(cx, &incoming, Some(ticket)).err();
         if refused.is_some() && qos == QoS::ExactlyOnce {
@@ -149,7 +150,7 @@ impl Broker {
             Received::Duplicate => {
                 // [MQTT-4.3.3-10]: answered, not delivered; not before the first one would be.
                 if let Some(held) = self.conn(conn) {
-                    let number = held.answers.push(Answer::Pubrec(packet_id));
+                    let number = held.busy().answers.push(Answer::Pubrec(packet_id));
                     let ticket = self.open_ticket(cx, Then::Answer(conn, number));
                     self.store.gate(Gated::Part(ticket));
                 }
@@ -187,7 +188,7 @@ impl Broker {
             QoS::ExactlyOnce => Answer::Pubrec(packet_id),
             _ => Answer::Puback(packet_id),
         };
-        let number = held.answers.push(answer);
+        let number = held.busy().answers.push(answer);
         self.resolve_answer(cx, conn, number, reason);
         if self.conn(conn).is_some() { Flow::Continue } else { Flow::Ended }
     }
@@ -338,7 +339,7 @@ impl Broker {
     pub(super) fn relay_done(&mut self, id: u64, refused: Option<ReasonCode>) {
         if let Some(Relayed { held, publisher }) = self.relays.remove(&id) {
             if refused.is_some()
-                && let Some(slot) = self.by_number.get(&publisher.session).copied()
+                && let Some(slot) = self.sessions.of_number(publisher.session)
                 && let Some(packet_id) = PacketId::new(publisher.packet_id)
             {
                 // It is its publisher's to send again, and then counts as new.
@@ -602,11 +603,13 @@ impl Broker {
         &mut self,
         cx: &mut Context,
         conn: ConnId,
-        number: u64,
+        number: u32,
         result: ReasonCode,
     ) {
         if let Some(held) = self.conn(conn) {
-            held.answers.resolve(number, result);
+            if let Some(busy) = &mut held.busy {
+                busy.answers.resolve(number, result);
+            }
             let Stage::Online { link, .. } = &held.stage else { return };
             if result.is_error() && link.version() == Version::V311 {
                 // There are no words for this refusal, and an acknowledgement would be a lie. What
@@ -615,7 +618,7 @@ impl Broker {
                 return;
             }
         }
-        while let Some((answer, result)) = self.conn(conn).and_then(|held| held.answers.next()) {
+        while let Some((answer, result)) = self.conn(conn).and_then(Conn::next_answer) {
             self.answer(cx, conn, &answer, result);
         }
     }

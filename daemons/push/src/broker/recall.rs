@@ -26,11 +26,12 @@ use sextant_ring::slot::SlotId;
 use sextant_segment::{FetchError, Log, Read, ReadError};
 use tracing::error;
 
+use super::conn::Stage;
 use super::deliver::Shared;
 use super::message::{Delivery, Held, Incoming, Publication};
 use super::publish::Wanted;
 use super::records::{MessageRecord, Progress};
-use super::session::{Stage, Subscriber};
+use super::session::Subscriber;
 use super::store::{LoadError, Store};
 use super::{Broker, Context};
 use crate::meters::Dropped;

@@ -19,7 +19,7 @@ use super::records::{
     self, Exchange, Fact, MessageRecord, Origin, Publisher, Queued, SessionRecord, Take, Told,
     Unreadable,
 };
-use super::session::Session;
+use super::session::{Owner, Session};
 use super::store::Gated;
 use super::{Broker, Context, Then};
 use crate::control::Receipt;
@@ -394,8 +394,8 @@ impl Broker {
 
     fn load_session(&mut self, record: SessionRecord, place: (Position, u32)) {
         let mut session = Session::new(
-            record.client_id.clone(),
-            record.user,
+            record.client_id,
+            Owner::Named(record.user),
             record.number,
             self.settings.session,
         );
@@ -417,7 +417,7 @@ impl Broker {
                 },
             };
             if let Err(inflight) = session.flight.restore_inflight(packet_id, inflight) {
-                warn!(client = &*record.client_id, "a session has more in flight than it may");
+                warn!(client = &*session.client_id, "a session has more in flight than it may");
                 if let Inflight::AwaitPubrec(delivery) = inflight {
                     queue.push(delivery);
                 }
@@ -425,12 +425,7 @@ impl Broker {
         }
         queue.extend(record.queue.into_iter().filter_map(|queued| self.delivery(queued)));
         queue.into_iter().for_each(|delivery| session.push(delivery));
-        let number = record.number;
-        let Ok(slot) = self.sessions.insert(session) else {
-            panic!("a log holds no more sessions than a core may")
-        };
-        self.by_client.insert(record.client_id, slot);
-        self.by_number.insert(number, slot);
+        self.sessions.insert(session);
     }
 
     fn delivery(&self, queued: Queued) -> Option<Delivery> {

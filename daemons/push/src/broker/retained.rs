@@ -247,7 +247,7 @@ impl Broker {
         let search = self.searches.get(id)?;
         if search.ask.core == cx.core() {
             // It may have ended meanwhile.
-            self.by_number.get(&search.ask.session)?;
+            self.sessions.of_number(search.ask.session)?;
         }
         self.found(cx, search).next().cloned()
     }
@@ -269,7 +269,7 @@ impl Broker {
             let publication = Publication::new(&incoming, None);
             return cx.tell(ask.core, Message::RetainedFound { ask, publication });
         }
-        if let Some(slot) = self.by_number.get(&ask.session).copied() {
+        if let Some(slot) = self.sessions.of_number(ask.session) {
             self.send_retained_once(cx, slot, &incoming, &ask);
         }
     }
@@ -281,7 +281,7 @@ impl Broker {
         ask: &RetainedAsk,
         publication: &Publication,
     ) {
-        let Some(slot) = self.by_number.get(&ask.session).copied() else { return };
+        let Some(slot) = self.sessions.of_number(ask.session) else { return };
         let incoming = publication.incoming();
         let qos = ask.qos.min(incoming.qos);
         if qos == QoS::AtMostOnce {

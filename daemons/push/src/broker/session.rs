@@ -1,18 +1,18 @@
-//! What a client's session is: its subscriptions, what is queued for it and in flight, its will;
-//! and a connection's state on the way to one.
+//! What a client's session is: its subscriptions, what is queued for it and in flight, its will.
+//!
+//! A session takes some memory for as long as its client is known, so what most sessions have not
+//! (messages in the queue or in flight, a will) is in boxes of its own.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use sextant_mqtt::{AwaitingConnect, Inbound, Link, PacketId, QoS, ReasonCode, SessionLimits};
+use sextant_mqtt::{PacketId, QoS, SessionLimits};
 use sextant_ring::core::ConnId;
 use sextant_ring::slot::SlotId;
-use sextant_ring::time::Time;
 use sextant_ring::wheel::TimerId;
 use sextant_segment::Position;
 
 use super::message::Delivery;
-use super::recall::Reading;
 use super::records::{Exchange, SessionRecord, Subscribed};
 use crate::auth::Principal;
 
@@ -39,15 +39,97 @@ pub(super) struct Will {
     pub(super) delay_s: u32,
 }
 
+/// Whose a session is: nobody else may have it.
+pub(super) enum Owner {
+    /// Its client, as it was let in the last time.
+    Known(Principal),
+    /// After a restart, until its client comes back.
+    Named(Box<str>),
+}
+
+impl Owner {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Owner::Known(principal) => principal.name(),
+            Owner::Named(name) => name,
+        }
+    }
+
+    pub(super) fn principal(&self) -> Option<&Principal> {
+        match self {
+            Owner::Known(principal) => Some(principal),
+            Owner::Named(_) => None,
+        }
+    }
+}
+
+/// The messages that wait for a session, in their order. An empty queue has no memory but a word.
+#[derive(Default)]
+pub(super) struct Queue(Option<Box<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    deliveries: VecDeque<Delivery>,
+    /// Of their messages.
+    bytes: usize,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |waiting| waiting.deliveries.len())
+    }
+
+    /// Bytes of the messages in it.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |waiting| waiting.bytes)
+    }
+
+    pub(super) fn front(&self) -> Option<&Delivery> {
+        self.0.as_ref()?.deliveries.front()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Delivery> {
+        self.0.iter().flat_map(|waiting| &waiting.deliveries)
+    }
+
+    fn push_back(&mut self, delivery: Delivery) {
+        let waiting = self.0.get_or_insert_default();
+        waiting.bytes += delivery.held.bytes as usize;
+        waiting.deliveries.push_back(delivery);
+    }
+
+    fn push_front(&mut self, delivery: Delivery) {
+        let waiting = self.0.get_or_insert_default();
+        waiting.bytes += delivery.held.bytes as usize;
+        waiting.deliveries.push_front(delivery);
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Delivery> {
+        let waiting = self.0.as_mut()?;
+        let delivery = waiting.deliveries.remove(at)?;
+        waiting.bytes -= delivery.held.bytes as usize;
+        if waiting.deliveries.is_empty() {
+            self.0 = None;
+        }
+        Some(delivery)
+    }
+
+    /// Everything in it.
+    pub(super) fn take(&mut self) -> Vec<Delivery> {
+        self.0.take().map_or_else(Vec::new, |waiting| waiting.deliveries.into())
+    }
+}
+
 /// A session.
 pub(super) struct Session {
     pub(super) client_id: Box<str>,
-    /// Whose it is: nobody else may have it.
-    pub(super) user: Box<str>,
+    pub(super) owner: Owner,
     /// Its name in the log.
     pub(super) number: u64,
-    /// `None` after a restart, until its client comes back.
-    pub(super) principal: Option<Principal>,
     pub(super) conn: Option<ConnId>,
     /// How long it outlives its connection, seconds.
     pub(super) expiry_s: u32,
@@ -55,8 +137,7 @@ pub(super) struct Session {
     pub(super) left_at: u64,
     pub(super) subscriptions: Vec<Subscribed>,
     pub(super) flight: sextant_mqtt::Session<Delivery>,
-    pub(super) queue: VecDeque<Delivery>,
-    pub(super) queue_bytes: usize,
+    pub(super) queue: Queue,
     pub(super) will: Option<Box<Will>>,
     /// For the end of the session, or its will's delay.
     pub(super) timer: Option<TimerId>,
@@ -67,22 +148,20 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(
         client_id: Box<str>,
-        user: Box<str>,
+        owner: Owner,
         number: u64,
         limits: SessionLimits,
     ) -> Session {
         Session {
             client_id,
-            user,
+            owner,
             number,
-            principal: None,
             conn: None,
             expiry_s: 0,
             left_at: 0,
             subscriptions: Vec::new(),
             flight: sextant_mqtt::Session::new(limits),
-            queue: VecDeque::new(),
-            queue_bytes: 0,
+            queue: Queue::default(),
             will: None,
             timer: None,
             record: None,
@@ -95,25 +174,19 @@ impl Session {
     }
 
     pub(super) fn push(&mut self, delivery: Delivery) {
-        self.queue_bytes += delivery.held.bytes as usize;
         delivery.enters_queue(self.number);
         self.queue.push_back(delivery);
     }
 
     /// Puts a message back that was taken out of the queue.
     pub(super) fn push_front(&mut self, delivery: Delivery) {
-        self.queue_bytes += delivery.held.bytes as usize;
         delivery.enters_queue(self.number);
         self.queue.push_front(delivery);
     }
 
     pub(super) fn pop(&mut self) -> Option<Delivery> {
-        let delivery = self.queue.pop_front()?;
-        self.queue_bytes -= delivery.held.bytes as usize;
+        let delivery = self.queue.remove(0)?;
         delivery.leaves_queue(self.number);
-        if self.queue.is_empty() {
-            self.queue = VecDeque::new();
-        }
         Some(delivery)
     }
 
@@ -122,7 +195,6 @@ impl Session {
         let is_it = |delivery: &Delivery| delivery.tracked && delivery.held.id == message;
         let at = self.queue.iter().position(is_it)?;
         let delivery = self.queue.remove(at)?;
-        self.queue_bytes -= delivery.held.bytes as usize;
         delivery.leaves_queue(self.number);
         Some(delivery)
     }
@@ -133,7 +205,7 @@ impl Session {
         let mut record = SessionRecord {
             number: self.number,
             client_id: self.client_id.clone(),
-            user: self.user.clone(),
+            user: self.owner.name().into(),
             expiry_s: self.expiry_s,
             left_at: if self.conn.is_some() { 0 } else { self.left_at },
             subscriptions: self.subscriptions.clone(),
@@ -157,134 +229,12 @@ impl Session {
     }
 }
 
-/// An answer to the client that may have to wait for the disk or for other cores. Those of one
-/// connection leave in the order of what they answer `[MQTT-4.6.0-2]`, `[MQTT-4.6.0-3]`.
-#[derive(Debug)]
-pub(super) enum Answer {
-    Puback(PacketId),
-    Pubrec(PacketId),
-    Pubcomp(PacketId, ReasonCode),
-    Suback(PacketId, Box<[ReasonCode]>),
-    Unsuback(PacketId, Box<[ReasonCode]>),
-}
-
-struct Waiting {
-    answer: Answer,
-    /// `None` while it waits.
-    result: Option<ReasonCode>,
-}
-
-/// The answers that a connection has yet to get.
-#[derive(Default)]
-pub(super) struct Answers {
-    waiting: VecDeque<Waiting>,
-    /// The number of the first.
-    first: u64,
-}
-
-impl Answers {
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// Adds an answer that waits, and gives its number.
-    pub(super) fn push(&mut self, answer: Answer) -> u64 {
-        self.waiting.push_back(Waiting { answer, result: None });
-        self.first + self.waiting.len() as u64 - 1
-    }
-
-    fn at(&mut self, number: u64) -> Option<&mut Waiting> {
-        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.waiting.get_mut(at)
-    }
-
-    /// Says what an answer is to be, now that it is known.
-    pub(super) fn replace(&mut self, number: u64, answer: Answer) {
-        if let Some(waiting) = self.at(number) {
-            waiting.answer = answer;
-        }
-    }
-
-    /// Says that an answer need not wait any more.
-    pub(super) fn resolve(&mut self, number: u64, result: ReasonCode) {
-        if let Some(waiting) = self.at(number) {
-            waiting.result = Some(result);
-        }
-    }
-
-    /// The next answer that may leave.
-    pub(super) fn next(&mut self) -> Option<(Answer, ReasonCode)> {
-        let result = self.waiting.front()?.result?;
-        let waiting = self.waiting.pop_front()?;
-        self.first += 1;
-        if self.waiting.is_empty() {
-            self.waiting = VecDeque::new();
-        }
-        Some((waiting.answer, result))
-    }
-}
-
-/// How far a connection has come.
-pub(super) enum Stage {
-    /// Nothing but perhaps a part of its CONNECT has arrived.
-    Awaiting {
-        awaiting: AwaitingConnect,
-        bytes: Vec<u8>,
-    },
-    /// Its password is being checked; what has arrived waits, its CONNECT first.
-    Verifying {
-        bytes: Vec<u8>,
-    },
-    Online {
-        link: Link,
-        session: SlotId,
-    },
-}
-
-/// A connection.
-pub(super) struct Conn {
-    pub(super) id: ConnId,
-    pub(super) stage: Stage,
-    pub(super) inbound: Inbound,
-    pub(super) answers: Answers,
-    pub(super) timer: Option<TimerId>,
-    /// Since when it takes nothing.
-    pub(super) blocked: Option<Time>,
-    /// Not read from, since it is owed too many answers, or this core cannot keep up.
-    pub(super) paused: bool,
-    /// What it had sent when that began.
-    pub(super) unread: Vec<u8>,
-    /// QoS 2 messages that are to be sent as soon as it takes more; whether they are duplicates.
-    pub(super) later: VecDeque<(PacketId, bool)>,
-    /// What it waits for that is on disk alone.
-    pub(super) reading: Option<Box<Reading>>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn id(n: u16) -> PacketId {
-        PacketId::new(n).unwrap()
-    }
-
     #[test]
-    fn answers_leave_in_the_order_of_what_they_answer() {
-        let mut answers = Answers::default();
-        let first = answers.push(Answer::Puback(id(1)));
-        let second = answers.push(Answer::Puback(id(2)));
-        answers.resolve(second, ReasonCode::Success);
-        assert!(answers.next().is_none(), "the first still waits");
-        answers.resolve(first, ReasonCode::QuotaExceeded);
-        assert!(
-            matches!(answers.next(), Some((Answer::Puback(i), ReasonCode::QuotaExceeded)) if i == id(1))
-        );
-        assert!(
-            matches!(answers.next(), Some((Answer::Puback(i), ReasonCode::Success)) if i == id(2))
-        );
-        assert!(answers.next().is_none());
-        answers.resolve(first, ReasonCode::Success);
-        let third = answers.push(Answer::Puback(id(3)));
-        assert_eq!((third, answers.len()), (2, 1));
+    fn a_session_that_has_nothing_is_small() {
+        assert!(size_of::<Session>() <= 144, "{}", size_of::<Session>());
     }
 }

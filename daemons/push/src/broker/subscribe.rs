@@ -10,9 +10,10 @@ use sextant_mqtt::{
 use sextant_ring::core::ConnId;
 use sextant_ring::slot::SlotId;
 
-use super::message::{Delivery, Message, device_of};
+use super::conn::{Answer, Stage};
+use super::message::{Message, device_of};
 use super::records::{Fact, Subscribed};
-use super::session::{Answer, Stage, Subscriber};
+use super::session::Subscriber;
 use super::store::Gated;
 use super::{Broker, Context, Then};
 use crate::home::home;
@@ -38,8 +39,8 @@ impl Broker {
             .iter()
             .map(|subscription| self.subscribe_one(cx, conn, slot, &subscription, id, ticket))
             .collect();
-        if let Some(held) = self.conn(conn) {
-            held.answers.replace(number, Answer::Suback(packet_id, reasons));
+        if let Some(busy) = self.conn(conn).and_then(|held| held.busy.as_mut()) {
+            busy.answers.replace(number, Answer::Suback(packet_id, reasons));
         }
         self.store.gate(Gated::Part(ticket));
         self.claim_waiting(cx, slot);
@@ -70,8 +71,8 @@ impl Broker {
             self.drop_filter(cx, slot, filter);
             reasons.push(ReasonCode::Success);
         }
-        if let Some(held) = self.conn(conn) {
-            held.answers.replace(number, Answer::Unsuback(packet_id, reasons.into()));
+        if let Some(busy) = self.conn(conn).and_then(|held| held.busy.as_mut()) {
+            busy.answers.replace(number, Answer::Unsuback(packet_id, reasons.into()));
         }
         self.store.gate(Gated::Part(ticket));
     }
@@ -82,8 +83,8 @@ impl Broker {
         cx: &mut Context,
         conn: ConnId,
         answer: Answer,
-    ) -> Option<(SlotId, u64)> {
-        let number = self.conn(conn)?.answers.push(answer);
+    ) -> Option<(SlotId, u32)> {
+        let number = self.conn(conn)?.busy().answers.push(answer);
         Some((self.open_ticket(cx, Then::Answer(conn, number)), number))
     }
 
@@ -112,7 +113,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else {
             return ReasonCode::UnspecifiedError;
         };
-        if !session.principal.as_ref().is_some_and(|principal| principal.may_subscribe(filter)) {
+        if !session.owner.principal().is_some_and(|principal| principal.may_subscribe(filter)) {
             return refuse(ReasonCode::NotAuthorized);
         }
         let subscribed = Subscribed {
@@ -216,7 +217,7 @@ impl Broker {
     /// Drops what a session's client may not subscribe to any more.
     pub(super) fn drop_forbidden(&mut self, cx: &mut Context, slot: SlotId) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        let Some(principal) = &session.principal else { return };
+        let Some(principal) = session.owner.principal() else { return };
         let forbidden: Vec<Box<str>> = session
             .subscriptions
             .extract_if(.., |held| !principal.may_subscribe(&held.filter))
@@ -236,8 +237,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         assert!(session.conn.is_none(), "a session ends after its connection");
         let will = session.will.take();
-        let mut left: Vec<Delivery> = session.queue.drain(..).collect();
-        session.queue_bytes = 0;
+        let mut left = session.queue.take();
         left.iter().for_each(|delivery| delivery.leaves_queue(session.number));
         let ids: Vec<PacketId> = session.flight.inflight().map(|(id, _)| id).collect();
         left.extend(ids.into_iter().filter_map(|id| session.flight.cancel(id)));
@@ -254,8 +254,6 @@ impl Broker {
             self.store.log.retire(position, bytes);
         }
         let Some(session) = self.sessions.remove(slot) else { return };
-        self.by_client.remove(&session.client_id);
-        self.by_number.remove(&number);
         for subscribed in &session.subscriptions {
             self.drop_filter(cx, slot, &subscribed.filter);
         }
