@@ -83,11 +83,18 @@ impl Driver for SimDriver {
         if !state.cores[self.core].alive {
             return Err(io::Error::other("this core died in a simulated crash"));
         }
-        for (token, op) in self.queue.drain(..) {
-            state.start(self.core, token, op);
+        if state.cores[self.core].take_overflown() {
+            for (token, op) in self.queue.drain(..) {
+                state.start(self.core, token, op);
+            }
         }
         let range = state.plan.turn_delay.clone();
-        let busy_until = state.now + state.delay(&range).max(1);
+        let mut busy_until = state.now + state.delay(&range).max(1);
+        let stall = state.plan.stall;
+        if state.chance(stall) {
+            let range = state.plan.stall_time.clone();
+            busy_until += state.delay(&range);
+        }
         let now = state.now;
         let mut wake_at =
             wait.map(|wait| now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)));
@@ -202,13 +209,18 @@ pub struct SimFiles {
 }
 
 impl SimFiles {
-    pub(super) fn new(driver: SimDriver) -> SimFiles {
+    pub(super) fn new(mut driver: SimDriver) -> SimFiles {
+        driver.queue_max = usize::MAX;
         SimFiles { driver, tickets: BTreeMap::new(), last: 0 }
     }
 
     /// The next operation that has ended by now.
     pub fn done(&mut self) -> Option<FileDone> {
-        let completion = self.driver.completed()?;
+        let completion = self.driver.completed().or_else(|| {
+            // Those that found no room come with an enter.
+            self.driver.enter(None).ok()?;
+            self.driver.completed()
+        })?;
         let ticket =
             self.tickets.remove(&completion.token.number()).expect("an operation ends once");
         match completion.outcome {
@@ -271,7 +283,7 @@ pub(super) fn leftovers(world: &World, core: usize) -> Vec<String> {
     let unseen = |ready: &&Ready| {
         matches!(ready.of, Some(Of { direction: Direction::In, .. })) && ready.loan.is_some()
     };
-    let unseen = core.ready.iter().filter(unseen).count();
+    let unseen = core.ready.iter().chain(&core.overflown).filter(unseen).count();
     if unseen > 0 {
         found.push(format!("{unseen} receives not looked at"));
     }

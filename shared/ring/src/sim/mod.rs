@@ -12,10 +12,15 @@
 //!
 //! What it promises: an operation completes at a random later time; operations are overtaken by
 //! others unless they concern one direction of one stream; streams are cut at random; a lasting
-//! operation may end with any of its completions; errors have the numbers that Linux gives them.
+//! operation may end with any of its completions; completions that find no room come late; what
+//! was cancelled may have succeeded; clocks leap, cores stall, the whole machine stands still; and
+//! errors have the numbers that Linux gives them.
 //! [`Plan`] turns faults on. The rules of [`Driver`](crate::driver::Driver) are checked: an
 //! operation on a socket that was closed, two receives at once on one, a close with operations
 //! under way are panics that name the seed.
+//!
+//! What there is none of: late notifications of zero-copy sends, since no operation of the ring
+//! sends without a copy.
 //!
 //! What it leaves to others: no time passes in a turn, and nothing happens between a core's look
 //! at its queues and its sleep. Races between threads are for the mesh's own tests.
@@ -138,6 +143,22 @@ impl World {
     /// Sets the wall clock, as an operator or a time server would.
     pub fn set_unix_ms(&self, unix_ms: u64) {
         self.lock().set_unix_ms(unix_ms);
+    }
+
+    /// Moves the wall clock by so many milliseconds, back if it is negative.
+    pub fn leap_unix_ms(&self, by: i64) {
+        let mut state = self.lock();
+        let unix_ms = state.unix_ms().saturating_add_signed(by);
+        state.set_unix_ms(unix_ms);
+    }
+
+    /// Suspends the machine and all around it, as one that is paused and goes on later: nothing
+    /// happens for so long, both clocks show it afterwards, and deadlines are found to have passed
+    /// before anything that was under way has arrived. (A core that stalls while everything else
+    /// goes on is [`Plan::stall`].)
+    pub fn suspend(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).expect("a pause that 584 years are enough for");
+        self.lock().suspend(nanos);
     }
 
     /// A number that sums up everything that has happened: equal for equal runs.

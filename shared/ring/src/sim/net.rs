@@ -310,11 +310,11 @@ impl State {
             let end = listening.backlog.pop_front().expect("it is not empty");
             let chosen = self.rng.usize(..listening.accepts.len());
             let (core, op) = listening.accepts[chosen];
-            let ends = self.plan.lasting_ends;
+            let lasts = self.lasts(core);
             let (result, more) = match self.cores[core].open_socket(SocketKind::Stream(end)) {
                 Some(socket) => {
                     self.end(end).expect("it waited").owner = Owner::Core { core, socket };
-                    (Ok(socket), !self.chance(ends))
+                    (Ok(socket), lasts)
                 }
                 None => {
                     // As Linux does: it is taken from the queue, and then there is no room.

@@ -338,8 +338,7 @@ impl State {
         let len = self.cut_len(there.min(room));
         let bytes = self.consume(end, len);
         assert!(bytes.len() == len, "what was counted is there");
-        let ends = self.plan.lasting_ends;
-        let more = !self.chance(ends);
+        let more = self.lasts(core);
         let buf = RxBuf { group, ring: 0, id, offset: 0, len: len as u32, shared: false };
         let outcome = Outcome::Recv(Ok(Some(buf)));
         self.complete_with(core, op, outcome, more, Some((group, id, bytes)));
@@ -359,8 +358,7 @@ impl State {
         };
         let (from, data) = self.next_datagram(core, socket);
         let bytes = data[..data.len().min(room)].to_vec();
-        let ends = self.plan.lasting_ends;
-        let more = !self.chance(ends);
+        let more = self.lasts(core);
         let buf = RxBuf { group, ring: 0, id, offset: 0, len: bytes.len() as u32, shared: false };
         let outcome = Outcome::RecvFrom(Ok((from, buf)));
         self.complete_with(core, op, outcome, more, Some((group, id, bytes)));
@@ -402,15 +400,29 @@ impl State {
             .iter()
             .find(|(number, pending)| pending.token == target && **number != op)
             .map(|(&number, _)| number);
-        let cancel_first = self.rng.bool();
+        let late = self.plan.cancel_late;
+        let late = self.chance(late);
+        let cancel_first = late || self.rng.bool();
         if cancel_first {
             self.complete(core, op, Outcome::Done, false);
         }
-        if let Some(found) = found {
-            self.end_cancelled(core, found);
+        match found {
+            Some(op) if late => {
+                let at = self.after_local();
+                self.schedule(at, Event::Cancelled { core, op });
+            }
+            Some(found) => self.end_cancelled(core, found),
+            None => {}
         }
         if !cancel_first {
             self.complete(core, op, Outcome::Done, false);
+        }
+    }
+
+    /// Ends an operation whose cancellation was done before, unless it has ended by itself.
+    pub(super) fn end_late(&mut self, core: usize, op: u64) {
+        if self.cores[core].ops.contains_key(&op) {
+            self.end_cancelled(core, op);
         }
     }
 
@@ -522,6 +534,7 @@ impl State {
         let state: &mut CoreState = &mut self.cores[core];
         state.ops.clear();
         state.ready.clear();
+        state.overflown.clear();
         state.files.clear();
         let entries: Vec<SocketKind> =
             state.sockets.iter_mut().filter_map(|slot| slot.entry.take()).map(|e| e.kind).collect();

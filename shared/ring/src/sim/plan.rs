@@ -13,6 +13,11 @@ pub struct Plan {
     pub sockets_max: u32,
     /// Operations that one driver takes between two enters, for drivers made from now on.
     pub submissions_max: usize,
+    /// Completions that one driver has room for until they are looked at, for drivers made from
+    /// now on. What comes when it is full is seen only after a later enter, and as long as there is
+    /// any of that no enter starts an operation. A lasting operation may end with a completion that
+    /// found no room.
+    pub completions_max: usize,
     /// Small receive buffers: their number and size in bytes, for drivers made from now on.
     pub small: (u16, u32),
     /// Bulk receive buffers: their number and size in bytes, for drivers made from now on.
@@ -34,6 +39,8 @@ pub struct Plan {
     pub disk_delay: RangeInclusive<Duration>,
     /// How long a core is busy after a turn before it can be turned again.
     pub turn_delay: RangeInclusive<Duration>,
+    /// How long a core that stalls is not turned.
+    pub stall_time: RangeInclusive<Duration>,
 
     /// A receive, or a piece of a stream on its way, is cut short.
     pub cut: f64,
@@ -41,6 +48,11 @@ pub struct Plan {
     ///
     /// [`Completion::more`]: crate::driver::Completion::more
     pub lasting_ends: f64,
+    /// A cancellation is done before what it cancels: that may yet succeed, and ends later.
+    pub cancel_late: f64,
+    /// A core gets no processor for [`Plan::stall_time`] after a turn, while everything else goes
+    /// on.
+    pub stall: f64,
 
     /// A piece of a stream does not arrive, and both ends see a reset instead.
     pub reset: f64,
@@ -78,6 +90,7 @@ impl Default for Plan {
         Plan {
             sockets_max: 16_384,
             submissions_max: 256,
+            completions_max: 4096,
             small: (64, 2048),
             bulk: (16, 16 * 1024),
             datagrams: (64, 2048),
@@ -88,8 +101,11 @@ impl Default for Plan {
             network_delay: micros(20, 400),
             disk_delay: micros(50, 2000),
             turn_delay: micros(1, 20),
+            stall_time: micros(10_000, 2_000_000),
             cut: 0.25,
             lasting_ends: 0.02,
+            cancel_late: 0.0,
+            stall: 0.0,
             reset: 0.0,
             refuse: 0.0,
             starve: 0.0,

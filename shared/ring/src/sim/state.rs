@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -32,6 +33,8 @@ const ORIGIN_NANOS: u64 = 1_000_000_000_000;
 pub(super) enum Event {
     /// An operation goes on.
     Op { core: usize, op: u64 },
+    /// An operation that was cancelled ends, if it has not ended by itself.
+    Cancelled { core: usize, op: u64 },
     /// The first piece on the wire to an end arrives there.
     Arrive { end: EndId },
     /// A reset arrives at an end.
@@ -141,7 +144,11 @@ pub(super) struct CoreState {
     pub(super) pools: [Pool; 3],
     pub(super) files: BTreeMap<i32, OpenFile>,
     pub(super) ops: BTreeMap<u64, Pending>,
+    /// Completions that have arrived, at most `completions_max`.
     pub(super) ready: VecDeque<Ready>,
+    /// Those that found no room there.
+    pub(super) overflown: VecDeque<Ready>,
+    pub(super) completions_max: usize,
     /// When it wants to be turned though nothing has happened; `None`: never.
     pub(super) wake_at: Option<u64>,
     pub(super) busy_until: u64,
@@ -150,8 +157,22 @@ pub(super) struct CoreState {
 impl CoreState {
     /// When it is next to be turned.
     fn turn_at(&self, now: u64) -> Option<u64> {
-        let at = if self.ready.is_empty() { self.wake_at? } else { now };
+        let nothing = self.ready.is_empty() && self.overflown.is_empty();
+        let at = if nothing { self.wake_at? } else { now };
         Some(at.max(self.busy_until).max(now))
+    }
+
+    fn is_full(&self) -> bool {
+        self.ready.len() >= self.completions_max
+    }
+
+    /// Lets completions in that had found no room. Tells whether all of them are in.
+    pub(super) fn take_overflown(&mut self) -> bool {
+        while !self.is_full() {
+            let Some(ready) = self.overflown.pop_front() else { return true };
+            self.ready.push_back(ready);
+        }
+        self.overflown.is_empty()
     }
 
     pub(super) fn slot(socket: Socket) -> usize {
@@ -320,6 +341,8 @@ impl State {
             files: BTreeMap::new(),
             ops: BTreeMap::new(),
             ready: VecDeque::new(),
+            overflown: VecDeque::new(),
+            completions_max: self.plan.completions_max,
             wake_at: Some(self.now),
             busy_until: self.now,
         });
@@ -356,7 +379,29 @@ impl State {
             state.ops.remove(&op);
         }
         let completion = Completion { token, outcome, more };
-        state.ready.push_back(Ready { completion, loan, of });
+        let ready = Ready { completion, loan, of };
+        if state.overflown.is_empty() && !state.is_full() {
+            state.ready.push_back(ready);
+        } else {
+            state.overflown.push_back(ready);
+        }
+    }
+
+    /// Whether a lasting operation goes on behind a completion that it is about to have.
+    pub(super) fn lasts(&mut self, core: usize) -> bool {
+        let ends = self.plan.lasting_ends;
+        let state = &self.cores[core];
+        let no_room = !state.overflown.is_empty() || state.is_full();
+        !(self.chance(ends) || (no_room && self.rng.bool()))
+    }
+
+    /// The machine stands still for so long, and its monotonic clock does not: whatever was under
+    /// way comes about that much later, and every deadline that passes is due at once.
+    pub(super) fn suspend(&mut self, nanos: u64) {
+        self.now += nanos;
+        let events = std::mem::take(&mut self.events);
+        self.events = events.into_iter().map(|((at, n), event)| ((at + nanos, n), event)).collect();
+        self.note(&[nanos]);
     }
 
     /// Passes time until one of the cores that `may_turn` wants to be turned, but not past
@@ -445,6 +490,7 @@ impl State {
                     self.go_on(core, op);
                 }
             }
+            Event::Cancelled { core, op } => self.end_late(core, op),
             Event::Arrive { end } => self.arrive(end),
             Event::Reset { end } => self.reset_arrives(end),
             Event::Pump { end } => self.pump(end),
@@ -458,14 +504,44 @@ impl State {
 impl Drop for State {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("a simulation failed; run it again with SEXTANT_SEED={}", self.seed);
+            let (seed, commit) = (self.seed, commit().unwrap_or_else(|| "unknown".to_owned()));
+            eprintln!(
+                "a simulation failed at commit {commit}; run it again with SEXTANT_SEED={seed}"
+            );
         }
     }
+}
+
+/// The commit that is checked out, if the sources are where they were built, in Git's work tree.
+/// (What was changed since then it does not tell.)
+pub(super) fn commit() -> Option<String> {
+    let read = |path: PathBuf| std::fs::read_to_string(path).ok();
+    let dot_git = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|dir| dir.join(".git"))
+        .find(|path| path.exists())?;
+    // A second work tree has a file that names its own directory, which names the common one.
+    let own = match read(dot_git.clone()) {
+        Some(text) => dot_git.parent()?.join(text.strip_prefix("gitdir:")?.trim()),
+        None => dot_git,
+    };
+    let common = read(own.join("commondir")).map_or(own.clone(), |text| own.join(text.trim()));
+    let head = read(own.join("HEAD"))?;
+    let Some(name) = head.strip_prefix("ref:").map(str::trim) else {
+        return Some(head.trim().to_owned());
+    };
+    let loose = read(common.join(name)).map(|text| text.trim().to_owned());
+    loose.or_else(|| {
+        let packed = read(common.join("packed-refs"))?;
+        let line = packed.lines().find(|line| line.split(' ').nth(1) == Some(name))?;
+        line.split(' ').next().map(str::to_owned)
+    })
 }
 
 fn event_hash(event: &Event) -> u64 {
     match event {
         Event::Op { core, op } => 1 << 56 | (*core as u64) << 48 | op,
+        Event::Cancelled { core, op } => 8 << 56 | (*core as u64) << 48 | op,
         Event::Arrive { end } => 2 << 56 | end,
         Event::Reset { end } => 3 << 56 | end,
         Event::Pump { end } => 4 << 56 | end,

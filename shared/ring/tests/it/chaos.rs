@@ -318,6 +318,10 @@ fn chaos(stage: &mut Stage, gentle: bool) {
             plan.bulk = (rng.u16(1..4), rng.u32(600..5000));
             plan.submissions_max = rng.usize(2..20);
             plan.window_bytes = rng.usize(500..70_000);
+            plan.completions_max = rng.usize(1..40);
+            plan.cancel_late = rng.f64();
+            plan.stall = [0.0, 0.01][rng.usize(..2)];
+            plan.stall_time = Duration::from_micros(100)..=Duration::from_millis(20);
             if !gentle {
                 plan.reset = rng.f64() * 0.01;
                 plan.refuse = rng.f64() * 0.1;

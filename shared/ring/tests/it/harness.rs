@@ -483,6 +483,8 @@ fn simulate_once(seed: u64, scenario: &impl Fn(&mut Stage)) -> u64 {
             plan.poll_early = 0.2;
             plan.cut = 0.5;
             plan.submissions_max = 8;
+            plan.completions_max = 4;
+            plan.cancel_late = 0.3;
         });
     }
     world.disk().create_dir_all("data".as_ref()).unwrap();
