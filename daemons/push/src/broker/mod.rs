@@ -142,6 +142,10 @@ pub(crate) enum Then {
     },
     /// Nobody, but other cores shall have the relayed message.
     Relayed(u64),
+    /// Another question, of which this one is a part.
+    Part(SlotId),
+    /// Nobody, but all other cores know of this filter.
+    Heard(Arc<str>),
 }
 
 /// A question, and the parts of its answer that are missing.
@@ -188,6 +192,8 @@ pub struct Broker {
     /// Which other cores have subscribers.
     interest: Filters<u16>,
     subscriptions: usize,
+    /// Filters that other cores have yet to hear of, each with the ticket that counts them.
+    announced: Map<Arc<str>, SlotId>,
     retained: BTreeMap<Rc<str>, Rc<Held>>,
     searches: Slots<Search>,
     retained_bytes: usize,
@@ -243,6 +249,7 @@ impl Broker {
             filters: Filters::default(),
             interest: Filters::default(),
             subscriptions: 0,
+            announced: Map::default(),
             retained: BTreeMap::new(),
             searches: Slots::new(1 << 24),
             retained_bytes: 0,
@@ -284,6 +291,7 @@ impl Broker {
             ("messages asked for", self.store.recall.asked()),
             ("devices waited for", self.waiting.len()),
             ("messages held", self.store.held()),
+            ("filters announced", self.announced.len()),
             ("tickets", self.tickets.len()),
             ("gates", self.store.gated()),
             ("relays", self.relays.len()),
@@ -341,7 +349,9 @@ impl Broker {
             ticket.then.retain(|then| !is_relay(then));
         }
         let result = ticket.refused.unwrap_or(ReasonCode::Success);
-        self.meters.core.record(self.meters.names.acknowledged, cx.now().since(ticket.asked));
+        if !matches!(ticket.then.first(), Some(Then::Heard(_))) {
+            self.meters.core.record(self.meters.names.acknowledged, cx.now().since(ticket.asked));
+        }
         for then in ticket.then {
             match then {
                 Then::Answer(conn, number) => self.resolve_answer(cx, conn, number, result),
@@ -349,11 +359,17 @@ impl Broker {
                     let (recipients, refused) = (ticket.recipients, ticket.refused);
                     cx.tell(core, Message::Stored { ticket: ticket_name, recipients, refused });
                 }
-                Then::Push { id, reply, counted } => {
+                Then::Push { id: push, reply, counted } => {
                     let recipients = (ticket.recipients, counted);
-                    self.answer_push(cx, id, recipients, ticket.refused, reply);
+                    self.answer_push(cx, push, recipients, ticket.refused, reply);
                 }
-                Then::Relayed(id) => self.relay_done(id, ticket.refused),
+                Then::Relayed(message) => self.relay_done(message, ticket.refused),
+                Then::Part(of) => self.part_done(cx, of, 0, None),
+                Then::Heard(filter) => {
+                    if self.announced.get(&filter) == Some(&id) {
+                        self.announced.remove(&filter);
+                    }
+                }
             }
         }
     }

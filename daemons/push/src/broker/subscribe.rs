@@ -151,7 +151,8 @@ impl Broker {
         subscription.qos.granted()
     }
 
-    /// Enters a subscription among this core's filters, and tells the others of a new one.
+    /// Enters a subscription among this core's filters, and tells the others of a new one. The
+    /// ticket waits until they know, whoever was the first to have it.
     pub(super) fn hold_filter(
         &mut self,
         cx: &mut Context,
@@ -170,6 +171,8 @@ impl Broker {
         let first = self.filters.insert(&subscribed.filter, subscriber);
         if first && !is_at_home(&subscribed.filter, cx) {
             self.announce(cx, &subscribed.filter, true, ticket);
+        } else if let Some(ticket) = ticket {
+            self.wait_until_heard(&subscribed.filter, ticket);
         }
     }
 
@@ -184,14 +187,32 @@ impl Broker {
 
     fn announce(&mut self, cx: &mut Context, filter: &str, has: bool, ticket: Option<SlotId>) {
         let filter: Arc<str> = filter.into();
+        let heard = ticket.map(|ticket| {
+            let heard = self.open_ticket(cx, Then::Heard(Arc::clone(&filter)));
+            self.announced.insert(Arc::clone(&filter), heard);
+            self.wait_until_heard(&filter, ticket);
+            heard
+        });
         let me = cx.core();
         for core in (0..cx.cores()).filter(|core| *core != me) {
-            if let Some(ticket) = ticket {
-                self.add_part(ticket);
+            if let Some(heard) = heard {
+                self.add_part(heard);
             }
-            let ticket = ticket.map(SlotId::to_bits);
+            let ticket = heard.map(SlotId::to_bits);
             let filter = Arc::clone(&filter);
             cx.tell(core, Message::Interest { filter, core: me as u16, has, ticket });
+        }
+        if let Some(heard) = heard {
+            self.part_done(cx, heard, 0, None);
+        }
+    }
+
+    /// Makes a question wait until other cores know of a filter that they may have yet to hear of.
+    fn wait_until_heard(&mut self, filter: &str, ticket: SlotId) {
+        let heard = self.announced.get(filter).copied();
+        if let Some(heard) = heard.and_then(|heard| self.tickets.get_mut(heard)) {
+            heard.then.push(Then::Part(ticket));
+            self.add_part(ticket);
         }
     }
 
