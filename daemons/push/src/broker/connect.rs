@@ -620,13 +620,16 @@ impl Broker {
     pub(super) fn arm_session(&mut self, cx: &mut Context, slot: SlotId) {
         let unix_ms = cx.clock().unix_ms;
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        let due = session.due_at();
-        let Some(due) = due else { return };
-        let wait = std::time::Duration::from_millis(due.saturating_sub(unix_ms));
+        let Some(due) = session.due_at() else { return };
+        // No longer than from now on, whatever the wall clock said when the client left.
+        let longest = due.saturating_sub(session.left_at);
+        let wait = std::time::Duration::from_millis(due.saturating_sub(unix_ms).min(longest));
         let key = timer::key(timer::SESSION, slot.index() as u64);
         session.timer = cx.arm(cx.now() + wait, key);
     }
 
+    /// What the timer of a session was armed for is due, even if the wall clock was set back
+    /// meanwhile.
     pub(super) fn session_timer(&mut self, cx: &mut Context, index: u64) {
         let unix_ms = cx.clock().unix_ms;
         let Some(slot) = self.sessions.id_at(index as usize) else { return };
@@ -635,6 +638,7 @@ impl Broker {
         if session.conn.is_some() {
             return;
         }
+        let unix_ms = unix_ms.max(session.due_at().unwrap_or(0));
         if session.will_due_at().is_some_and(|due| due <= unix_ms)
             && let Some(will) = session.will.take()
         {

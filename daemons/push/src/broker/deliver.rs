@@ -685,14 +685,11 @@ impl Broker {
         }
     }
 
-    /// A message's time has come.
+    /// A message's time has come, even if the wall clock was set back meanwhile.
     pub(super) fn held_timer(&mut self, cx: &mut Context, id: u64) {
-        let unix_ms = cx.clock().unix_ms;
         let Some(held) = self.store.find(id).cloned() else { return };
         held.timer.set(None);
-        if !held.is_expired(unix_ms) {
-            self.arm_held(cx, &held);
-        } else if !held.expired.replace(true) {
+        if !held.expired.replace(true) {
             if held.retained {
                 self.expire_retained(&held);
             }

@@ -224,6 +224,8 @@ pub struct Broker {
     settling: bool,
     told_read_only: bool,
     log_timer: Option<Time>,
+    /// How far the wall clock was ahead of the monotonic one, milliseconds.
+    wall_ahead_ms: Option<i64>,
 }
 
 type Context = Cx<Message>;
@@ -270,6 +272,7 @@ impl Broker {
             settling: false,
             told_read_only: false,
             log_timer: None,
+            wall_ahead_ms: None,
         };
         broker.load_state(state);
         broker
@@ -432,6 +435,7 @@ impl Broker {
         const TICK: Duration = Duration::from_millis(500);
         let _ = cx.arm(cx.now() + TICK, timer::key(timer::TICK, 0));
         self.cut_slow_clients(cx);
+        self.look_at_the_wall_clock(cx);
         self.postponed_full = false;
         self.meters.take_stats(cx.stats());
         let names = self.meters.names;
@@ -456,6 +460,29 @@ impl Broker {
             self.meters.core.set(gauge, level);
         }
         self.consider_compaction(stored, live);
+    }
+
+    /// Messages expire by the wall clock, and their timers wait on the monotonic one: when the
+    /// former leaps forward, they wait anew. (When it leaps back, a timer that fires is right.)
+    fn look_at_the_wall_clock(&mut self, cx: &mut Context) {
+        /// Less than that is drift, or a clock that is being slewed.
+        const LEAP_MS: i64 = 1000;
+        let clock = cx.clock();
+        let ahead_ms = clock.unix_ms as i64 - clock.now.as_millis() as i64;
+        let before = *self.wall_ahead_ms.get_or_insert(ahead_ms);
+        if ahead_ms < before {
+            self.wall_ahead_ms = Some(ahead_ms);
+        } else if ahead_ms >= before + LEAP_MS {
+            self.wall_ahead_ms = Some(ahead_ms);
+            warn!(by_ms = ahead_ms - before, "the wall clock was set forward");
+            for held in self.store.all_held() {
+                if let Some(timer) = held.timer.take() {
+                    cx.disarm(timer);
+                    self.arm_held(cx, &held);
+                }
+                self.store.release(held);
+            }
+        }
     }
 
     fn cut_slow_clients(&mut self, cx: &mut Context) {
