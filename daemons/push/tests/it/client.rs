@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 use sextant_mqtt::{
-    Ack, ClientEvent, ClientHandshake, ClientLink, ClientStep, Connect, Delivery, Filters, Inbound,
-    Inflight, Packet, PacketId, Puback, Pubcomp, Publish, PublishProperties, Pubrec, QoS,
+    Ack, ClientEvent, ClientHandshake, ClientLink, ClientStep, Connect, Delivery, Fault, Filters,
+    Inbound, Inflight, Packet, PacketId, Puback, Pubcomp, Publish, PublishProperties, Pubrec, QoS,
     ReasonCode, Received, Released, RetainHandling, Session, SessionLimits, Subscribe,
     Subscription, Subscriptions, Unsubscribe, Version, Will, WillProperties,
 };
@@ -24,6 +25,8 @@ pub(crate) struct Profile {
     /// For how long, in MQTT 5.
     pub(crate) expiry_s: u32,
     pub(crate) receive_max: Option<u16>,
+    /// Zero: none.
+    pub(crate) keep_alive_s: u16,
     pub(crate) will: Option<WillOf>,
 }
 
@@ -35,6 +38,7 @@ impl Profile {
             persistent: true,
             expiry_s: 24 * 3600,
             receive_max: None,
+            keep_alive_s: 0,
             will: None,
         }
     }
@@ -74,7 +78,7 @@ impl Wire {
 }
 
 /// How long a packet may be on its way, for all a client knows.
-const GRACE_MS: u64 = 2000;
+const GRACE_MS: u64 = 5000;
 
 enum Request {
     Subscribe(Vec<String>),
@@ -114,6 +118,8 @@ pub(crate) struct Client {
     /// Until then it does not try again: a CONNECT that asked for a clean start is still on its way
     /// on a connection that was lost, and would end whatever session there is by then.
     not_before_ms: u64,
+    /// When it was last looked after.
+    now_ms: u64,
     /// Why the last connection was refused or ended by the broker.
     pub(crate) told: Option<ReasonCode>,
     /// Of the last CONNACK.
@@ -142,6 +148,7 @@ impl Client {
             certain: false,
             offline_since_ms: 0,
             not_before_ms: 0,
+            now_ms: 0,
             told: None,
             session_present: None,
             inbox: Vec::new(),
@@ -181,6 +188,11 @@ impl Client {
         )
     }
 
+    /// The machine stood still: what was on its way has not come closer.
+    pub(crate) fn suspended(&mut self, time: Duration) {
+        self.not_before_ms += time.as_millis() as u64;
+    }
+
     /// The next connection begins anew.
     pub(crate) fn want_clean(&mut self) {
         self.wants_clean = true;
@@ -193,12 +205,13 @@ impl Client {
             return;
         }
         self.drop_wire(now_ms, model).into_iter().for_each(|peer| self.abandoned.push(peer));
-        let Profile { name, version, persistent, expiry_s, receive_max, will } =
+        let Profile { name, version, persistent, expiry_s, receive_max, keep_alive_s, will } =
             self.profile.clone();
         let payload;
         let topic;
         let mut connect = Connect::new(version, &name);
         connect.clean_start = !persistent || self.wants_clean;
+        connect.keep_alive_s = keep_alive_s;
         if version == Version::V5 {
             connect.properties.session_expiry_s = persistent.then_some(expiry_s);
             connect.properties.receive_max = receive_max.and_then(NonZeroU16::new);
@@ -323,7 +336,7 @@ impl Client {
             properties: sextant_mqtt::SubscribeProperties::default(),
             subscriptions: Subscriptions::new(&list),
         });
-        link.send(0, &subscribe, out).unwrap();
+        link.send(self.now_ms, &subscribe, out).unwrap();
         let filters: Vec<String> = filters.iter().map(|&filter| filter.to_owned()).collect();
         for filter in &filters {
             model.subscribing(self.me, filter, qos, no_local);
@@ -343,7 +356,7 @@ impl Client {
             properties: sextant_mqtt::UnsubscribeProperties::default(),
             filters: Filters::new(&filters),
         });
-        link.send(0, &unsubscribe, out).unwrap();
+        link.send(self.now_ms, &unsubscribe, out).unwrap();
         model.unsubscribing(self.me, filter);
         self.requests.insert(packet_id, Request::Unsubscribe);
         true
@@ -353,6 +366,7 @@ impl Client {
 
     /// Reads and writes. `cut` says how much of what is to be sent is sent now.
     pub(crate) fn poll(&mut self, now_ms: u64, cut: Option<usize>, model: &mut Model) {
+        self.now_ms = now_ms;
         self.abandoned.retain_mut(|peer| {
             let _ = peer.received();
             !peer.is_closed()
@@ -367,11 +381,17 @@ impl Client {
             wire.stage = self.read(stage, &frame, now_ms, &mut wire.out, model);
         }
         if let Stage::Online(link) = &mut wire.stage {
-            if let Err(fault) = link.handle_timeout(now_ms, &mut wire.out) {
-                panic!("client {}: {fault}", self.me);
+            match link.handle_timeout(now_ms, &mut wire.out) {
+                Ok(()) => {
+                    self.send_acks(link, &mut wire.out);
+                    self.send_messages(link, &mut wire.out, model);
+                }
+                Err(Fault::KeepAliveTimeout) => {
+                    model.tell(|| format!("client {} hears nothing", self.me));
+                    wire.stage = Stage::Over;
+                }
+                Err(fault) => panic!("client {}: {fault}", self.me),
             }
-            self.send_acks(link, &mut wire.out);
-            self.send_messages(link, &mut wire.out, model);
         }
         let cut = cut.unwrap_or(wire.out.len()).min(wire.out.len());
         wire.peer.send(&wire.out[..cut]);
@@ -469,11 +489,11 @@ impl Client {
             match inflight {
                 Inflight::AwaitPuback(id) | Inflight::AwaitPubrec(id) => {
                     let id = *id;
-                    send_message(link, out, model, id, packet_id, true);
+                    send_message(link, self.now_ms, out, model, id, packet_id, true);
                 }
                 Inflight::AwaitPubcomp => {
                     let ack = Ack::new(packet_id, ReasonCode::Success);
-                    link.send(0, &Packet::PubRel(ack), out).unwrap();
+                    link.send(self.now_ms, &Packet::PubRel(ack), out).unwrap();
                 }
             }
         }
@@ -484,13 +504,13 @@ impl Client {
             let qos = model.messages[id].qos;
             if qos == QoS::AtMostOnce {
                 self.outbox.pop_front();
-                send_message(link, out, model, id, PacketId::MIN, false);
+                send_message(link, self.now_ms, out, model, id, PacketId::MIN, false);
                 continue;
             }
             let Ok(packet_id) = self.flight.begin(qos, id) else { return };
             self.outbox.pop_front();
             self.sending.insert(packet_id, id);
-            send_message(link, out, model, id, packet_id, false);
+            send_message(link, self.now_ms, out, model, id, packet_id, false);
         }
     }
 
@@ -498,7 +518,7 @@ impl Client {
         while !self.lazy
             && let Some(ack) = self.acks.pop_front()
         {
-            link.send(0, &ack, out).unwrap();
+            link.send(self.now_ms, &ack, out).unwrap();
         }
     }
 
@@ -521,7 +541,7 @@ impl Client {
                     self.certain = self.profile.persistent;
                     model.acknowledged(id);
                     let ack = Ack::new(ack.packet_id, ReasonCode::Success);
-                    link.send(0, &Packet::PubRel(ack), out).unwrap();
+                    link.send(self.now_ms, &Packet::PubRel(ack), out).unwrap();
                 }
                 Pubrec::Refused(id) => self.refused(id, ack.reason, model),
                 other => panic!("client {}: PUBREC {}: {other:?}", self.me, ack.packet_id),
@@ -594,6 +614,7 @@ impl Client {
 
 fn send_message(
     link: &mut ClientLink,
+    now_ms: u64,
     out: &mut Vec<u8>,
     model: &mut Model,
     id: MsgId,
@@ -612,6 +633,6 @@ fn send_message(
         },
         payload: &payload,
     };
-    link.send(0, &Packet::Publish(publish), out).unwrap();
+    link.send(now_ms, &Packet::Publish(publish), out).unwrap();
     model.sent(id);
 }

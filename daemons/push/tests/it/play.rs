@@ -1,6 +1,7 @@
 //! A play: the machine, its clients and its senders together; and how it comes to a quiet end, in
 //! which every promise is looked at.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use fastrand::Rng;
 use sextant_mqtt::{QoS, Version};
 use sextant_push::control::{Command, Push, PushError, Receipt, ReceiptState, Target};
 use sextant_push::home::home;
+use sextant_ring::sim::Plan;
 use tokio::sync::oneshot;
 
 use crate::client::{Client, Parting, Profile};
@@ -37,15 +39,34 @@ pub(crate) struct Play {
     pub(crate) crashes: u32,
     /// Whether clients send their packets in pieces.
     pub(crate) pieces: bool,
+    /// How far the wall clock is ahead of what it would be without leaps, milliseconds.
+    ahead_ms: i64,
 }
+
+/// How far a leap may take the wall clock from what it would be without: what lives for a day is
+/// not to expire by leaps.
+const AHEAD_MS_MAX: i64 = 6 * 3600 * 1000;
 
 impl Play {
     pub(crate) fn new(seed: u64, setup: Setup) -> Play {
-        let rig = Rig::new(seed, setup);
+        Play::planned(seed, setup, |_| {})
+    }
+
+    pub(crate) fn planned(seed: u64, setup: Setup, plan: impl FnOnce(&mut Plan)) -> Play {
+        let rig = Rig::new(seed, setup, plan);
         let rng = rig.world.random();
         let mut model = Model::default();
         model.tells = std::env::var_os("SEXTANT_SIM_TELL").is_some();
-        Play { rig, model, clients: Vec::new(), pushes: Vec::new(), rng, crashes: 0, pieces: false }
+        Play {
+            rig,
+            model,
+            clients: Vec::new(),
+            pushes: Vec::new(),
+            rng,
+            crashes: 0,
+            pieces: false,
+            ahead_ms: 0,
+        }
     }
 
     pub(crate) fn add(&mut self, profile: Profile) -> usize {
@@ -151,6 +172,27 @@ impl Play {
 
     // --- Time ---
 
+    /// Sets the wall clock to `ahead_ms` more than it would be without leaps.
+    pub(crate) fn leap(&mut self, ahead_ms: i64) {
+        let ahead_ms = ahead_ms.clamp(-AHEAD_MS_MAX, AHEAD_MS_MAX);
+        self.model.tell(|| format!("the wall clock leaps by {} ms", ahead_ms - self.ahead_ms));
+        self.rig.world.leap_unix_ms(ahead_ms - self.ahead_ms);
+        self.ahead_ms = ahead_ms;
+    }
+
+    /// The wall clock leaps to anywhere.
+    pub(crate) fn leap_anywhere(&mut self) {
+        let ahead_ms = self.rng.i64(-AHEAD_MS_MAX..=AHEAD_MS_MAX);
+        self.leap(ahead_ms);
+    }
+
+    /// The machine stands still, and everybody with it.
+    pub(crate) fn suspend(&mut self, time: Duration) {
+        self.model.tell(|| format!("suspended for {time:?}"));
+        self.rig.world.suspend(time);
+        self.clients.iter_mut().for_each(|client| client.suspended(time));
+    }
+
     /// Lets some time pass, in steps that clients take part in.
     pub(crate) fn pass(&mut self, time: Duration) {
         let until = self.rig.world.now() + time;
@@ -240,7 +282,10 @@ impl Play {
             plan.refuse = 0.0;
             plan.hand_over = 0.0;
             plan.wake_lost = 0.0;
+            plan.stall = 0.0;
         });
+        // Whatever lives for short is over.
+        self.leap(AHEAD_MS_MAX);
         self.pieces = false;
         if !self.rig.is_running() {
             self.rig.start();
@@ -293,9 +338,16 @@ impl Play {
         let probe = self.add(Profile::clean("probe", Version::V5));
         self.ensure_subscribed(probe, "#", QoS::ExactlyOnce);
         self.settle();
-        // Nobody owes it what has to be read from the disk first.
-        self.pass(Duration::from_millis(400));
+        // Nobody owes it what has to be read from the disk first, one after the other at worst.
         let expected = self.model.retained();
+        let nothing = |may: &&BTreeSet<Option<MsgId>>| !may.contains(&None);
+        let least = expected.values().filter(nothing).count();
+        for _ in 0..20 {
+            self.pass(Duration::from_millis(400));
+            if self.clients[probe].inbox.iter().filter(|(_, _, retain)| *retain).count() >= least {
+                break;
+            }
+        }
         let retained: Vec<MsgId> = self.clients[probe]
             .inbox
             .iter()

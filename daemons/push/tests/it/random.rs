@@ -30,6 +30,8 @@ struct Temper {
     clean: u32,
     push: u32,
     slow: u32,
+    leap: u32,
+    suspend: u32,
     steps: u32,
     bulk: bool,
 }
@@ -50,6 +52,8 @@ impl Temper {
             clean: [0, 4][rng.usize(..2)],
             push: [0, 60, 200][rng.usize(..3)],
             slow: [0, 10][rng.usize(..2)],
+            leap: [0, 0, 4][rng.usize(..3)],
+            suspend: [0, 0, 3][rng.usize(..3)],
             steps: rng.u32(200..900),
             bulk: rng.u8(..4) == 0,
         }
@@ -76,6 +80,7 @@ fn cast(play: &mut Play) {
         if play.rng.u8(..3) == 0 {
             profile.receive_max = Some(play.rng.u16(1..8));
         }
+        profile.keep_alive_s = [0, 0, 1, 60][play.rng.usize(..4)];
         play.add(profile);
     }
 }
@@ -87,6 +92,14 @@ fn act(play: &mut Play, temper: &Temper) {
     }
     if roll(play, temper.stop) && play.rig.is_running() {
         play.stop();
+    }
+    if roll(play, temper.leap) {
+        play.leap_anywhere();
+    }
+    if roll(play, temper.suspend) {
+        let longest = [20_000, 5_000_000][play.rng.usize(..2)];
+        let time = Duration::from_micros(play.rng.u64(1..longest));
+        play.suspend(time);
     }
     if !play.rig.is_running() {
         // It is down for a while.
@@ -182,12 +195,10 @@ fn random_play(seed: u64) -> (u64, u64) {
         send_queue_bytes_max: [8 << 10, 64 << 10][rng.usize(..2)],
         durability,
         hot_bytes: [0, 0, 2000, 16 << 20][rng.usize(..4)],
+        mesh_capacity: [2, 8, 64][rng.usize(..3)],
         ..Setup::default()
     };
-    let mut play = Play::new(seed, setup);
-    play.pieces = rng.bool();
-    play.model.refusals = temper.sync_error > 0;
-    play.rig.world.plan(|plan| {
+    let mut play = Play::planned(seed, setup, |plan| {
         plan.reset = [0.0, 0.0, 0.002][rng.usize(..3)];
         plan.refuse = [0.0, 0.05][rng.usize(..2)];
         plan.starve = [0.0, 0.01][rng.usize(..2)];
@@ -201,7 +212,15 @@ fn random_play(seed: u64) -> (u64, u64) {
             plan.small = (8, 256);
             plan.bulk = (4, 4096);
         }
+        plan.lasting_ends = [0.02, 0.3][rng.usize(..2)];
+        plan.cancel_late = [0.0, 0.5][rng.usize(..2)];
+        plan.completions_max = [2, 4096, 4096][rng.usize(..3)];
+        plan.submissions_max = [4, 256, 256][rng.usize(..3)];
+        plan.stall = [0.0, 0.001, 0.02][rng.usize(..3)];
+        plan.stall_time = Duration::from_micros(100)..=Duration::from_millis(40);
     });
+    play.pieces = rng.bool();
+    play.model.refusals = temper.sync_error > 0;
     cast(&mut play);
     for _ in 0..temper.steps {
         act(&mut play, &temper);

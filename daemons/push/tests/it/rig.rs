@@ -17,7 +17,7 @@ use sextant_push::meters::Names;
 use sextant_ring::core::{Core, Envelope, Limits};
 use sextant_ring::driver::{Driver, Listener};
 use sextant_ring::mesh::{Port, Remote, mesh};
-use sextant_ring::sim::{SimDriver, SimPeer, Turn, World};
+use sextant_ring::sim::{Plan, SimDriver, SimPeer, Turn, World};
 use sextant_segment::{Durability, Log, Options};
 use sextant_service::metrics::Builder;
 use sextant_service::notify::Heartbeats;
@@ -135,9 +135,10 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// A machine on which the broker runs.
-    pub(crate) fn new(seed: u64, setup: Setup) -> Rig {
+    /// A machine on which the broker runs, with what `plan` makes of its limits and faults.
+    pub(crate) fn new(seed: u64, setup: Setup, plan: impl FnOnce(&mut Plan)) -> Rig {
         let world = World::new(seed);
+        world.plan(plan);
         world.set_unix_ms(1_800_000_000_000);
         let mut rig = Rig { world, setup, cores: Vec::new(), outsider: None, starts: 0 };
         rig.start();
@@ -227,7 +228,7 @@ impl Rig {
     pub(crate) fn ask_to_stop(&mut self) {
         let deadline = self.world.now() + Duration::from_secs(2);
         for core in 0..self.cores.len() {
-            self.command(core, Command::Stop { deadline });
+            self.insist(core, Command::Stop { deadline });
         }
     }
 
@@ -266,6 +267,10 @@ impl Rig {
         self.world.connect(ADDR.parse::<SocketAddr>().unwrap())
     }
 
+    fn has_room(&self, core: usize) -> bool {
+        self.outsider.as_ref().is_some_and(|port| !port.is_full(core))
+    }
+
     /// Sends a command to a core, as the control plane does; whether there was room.
     pub(crate) fn command(&mut self, core: usize, command: Command) -> bool {
         let Some(port) = self.outsider.as_mut().filter(|port| !port.is_full(core)) else {
@@ -276,12 +281,24 @@ impl Rig {
         true
     }
 
+    /// Sends a command as soon as there is room.
+    fn insist(&mut self, core: usize, command: Command) {
+        for _ in 0..10_000 {
+            if self.has_room(core) {
+                assert!(self.command(core, command), "there is room");
+                return;
+            }
+            self.pass(Duration::from_micros(100));
+        }
+        panic!("a core that runs takes a command within a second");
+    }
+
     /// Asks every core something, and waits for the answers.
     pub(crate) fn ask<T>(&mut self, question: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
         let mut answers = Vec::new();
         for core in 0..self.cores.len() {
             let (reply, mut answer) = oneshot::channel();
-            assert!(self.command(core, question(reply)), "there is room for a question");
+            self.insist(core, question(reply));
             let answered = (0..10_000).find_map(|_| {
                 self.pass(Duration::from_micros(100));
                 answer.try_recv().ok()

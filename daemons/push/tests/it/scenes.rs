@@ -232,6 +232,69 @@ fn a_will_waits_for_its_delay_or_the_end_of_its_session_and_not_if_its_client_is
 }
 
 #[test]
+fn a_will_does_not_wait_for_a_wall_clock_that_was_set_back() {
+    let mut play = Play::new(9, cores(1));
+    let watcher = play.add(Profile::clean("watcher", Version::V5));
+    play.ensure_subscribed(watcher, "w/#", Q1);
+    let mut profile = Profile::persistent("mortal", Version::V5);
+    let will = play.model.new_message(From::Will(1), "w/mortal", Q1, false, 20);
+    profile.will = Some(WillOf { message: will, delay_s: 2 });
+    let mortal = play.add(profile);
+    play.connect(mortal);
+    play.settle();
+    play.part(mortal, Parting::Reset);
+    play.pass(Duration::from_millis(100));
+    play.leap(-3_600_000);
+    play.pass_quickly(Duration::from_millis(1700));
+    assert_eq!(play.model.got(watcher, will), 0, "it waits for its delay");
+    play.pass_quickly(Duration::from_millis(400));
+    assert_eq!(play.model.got(watcher, will), 1);
+}
+
+#[test]
+fn what_waits_expires_by_a_wall_clock_that_was_set_right_after_a_start() {
+    let mut play = Play::new(9, cores(1));
+    let device = play.add(Profile::persistent("device-1", Version::V5));
+    let push = play.push(Ok(device), Q1, Duration::from_secs(60), 50);
+    play.until("it is accepted", SOON, |play| play.pushes[push].answer == Some(Ok(1)));
+    play.crash();
+    play.leap(-3_600_000);
+    play.rig.start();
+    play.pass_quickly(Duration::from_secs(10));
+    assert_eq!(play.rig.status()[0].held, 1);
+    play.leap(51_000);
+    play.pass_quickly(Duration::from_secs(2));
+    assert_eq!(play.rig.status()[0].held, 0, "its minute is over");
+}
+
+/// Two sessions of one core, of which the second subscribes to what the first is just subscribing
+/// to: it is told so when the publisher's core knows, though it is not the one that is waited for.
+#[test]
+fn a_second_subscriber_is_told_no_sooner_than_others_know_of_the_first() {
+    for seed in 0..20 {
+        let setup = Setup { durability: Durability::Os, mesh_capacity: 2, ..cores(2) };
+        let mut play = Play::new(seed, setup);
+        let [publisher, first, second] =
+            [(1, "publisher"), (0, "first"), (0, "second")].map(|(core, what)| {
+                play.add(Profile::persistent(&name_at(core, 2, what), Version::V5))
+            });
+        (0..3).for_each(|client| play.connect(client));
+        play.settle();
+        // So much is on its way to the publisher's core that it hears of the filter late.
+        for n in 0..100 {
+            let filter = format!("many/{n}");
+            assert!(play.subscribe(first, &filter, Q1));
+        }
+        assert!(play.subscribe(first, "t/a", Q1) && play.subscribe(second, "t/a", Q1));
+        play.until("the second is told", SOON, |play| play.model.is_granted(second, "t/a"));
+        let message = play.publish(publisher, "t/a", Q1, false, 50);
+        play.until("it arrives", SOON, |play| play.model.messages[message].acknowledged.is_some());
+        play.settle();
+        assert_eq!(play.model.got(second, message), 1, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_session_lives_as_long_as_was_asked_for_across_a_crash_too() {
     for (away, present) in [(1000, true), (4500, true), (5500, false)] {
         let mut play = Play::new(10, cores(1));
