@@ -93,6 +93,8 @@ pub(crate) struct Model {
     /// Messages may be refused for want of room. One whose sender does not hear of that comes late,
     /// when it is sent again.
     pub(crate) refusals: bool,
+    /// What a client sends may take so long that its keep-alive is over.
+    pub(crate) clients_may_be_late: bool,
     /// The broker crashed.
     pub(crate) crashed: bool,
     /// Every event is told on standard error.

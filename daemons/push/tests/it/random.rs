@@ -220,6 +220,7 @@ fn random_play(seed: u64) -> (u64, u64) {
         plan.stall_time = Duration::from_micros(100)..=Duration::from_millis(40);
     });
     play.pieces = rng.bool();
+    play.model.clients_may_be_late = play.pieces || temper.suspend > 0;
     play.model.refusals = temper.sync_error > 0;
     cast(&mut play);
     for _ in 0..temper.steps {
