@@ -129,6 +129,9 @@ pub(crate) struct Client {
     /// Reason codes of PUBACK and PUBREC that were refusals.
     pub(crate) refusals: Vec<(MsgId, ReasonCode)>,
     sending: BTreeMap<PacketId, MsgId>,
+    /// Whether it sends what is new under the least identifier that is free, rather than under one
+    /// after the other.
+    pub(crate) reuses_ids: bool,
     /// The packet identifiers in use, as its session numbers them and as they are sent.
     wire_ids: BTreeMap<PacketId, PacketId>,
 }
@@ -156,6 +159,7 @@ impl Client {
             inbox: Vec::new(),
             refusals: Vec::new(),
             sending: BTreeMap::new(),
+            reuses_ids: true,
             wire_ids: BTreeMap::new(),
         }
     }
@@ -331,7 +335,7 @@ impl Client {
             return false;
         };
         let Some(packet_id) = self.flight.reserve_id() else { return false };
-        let wire_id = wire_id(&mut self.wire_ids, packet_id);
+        let wire_id = wire_id(&mut self.wire_ids, packet_id, self.reuses_ids);
         let no_local = no_local && link.version() == Version::V5;
         let list: Vec<Subscription<'_>> = filters
             .iter()
@@ -359,7 +363,7 @@ impl Client {
         let Some(packet_id) = self.flight.reserve_id() else { return false };
         let filters = [filter];
         let unsubscribe = Packet::Unsubscribe(Unsubscribe {
-            packet_id: wire_id(&mut self.wire_ids, packet_id),
+            packet_id: wire_id(&mut self.wire_ids, packet_id, self.reuses_ids),
             properties: sextant_mqtt::UnsubscribeProperties::default(),
             filters: Filters::new(&filters),
         });
@@ -493,7 +497,7 @@ impl Client {
     /// Sends again what was not answered on the last connection.
     fn resend(&mut self, link: &mut ClientLink, out: &mut Vec<u8>, model: &mut Model) {
         while let Some((packet_id, inflight)) = self.flight.resend() {
-            let packet_id = wire_id(&mut self.wire_ids, packet_id);
+            let packet_id = wire_id(&mut self.wire_ids, packet_id, self.reuses_ids);
             match inflight {
                 Inflight::AwaitPuback(id) | Inflight::AwaitPubrec(id) => {
                     let id = *id;
@@ -518,7 +522,7 @@ impl Client {
             let Ok(packet_id) = self.flight.begin(qos, id) else { return };
             self.outbox.pop_front();
             self.sending.insert(packet_id, id);
-            let packet_id = wire_id(&mut self.wire_ids, packet_id);
+            let packet_id = wire_id(&mut self.wire_ids, packet_id, self.reuses_ids);
             send_message(link, self.now_ms, out, model, id, packet_id, false);
         }
     }
@@ -650,14 +654,15 @@ impl Client {
     }
 }
 
-/// What a packet identifier of a session is sent as: the least that is free, so that one is used
-/// again as soon as the standard allows.
-fn wire_id(used: &mut BTreeMap<PacketId, PacketId>, packet_id: PacketId) -> PacketId {
+/// What a packet identifier of a session is sent as: if it `reuses` them the least that is free, so
+/// that one is used again as soon as the standard allows.
+fn wire_id(used: &mut BTreeMap<PacketId, PacketId>, packet_id: PacketId, reuses: bool) -> PacketId {
     if let Some(wire_id) = used.get(&packet_id) {
         return *wire_id;
     }
     let is_free = |id: &PacketId| !used.values().any(|other| other == id);
-    let wire_id = (1..=u16::MAX).filter_map(PacketId::new).find(is_free).expect("one is free");
+    let least = || (1..=u16::MAX).filter_map(PacketId::new).find(is_free).expect("one is free");
+    let wire_id = if reuses { least() } else { packet_id };
     used.insert(packet_id, wire_id);
     wire_id
 }

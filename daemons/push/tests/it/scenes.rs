@@ -97,6 +97,8 @@ fn what_a_core_relays_after_it_forgot_what_it_relayed_before_is_taken_in() {
             let first_durability = Some(durability);
             let (mut play, publisher, subscriber) =
                 pair(seed, Setup { first_durability, ..cores(2) });
+            // Such a log may forget, too, that an identifier was released.
+            play.clients.iter_mut().for_each(|client| client.reuses_ids = false);
             // The sessions are there to stay.
             play.stop();
             play.rig.start();
