@@ -17,7 +17,7 @@
 //! - [`driver`]: the seam; [`uring`], [`epoll`] and [`sim`] stand behind it.
 //! - [`mesh`]: queues between cores.
 //! - [`disk`], [`buf`]: files at start-up, and memory for files.
-//! - [`wheel`], [`slot`], [`time`], [`caps`]: the parts.
+//! - [`wheel`], [`slot`], [`table`], [`time`], [`caps`]: the parts.
 
 pub mod buf;
 pub mod caps;
@@ -31,6 +31,7 @@ pub mod sim;
 mod sleeper;
 pub mod slot;
 mod sync;
+pub mod table;
 pub mod time;
 pub mod uring;
 pub mod wheel;

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
+use crate::table::Table;
+
 /// Names the content of a slot for as long as it is there. An `Option` of it takes no more memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlotId {
@@ -50,9 +52,17 @@ enum Slot<T> {
 
 const NONE: u32 = u32::MAX;
 
+impl<T> Default for Slot<T> {
+    fn default() -> Slot<T> {
+        Slot::Free { next: NONE, generation: 0 }
+    }
+}
+
 /// A table of slots with a limit.
 pub struct Slots<T> {
-    slots: Vec<Slot<T>>,
+    slots: Table<Slot<T>>,
+    /// Slots that were used at some time: the first ones.
+    span: u32,
     free: u32,
     used: usize,
     max: u32,
@@ -70,7 +80,7 @@ impl<T> Slots<T> {
         assert!(max < NONE, "the last number marks the end of the free list");
         assert!((1..=32).contains(&bits));
         let generation_mask = u32::MAX >> (32 - bits);
-        Slots { slots: Vec::new(), free: NONE, used: 0, max, generation_mask }
+        Slots { slots: Table::default(), span: 0, free: NONE, used: 0, max, generation_mask }
     }
 
     /// Puts a value into a free slot.
@@ -80,14 +90,16 @@ impl<T> Slots<T> {
     pub fn insert(&mut self, value: T) -> Result<SlotId, T> {
         let index = self.free;
         if index == NONE {
-            if self.slots.len() >= self.max as usize {
+            let index = self.span;
+            if index >= self.max {
                 return Err(value);
             }
-            self.slots.push(Slot::Used { value, generation: 0 });
+            *self.slots.reach(index as usize) = Slot::Used { value, generation: 0 };
+            self.span += 1;
             self.used += 1;
-            return Ok(SlotId::new(self.slots.len() as u32 - 1, 0));
+            return Ok(SlotId::new(index, 0));
         }
-        let slot = &mut self.slots[index as usize];
+        let slot = self.slots.get_mut(index as usize).expect("the free list names slots");
         let Slot::Free { next, generation } = *slot else { panic!("free list names a used slot") };
         self.free = next;
         *slot = Slot::Used { value, generation };
@@ -121,7 +133,7 @@ impl<T> Slots<T> {
 
     /// How many slots there are, used and free: every index is below it.
     pub(crate) fn span(&self) -> usize {
-        self.slots.len()
+        self.span as usize
     }
 
     /// Whatever is in a slot now.
@@ -144,7 +156,7 @@ impl<T> Slots<T> {
         self.get(id)?;
         let next = id.generation.wrapping_add(1) & self.generation_mask;
         let free = Slot::Free { next: self.free, generation: next };
-        let slot = std::mem::replace(&mut self.slots[id.index()], free);
+        let slot = std::mem::replace(self.slots.get_mut(id.index())?, free);
         self.free = id.index() as u32;
         self.used -= 1;
         match slot {

@@ -255,7 +255,7 @@ fn broker() -> (Bench<Broker>, tempfile::TempDir) {
             ..ServerLimits::default()
         },
         session: SessionLimits { inflight_max: 32, received_max: 32 },
-        connections_max: 1000,
+        connections_max: 1 << 20,
         queue_messages_max: 1000,
         queue_bytes_max: 1 << 20,
         send_queue_bytes_max: 1 << 20,
@@ -275,6 +275,45 @@ fn packet(packet: &Packet<'_>) -> Vec<u8> {
     bytes
 }
 
+/// A broker with clients that only stay.
+pub struct Idle {
+    bench: Bench<Broker>,
+    _dir: tempfile::TempDir,
+    clients: u64,
+}
+
+impl Idle {
+    /// Without any so far.
+    pub fn new() -> Idle {
+        let (bench, dir) = broker();
+        Idle { bench, _dir: dir, clients: 0 }
+    }
+
+    /// So many more come.
+    pub fn connect(&mut self, count: u64) {
+        for _ in 0..count {
+            connect(&mut self.bench, &format!("idle-{:06}", self.clients));
+            self.clients += 1;
+        }
+    }
+}
+
+impl Default for Idle {
+    fn default() -> Idle {
+        Idle::new()
+    }
+}
+
+fn connect(bench: &mut Bench<Broker>, name: &str) -> u32 {
+    let socket = bench.connect();
+    let bytes = packet(&Packet::Connect(Connect::new(Version::V311, name)));
+    let before = bench.core.driver().sends;
+    bench.core.driver_mut().put(socket, &bytes);
+    bench.turns(4);
+    assert_eq!(bench.core.driver().sends, before + 1, "it was answered");
+    socket
+}
+
 fn push_fan_out(times: u64) {
     let (mut bench, _dir) = broker();
     let subscription = [Subscription::new(TOPIC, QoS::AtMostOnce)];
@@ -283,13 +322,6 @@ fn push_fan_out(times: u64) {
         subscriptions: Subscriptions::new(&subscription),
         properties: SubscribeProperties::default(),
     }));
-    let connect = |bench: &mut Bench<Broker>, name: &str| {
-        let socket = bench.connect();
-        let bytes = packet(&Packet::Connect(Connect::new(Version::V311, name)));
-        bench.core.driver_mut().put(socket, &bytes);
-        bench.turns(4);
-        socket
-    };
     for n in 0..RECEIVERS {
         let socket = connect(&mut bench, &format!("receiver-{n}"));
         bench.core.driver_mut().put(socket, &subscribe);

@@ -18,6 +18,8 @@ use sextant_ring::driver::{
 };
 use sextant_ring::mesh::Remote;
 
+const SOCKETS_MAX: u32 = 1 << 16;
+
 /// The driver.
 pub struct Wire {
     caps: Caps,
@@ -39,11 +41,11 @@ impl Wire {
     /// A driver that nothing has happened on.
     pub fn new() -> Wire {
         Wire {
-            caps: Caps { driver: "wire", sockets_max: 1 << 16, ..Caps::default() },
+            caps: Caps { driver: "wire", sockets_max: SOCKETS_MAX, ..Caps::default() },
             remote: Remote::sim(),
             ready: VecDeque::new(),
             accept: None,
-            receives: Vec::new(),
+            receives: Vec::with_capacity(SOCKETS_MAX as usize),
             buffers: Vec::new(),
             spare: Vec::new(),
             files: HashMap::new(),

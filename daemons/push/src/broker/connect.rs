@@ -32,10 +32,7 @@ impl Broker {
         let awaiting = AwaitingConnect::new(cx.now().as_millis(), &self.settings.server);
         let deadline = awaiting.deadline();
         let held = Conn::new(conn, Stage::Awaiting { awaiting, bytes: Vec::new() });
-        if self.conns.len() <= conn.index() {
-            self.conns.resize_with(conn.index() + 1, || None);
-        }
-        self.conns[conn.index()] = Some(held);
+        *self.conns.reach(conn.index()) = Some(held);
         self.arm_conn(cx, conn, deadline);
     }
 
@@ -572,7 +569,7 @@ impl Broker {
     /// Forgets a connection; gives the session that it had.
     pub(super) fn forget_conn(&mut self, cx: &mut Context, conn: ConnId) -> Option<SlotId> {
         self.conn(conn)?;
-        let held = self.conns[conn.index()].take()?;
+        let held = self.conns.get_mut(conn.index())?.take()?;
         if let Some(timer) = held.timer {
             cx.disarm(timer);
         }

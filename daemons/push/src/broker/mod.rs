@@ -48,6 +48,7 @@ use sextant_mqtt::{ReasonCode, ServerLimits, SessionLimits};
 use sextant_ring::core::{App, CloseReason, ConnId, Cx};
 use sextant_ring::driver::FileDone;
 use sextant_ring::slot::{SlotId, Slots};
+use sextant_ring::table::Table;
 use sextant_ring::time::Time;
 use sextant_service::notify::Heartbeat;
 use tokio::sync::oneshot;
@@ -185,7 +186,7 @@ pub struct Broker {
     introduced: usize,
     meters: Meters,
     store: Store,
-    conns: Vec<Option<Conn>>,
+    conns: Table<Option<Conn>>,
     sessions: Sessions,
     next_number: u64,
     filters: Filters<Subscriber>,
@@ -245,7 +246,7 @@ impl Broker {
             introduced: 0,
             meters: Meters::new(names, metrics),
             store: Store::new(log),
-            conns: Vec::new(),
+            conns: Table::default(),
             sessions: Sessions::default(),
             next_number: 1,
             filters: Filters::default(),
@@ -704,8 +705,9 @@ impl App for Broker {
     }
 
     fn on_stop(&mut self, cx: &mut Context) {
-        for at in 0..self.conns.len() {
-            if let Some(conn) = self.conns[at].as_ref().map(|held| held.id) {
+        for at in 0..self.conns.span() {
+            let held = self.conns.get(at).and_then(Option::as_ref);
+            if let Some(conn) = held.map(|held| held.id) {
                 self.disconnect(cx, conn, ReasonCode::ServerShuttingDown, Closed::Server);
             }
         }
