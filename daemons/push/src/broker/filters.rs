@@ -110,6 +110,10 @@ impl<T: Copy + PartialEq> Filters<T> {
                 if below { &mut node.below } else { &mut node.here }
             }
         };
+        if held.is_empty() {
+            // Most filters are a device's own, and have no second subscriber.
+            held.reserve_exact(1);
+        }
         held.push(subscriber);
         held.len() == 1
     }

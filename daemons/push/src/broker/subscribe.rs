@@ -130,7 +130,13 @@ impl Broker {
             None if session.subscriptions.len() >= SUBSCRIPTIONS_MAX => {
                 return refuse(ReasonCode::QuotaExceeded);
             }
-            None => session.subscriptions.push(subscribed.clone()),
+            None => {
+                if session.subscriptions.is_empty() {
+                    // Most clients have one.
+                    session.subscriptions.reserve_exact(1);
+                }
+                session.subscriptions.push(subscribed.clone());
+            }
         }
         if session.is_persistent() {
             self.store.fact(&Fact::Subscribed(session.number, subscribed.clone()));
