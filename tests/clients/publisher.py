@@ -5,7 +5,9 @@ hundred and at the end, "lost" when the connection is lost, and "done" after the
 """
 
 import argparse
+import socket
 import threading
+import time
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -47,28 +49,51 @@ def on_disconnect(client, userdata, flags, reason_code, properties):
     print("lost")
 
 
+# An attempt of paho to connect again that fails makes it forget which messages wait for a PUBCOMP
+# alone: the next attempt that succeeds publishes those anew, under packet identifiers that the
+# broker may have released (paho 2.2, `_messages_reconnect_reset_out`). So it may only try when
+# somebody listens.
+def listening():
+    try:
+        socket.create_connection((args.host, args.port), timeout=1).close()
+        return True
+    except OSError:
+        return False
+
+
+def run():
+    while True:
+        client.loop_forever()
+        if done.is_set():
+            return
+        while not listening():
+            time.sleep(0.05)
+        client.reconnect()
+
+
 five = args.version == 5
 client = mqtt.Client(
     mqtt.CallbackAPIVersion.VERSION2,
     client_id="publisher",
     clean_session=None if five else False,
     protocol=mqtt.MQTTv5 if five else mqtt.MQTTv311,
+    reconnect_on_failure=False,
 )
 client.on_publish = on_publish
 client.on_disconnect = on_disconnect
 client.max_inflight_messages_set(WINDOW)
-client.reconnect_delay_set(min_delay=0.05, max_delay=0.5)
 options = {}
 if five:
     options["clean_start"] = False
     options["properties"] = Properties(PacketTypes.CONNECT)
     options["properties"].SessionExpiryInterval = 3600
 client.connect(args.host, args.port, keepalive=60, **options)
-client.loop_start()
+loop = threading.Thread(target=run)
+loop.start()
 for number in range(args.count):
     room.acquire()
     client.publish(args.topic, str(number), qos=args.qos)
 done.wait()
 client.disconnect()
-client.loop_stop()
+loop.join()
 print("done")
