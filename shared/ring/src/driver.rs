@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::buf::IoBuf;
 use crate::caps::Caps;
@@ -207,6 +207,25 @@ impl Outgoing {
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Drops the first `sent` bytes, which are fewer than there are.
+    pub(crate) fn skip(&mut self, mut sent: usize) {
+        match self {
+            Outgoing::One(bytes) => bytes.advance(sent),
+            Outgoing::Many(runs) => {
+                let whole = runs
+                    .iter()
+                    .take_while(|run| {
+                        let over = run.len() <= sent;
+                        sent -= if over { run.len() } else { 0 };
+                        over
+                    })
+                    .count();
+                runs.drain(..whole);
+                runs[0].advance(sent);
+            }
+        }
     }
 }
 

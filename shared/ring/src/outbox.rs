@@ -171,7 +171,7 @@ pub(crate) struct Printed([Sheet; Pages::LANES + 1]);
 enum Sheet {
     Shared(Bytes),
     /// Too many pages live: it is copied from.
-    Private(Vec<u8>),
+    Private(Copied),
 }
 
 impl Pages {
@@ -214,7 +214,7 @@ impl Pages {
             true => Sheet::Shared(Bytes::new()),
             false => match Page::print(page) {
                 Some(shared) => Sheet::Shared(shared),
-                None => Sheet::Private(std::mem::take(page)),
+                None => Sheet::Private(Copied(std::mem::take(page))),
             },
         }))
     }
@@ -224,7 +224,7 @@ impl Printed {
     fn bytes(&self, stretch: Stretch) -> &[u8] {
         let page: &[u8] = match &self.0[usize::from(stretch.lane)] {
             Sheet::Shared(page) => page,
-            Sheet::Private(page) => page,
+            Sheet::Private(page) => &page.0,
         };
         &page[stretch.range()]
     }
@@ -232,7 +232,7 @@ impl Printed {
     fn slice(&self, stretch: Stretch) -> Bytes {
         match &self.0[usize::from(stretch.lane)] {
             Sheet::Shared(page) => page.slice(stretch.range()),
-            Sheet::Private(page) => Bytes::copy_from_slice(&page[stretch.range()]),
+            Sheet::Private(page) => Bytes::copy_from_slice(&page.0[stretch.range()]),
         }
     }
 }

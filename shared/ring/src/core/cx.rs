@@ -116,17 +116,13 @@ impl<M> Cx<M> {
             return Err(SendError::Full);
         }
         push(&mut c.outbox, &mut self.pages);
-        if !std::mem::replace(&mut c.dirty, true) {
-            self.dirty.push(conn);
-        }
+        c.mark_dirty(conn, &mut self.dirty);
         Ok(())
     }
 
     pub(super) fn mark_dirty(&mut self, conn: ConnId) {
-        if let Some(c) = self.conns.get_mut(conn.0)
-            && !std::mem::replace(&mut c.dirty, true)
-        {
-            self.dirty.push(conn);
+        if let Some(c) = self.conns.get_mut(conn.0) {
+            c.mark_dirty(conn, &mut self.dirty);
         }
     }
 

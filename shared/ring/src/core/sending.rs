@@ -48,7 +48,7 @@ impl<D: Driver, A: App> Core<D, A> {
                 c.phase = Phase::Lingering;
                 c.operations += 1;
                 let op = Op::Shutdown { socket: c.socket, how: Shutdown::Write };
-                self.cx.ops.push_back((Token::new(Kind::Shutdown, conn.to_bits()), op));
+                self.start(Token::new(Kind::Shutdown, conn.to_bits()), op);
             }
         }
         self.cx.dirty = dirty;
@@ -60,6 +60,16 @@ impl<D: Driver, A: App> Core<D, A> {
             self.cx.ops.push_back((token, op));
         } else if let Err(op) = self.driver.submit(token, op) {
             self.cx.ops.push_back((token, op));
+        }
+    }
+}
+
+impl Conn {
+    /// Has the outbox of this connection looked at when the turn ends.
+    #[inline]
+    pub(super) fn mark_dirty(&mut self, conn: ConnId, dirty: &mut Vec<ConnId>) {
+        if !std::mem::replace(&mut self.dirty, true) {
+            dirty.push(conn);
         }
     }
 }

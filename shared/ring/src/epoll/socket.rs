@@ -13,7 +13,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use mio::event::Event;
 use rustix::io::Errno;
 use rustix::net::{
@@ -238,27 +238,6 @@ fn transmit_some(fd: impl AsFd, data: &Outgoing) -> rustix::io::Result<usize> {
             }
             let slices = &slices[..runs.len().min(Outgoing::RUNS_MAX)];
             sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
-        }
-    }
-}
-
-impl Outgoing {
-    /// Drops the first `sent` bytes, which are fewer than there are.
-    fn skip(&mut self, mut sent: usize) {
-        match self {
-            Outgoing::One(bytes) => bytes.advance(sent),
-            Outgoing::Many(runs) => {
-                let whole = runs
-                    .iter()
-                    .take_while(|run| {
-                        let over = run.len() <= sent;
-                        sent -= if over { run.len() } else { 0 };
-                        over
-                    })
-                    .count();
-                runs.drain(..whole);
-                runs[0].advance(sent);
-            }
         }
     }
 }

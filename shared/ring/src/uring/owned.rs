@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use io_uring::types::{DestinationSlot, Fd, Fixed, FsyncFlags};
 use io_uring::{IoUring, opcode, squeue};
 
@@ -346,27 +346,8 @@ impl Send {
         if sent >= self.data.len() {
             return Step::End { outcome: Outcome::Sent(Ok(())), close: None };
         }
-        skip(&mut self.data, sent);
+        self.data.skip(sent);
         Step::Push(self.entry())
-    }
-}
-
-/// Drops the first `sent` bytes, which are fewer than there are.
-fn skip(data: &mut Outgoing, mut sent: usize) {
-    match data {
-        Outgoing::One(bytes) => bytes.advance(sent),
-        Outgoing::Many(runs) => {
-            let whole = runs
-                .iter()
-                .take_while(|run| {
-                    let over = run.len() <= sent;
-                    sent -= if over { run.len() } else { 0 };
-                    over
-                })
-                .count();
-            runs.drain(..whole);
-            runs[0].advance(sent);
-        }
     }
 }
 
