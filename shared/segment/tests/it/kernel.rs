@@ -63,7 +63,7 @@ impl Recorder {
         let driver = match Uring::new(&options, Remote::host().expect("an eventfd")) {
             Ok(driver) => driver,
             Err(error) => {
-                eprintln!("not played: no io_uring here: {error}");
+                crate::lacks("IO_URING", &error);
                 return None;
             }
         };

@@ -94,39 +94,20 @@ pub(crate) fn any_retention(rng: &mut Rng, bytes_max: u64) -> Retention {
 
 impl<B: Backend> Rig<B> {
     pub(crate) fn open(backend: B, dir: &Path, options: Options) -> Rig<B> {
-        let opened = Log::open(&*backend.disk(), dir, options.clone());
-        let (log, recovery) = opened.expect("an empty directory opens");
+        let (rig, recovery) = Rig::start(backend, dir, options, BTreeMap::new());
         assert_eq!(recovery.records, 0);
-        Rig {
-            backend,
-            dir: dir.to_owned(),
-            options,
-            log,
-            now: Time::ZERO,
-            kept: BTreeMap::new(),
-            ghosts: BTreeMap::new(),
-            durable: 0,
-            ackable: 0,
-            going: BTreeSet::new(),
-            checkpoint: 0,
-            from: 1,
-            fetching: BTreeMap::new(),
-            fetched: 0,
-            unreadable: 0,
-            progress: Progress::default(),
-        }
+        rig
     }
 
-    /// A log that is there already, with what it holds.
-    pub(crate) fn over(
+    fn start(
         backend: B,
         dir: &Path,
         options: Options,
         kept: BTreeMap<u64, Kept>,
-    ) -> Rig<B> {
+    ) -> (Rig<B>, Recovery) {
         let opened = Log::open(&*backend.disk(), dir, options.clone());
         let (log, recovery) = opened.expect("it opens");
-        let mut rig = Rig {
+        let rig = Rig {
             backend,
             dir: dir.to_owned(),
             options,
@@ -144,6 +125,17 @@ impl<B: Backend> Rig<B> {
             unreadable: 0,
             progress: Progress::default(),
         };
+        (rig, recovery)
+    }
+
+    /// A log that is there already, with what it holds.
+    pub(crate) fn over(
+        backend: B,
+        dir: &Path,
+        options: Options,
+        kept: BTreeMap<u64, Kept>,
+    ) -> Rig<B> {
+        let (mut rig, recovery) = Rig::start(backend, dir, options, kept);
         rig.take_over(recovery);
         rig
     }
