@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use sextant_load::{Connections, Fleet, Load, Outcome, Pace};
+use sextant_load::{Fleet, Outcome, Pace};
 
 use crate::compare::{Bench, Case, Plan, Run, load_figures};
-use crate::floor::{self, Kind, SATURATED, SUBSCRIBERS};
+use crate::floor::{self, Kind, SATURATED};
 use crate::mqtt::{Client, Part};
 use crate::report::Wanted;
 use crate::server::{Server, free_addrs, sibling};
@@ -76,16 +76,7 @@ fn free_admin() -> Result<SocketAddr> {
 
 /// Messages from one publisher to a thousand subscribers.
 fn fan_out(server: &Server, pace: Pace, plan: &Plan) -> Result<Outcome> {
-    let load = Load {
-        connections: Connections::Held {
-            count: SUBSCRIBERS + 1,
-            operating: 1,
-            connecting_max: 128,
-        },
-        pace,
-        completions: SUBSCRIBERS,
-        ..floor::load(server, plan)
-    };
+    let load = floor::fan_out_load(server, pace, plan);
     let part = |number| if number == 0 { Part::Publisher } else { Part::Subscriber };
     let fleet = Fleet::start(load, move |number| Client::new(part(number), number))?;
     fleet.wait()?.context("a load with a pace has an outcome")

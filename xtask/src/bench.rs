@@ -8,7 +8,6 @@ mod sysctl;
 
 use std::path::PathBuf;
 use std::process::Child;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use rustix::process::{Pid, Signal};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::SIGTERM;
 
 use self::sysctl::Settings;
 use crate::setup;
@@ -86,7 +85,7 @@ impl Name {
 ///
 /// Something is missing, does not build, or the run fails.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let asked = stops_asked()?;
+    let asked = sh::stops_asked()?;
     setup::programs(args.name.programs())?;
     let mut build = sh::cargo();
     build.args(["build", "--release"]);
@@ -98,16 +97,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("given up");
     }
     outcome
-}
-
-/// Counts the signals that ask this process to stop: it goes on until everything is put back.
-fn stops_asked() -> Result<Arc<AtomicUsize>> {
-    let asked = Arc::new(AtomicUsize::new(0));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_usize(signal, Arc::clone(&asked), signal as usize)
-            .context("cannot listen for signals")?;
-    }
-    Ok(asked)
 }
 
 fn measure(args: &Args, asked: &AtomicUsize) -> Result<()> {

@@ -6,9 +6,12 @@ use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 pub(crate) const RED: u8 = 31;
 pub(crate) const GREEN: u8 = 32;
@@ -112,6 +115,17 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 pub(crate) fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// Takes note of the signals that ask this process to stop, instead of ending at once: what it has
+/// begun is its own to end or put back. The value is the number of the last one, zero before.
+pub(crate) fn stops_asked() -> Result<Arc<AtomicUsize>> {
+    let asked = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_usize(signal, Arc::clone(&asked), signal as usize)
+            .context("cannot listen for signals")?;
+    }
+    Ok(asked)
 }
 
 /// Runs a stage between its headline and how long it took.

@@ -8,14 +8,13 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::SIGINT;
 
 use crate::proof::{self, Push};
 use crate::setup::{self, Purpose};
@@ -41,7 +40,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run(Purpose::Up)?;
     sh::run(sh::cargo().args(["build", "--release", "-p", "sextant", "-p", "sextant-push"]))?;
-    let asked = stops_asked()?;
+    let asked = sh::stops_asked()?;
     let temporary = match args.check {
         true => Some(tempfile::tempdir().context("no temporary folder")?),
         false => None,
@@ -67,17 +66,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     next(&push);
     daemons.wait(&asked)
-}
-
-/// Counts the signals that ask this process to stop; it then goes on until the daemons have
-/// stopped, which Ctrl-C tells them itself.
-fn stops_asked() -> Result<Arc<AtomicUsize>> {
-    let asked = Arc::new(AtomicUsize::new(0));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_usize(signal, Arc::clone(&asked), signal as usize)
-            .context("cannot listen for signals")?;
-    }
-    Ok(asked)
 }
 
 /// Two addresses of this machine that nobody listens on.

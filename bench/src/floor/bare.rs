@@ -13,23 +13,17 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 
 use super::FRAME_BYTES;
+use super::session::Role;
 
 /// What `data` of an event holds: a listener's index with this bit, or a connection's.
 const LISTENER: u64 = 1 << 63;
 const EVENTS_MAX: usize = 1024;
 const READ_BYTES: usize = 64 * 1024;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Unknown,
-    Echo,
-    Subscriber,
-    Publisher,
-}
-
 struct Conn {
     fd: OwnedFd,
-    role: Role,
+    /// `None` until it has asked for one.
+    role: Option<Role>,
     /// What waits to be sent, from `sent` on.
     backlog: Vec<u8>,
     sent: usize,
@@ -110,7 +104,7 @@ impl Server {
             epoll::add(&self.epoll, &fd, EventData::new_u64(at as u64), EventFlags::IN)?;
             self.conns[at] = Some(Conn {
                 fd,
-                role: Role::Unknown,
+                role: None,
                 backlog: Vec::new(),
                 sent: 0,
                 dirty: false,
@@ -122,7 +116,7 @@ impl Server {
     fn close(&mut self, at: usize) {
         // Closing the descriptor takes it out of the epoll set.
         if let Some(conn) = self.conns[at].take() {
-            if conn.role == Role::Subscriber {
+            if conn.role == Some(Role::Subscribe) {
                 self.subscribers.retain(|other| *other != at);
             }
             self.free.push(at);
@@ -141,27 +135,22 @@ impl Server {
             Err(error) => return Err(error).context("recv"),
         };
         match conn.role {
-            Role::Unknown => self.greet(at, buf[0]),
-            Role::Echo => self.send(at, &buf[..len]),
-            Role::Publisher => self.publish(&buf[..len]),
-            Role::Subscriber => Ok(()),
+            None => self.greet(at, Role::of(buf[0])),
+            Some(Role::Echo) => self.send(at, &buf[..len]),
+            Some(Role::Publish) => self.publish(&buf[..len]),
+            Some(Role::Subscribe | Role::Close) => Ok(()),
         }
     }
 
-    fn greet(&mut self, at: usize, wish: u8) -> Result<()> {
-        let role = match wish {
-            b'E' => Role::Echo,
-            b'S' => Role::Subscriber,
-            b'P' => Role::Publisher,
-            _ => {
-                self.close(at);
-                return Ok(());
-            }
-        };
-        if let Some(conn) = &mut self.conns[at] {
-            conn.role = role;
+    fn greet(&mut self, at: usize, role: Role) -> Result<()> {
+        if role == Role::Close {
+            self.close(at);
+            return Ok(());
         }
-        if role == Role::Subscriber {
+        if let Some(conn) = &mut self.conns[at] {
+            conn.role = Some(role);
+        }
+        if role == Role::Subscribe {
             self.subscribers.push(at);
         }
         self.send(at, b"+")

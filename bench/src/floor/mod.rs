@@ -100,7 +100,14 @@ pub(crate) const SUBSCRIBERS: u32 = 1000;
 
 /// The fan-out of the floor at this pace, over any server of this kind.
 pub(crate) fn fan_out(server: &Server, pace: Pace, plan: &Plan) -> Result<Outcome> {
-    let load = Load {
+    talk(fan_out_load(server, pace, plan), |number| {
+        if number == 0 { Role::Publish } else { Role::Subscribe }
+    })
+}
+
+/// One that publishes to [`SUBSCRIBERS`]: the first connection operates, the others receive.
+pub(crate) fn fan_out_load(server: &Server, pace: Pace, plan: &Plan) -> Load {
+    Load {
         connections: Connections::Held {
             count: SUBSCRIBERS + 1,
             operating: 1,
@@ -109,8 +116,7 @@ pub(crate) fn fan_out(server: &Server, pace: Pace, plan: &Plan) -> Result<Outcom
         pace,
         completions: SUBSCRIBERS,
         ..load(server, plan)
-    };
-    talk(load, |number| if number == 0 { Role::Publish } else { Role::Subscribe })
+    }
 }
 
 /// A load for this server: warm-up and window as planned, on the load's CPU.

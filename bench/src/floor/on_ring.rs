@@ -13,6 +13,7 @@ use sextant_ring::time::Clock;
 use sextant_ring::uring::{self, Uring};
 
 use super::FRAME_BYTES;
+use super::session::Role;
 
 pub(super) fn serve_on_uring(listeners: Vec<TcpListener>) -> Result<()> {
     let remote = Remote::host()?;
@@ -39,37 +40,26 @@ fn serve_with<D: Driver>(driver: D, remote: Remote, listeners: Vec<TcpListener>)
     Ok(())
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Unknown,
-    Echo,
-    Subscriber,
-    Publisher,
-}
-
 #[derive(Default)]
 struct Server {
     /// By the index of a connection.
-    roles: Vec<Role>,
+    roles: Vec<Option<Role>>,
     subscribers: Vec<ConnId>,
     /// A publisher's frame whose end is still to come.
     partial: Vec<u8>,
 }
 
 impl Server {
-    fn greet(&mut self, cx: &mut Cx<()>, conn: ConnId, wish: u8) -> Result<(), SendError> {
-        self.roles[conn.index()] = match wish {
-            b'E' => Role::Echo,
-            b'S' => Role::Subscriber,
-            b'P' => Role::Publisher,
-            _ => {
+    fn greet(&mut self, cx: &mut Cx<()>, conn: ConnId, role: Role) -> Result<(), SendError> {
+        match role {
+            Role::Close => {
                 cx.abort(conn);
                 return Ok(());
             }
-        };
-        if wish == b'S' {
-            self.subscribers.push(conn);
+            Role::Subscribe => self.subscribers.push(conn),
+            Role::Echo | Role::Publish => {}
         }
+        self.roles[conn.index()] = Some(role);
         cx.send(conn, Bytes::from_static(b"+"))
     }
 
@@ -96,19 +86,17 @@ impl App for Server {
 
     fn on_accept(&mut self, _cx: &mut Cx<()>, conn: ConnId, _listener: usize) {
         if self.roles.len() <= conn.index() {
-            self.roles.resize(conn.index() + 1, Role::Unknown);
+            self.roles.resize(conn.index() + 1, None);
         }
-        self.roles[conn.index()] = Role::Unknown;
+        self.roles[conn.index()] = None;
     }
 
     fn on_data(&mut self, cx: &mut Cx<()>, conn: ConnId, data: &[u8]) {
         let done = match (self.roles[conn.index()], data) {
-            (Role::Unknown, [wish, rest @ ..]) => {
-                self.greet(cx, conn, *wish).and_then(|()| cx.send_copy(conn, rest))
-            }
-            (Role::Echo, data) => cx.send(conn, Bytes::copy_from_slice(data)),
-            (Role::Publisher, data) => self.publish(cx, data),
-            (Role::Unknown | Role::Subscriber, _) => Ok(()),
+            (None, [wish, ..]) => self.greet(cx, conn, Role::of(*wish)),
+            (Some(Role::Echo), data) => cx.send_copy(conn, data),
+            (Some(Role::Publish), data) => self.publish(cx, data),
+            (None | Some(Role::Subscribe | Role::Close), _) => Ok(()),
         };
         // A client that does not read has no place here.
         if done == Err(SendError::Full) {
@@ -117,7 +105,7 @@ impl App for Server {
     }
 
     fn on_close(&mut self, _cx: &mut Cx<()>, conn: ConnId, _reason: CloseReason) {
-        if self.roles[conn.index()] == Role::Subscriber {
+        if self.roles[conn.index()] == Some(Role::Subscribe) {
             self.subscribers.retain(|other| *other != conn);
         }
     }

@@ -1,4 +1,4 @@
-//! The client of the floor's servers.
+//! The client of the floor's servers, and what it asks them for.
 
 use sextant_load::fleet::SessionError;
 use sextant_load::{Recorder, Session};
@@ -13,6 +13,24 @@ pub(super) enum Role {
     Subscribe,
     Publish,
     Close,
+}
+
+impl Role {
+    /// The byte with which a client asks for it.
+    fn wish(self) -> u8 {
+        match self {
+            Role::Echo => b'E',
+            Role::Subscribe => b'S',
+            Role::Publish => b'P',
+            Role::Close => b'C',
+        }
+    }
+
+    /// What a client asks for; any other byte asks for the end.
+    pub(super) fn of(wish: u8) -> Role {
+        let roles = [Role::Echo, Role::Subscribe, Role::Publish];
+        roles.into_iter().find(|role| role.wish() == wish).unwrap_or(Role::Close)
+    }
 }
 
 /// One connection.
@@ -54,12 +72,7 @@ fn record(frame: &[u8], now: Time, recorder: &mut Recorder) {
 
 impl Session for Talk {
     fn handle_connected(&mut self, _now: Time, out: &mut Vec<u8>) -> Result<(), SessionError> {
-        out.push(match self.role {
-            Role::Echo => b'E',
-            Role::Subscribe => b'S',
-            Role::Publish => b'P',
-            Role::Close => b'C',
-        });
+        out.push(self.role.wish());
         Ok(())
     }
 
