@@ -197,7 +197,11 @@ impl Meters {
     }
 
     pub(crate) fn dropped(&self, why: Dropped) {
-        self.core.inc(self.names.dropped[why as usize]);
+        self.dropped_many(why, 1);
+    }
+
+    pub(crate) fn dropped_many(&self, why: Dropped, messages: u64) {
+        self.core.add(self.names.dropped[why as usize], messages);
     }
 
     pub(crate) fn closed(&self, why: Closed) {

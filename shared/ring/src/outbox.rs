@@ -138,6 +138,23 @@ impl Shared {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Takes what was shared next along, so that both are sent by one call. `false`, and nothing
+    /// changed, if they do not lie side by side: on another lane, with a piece between them, or
+    /// too large.
+    #[must_use]
+    pub fn join(&mut self, next: &Shared) -> bool {
+        match (&mut self.0, &next.0) {
+            (
+                SharedKind::Piece { stretch, turn },
+                SharedKind::Piece { stretch: next, turn: next_turn },
+            ) if (stretch.lane, stretch.end, *turn) == (next.lane, next.start, *next_turn) => {
+                stretch.end = next.end;
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A part of a page.
@@ -448,6 +465,21 @@ mod tests {
         assert!(runs.iter().step_by(2).all(|run| run.as_ptr() == runs[0].as_ptr()));
         assert!(runs.iter().skip(1).step_by(2).all(|run| run.as_ptr() == runs[1].as_ptr()));
         assert_eq!((runs[0].len(), runs[1].len()), (200, 140));
+    }
+
+    #[test]
+    fn what_lies_side_by_side_is_sent_by_one_call() {
+        let (mut outbox, mut pages) = (Outbox::default(), Pages::default());
+        let mut all = pages.share(0, b"one");
+        assert!(all.join(&pages.share(0, b"two")));
+        assert!(!all.join(&pages.share(1, b"of another lane")));
+        assert!(!all.join(&pages.share(0, &[7; COPY_MAX + 1])), "too large for a page");
+        let _for_others = pages.share(0, b"for others");
+        assert!(!all.join(&pages.share(0, b"behind a gap")));
+        outbox.push_shared(&all, &pages);
+        assert_eq!(taken(&mut outbox, &mut pages), [&b"onetwo"[..]]);
+        let _ = pages.print();
+        assert!(!all.join(&pages.share(0, b"of another turn")));
     }
 
     #[test]

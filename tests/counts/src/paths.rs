@@ -37,7 +37,7 @@ pub struct PathOf {
 }
 
 /// All of them.
-pub const PATHS: [PathOf; 8] = [
+pub const PATHS: [PathOf; 9] = [
     PathOf { name: "mqtt-decode", what: "a QoS 1 PUBLISH of 100 bytes is decoded", run: decode },
     PathOf { name: "mqtt-encode", what: "the head of a PUBLISH is encoded", run: encode },
     PathOf { name: "mqtt-match", what: "a topic is matched with a filter", run: matching },
@@ -46,6 +46,7 @@ pub const PATHS: [PathOf; 8] = [
     PathOf { name: "ring-fan-out", what: "110 bytes are sent, to one of 100", run: fan_out },
     PathOf { name: "segment-append", what: "200 bytes are appended, 64 a commit", run: append },
     PathOf { name: "push-fan-out", what: "QoS 0 is delivered, to one of 100", run: push_fan_out },
+    PathOf { name: "push-burst", what: "as one of 20 that come together", run: push_burst },
 ];
 
 /// Receivers of a fan-out.
@@ -315,6 +316,15 @@ fn connect(bench: &mut Bench<Broker>, name: &str) -> u32 {
 }
 
 fn push_fan_out(times: u64) {
+    deliver(times, 1);
+}
+
+fn push_burst(times: u64) {
+    deliver(times, 20);
+}
+
+/// As many messages at a time as are in a burst go to all receivers.
+fn deliver(times: u64, burst: usize) {
     let (mut bench, _dir) = broker();
     let subscription = [Subscription::new(TOPIC, QoS::AtMostOnce)];
     let subscribe = packet(&Packet::Subscribe(Subscribe {
@@ -328,11 +338,12 @@ fn push_fan_out(times: u64) {
         bench.turns(20);
     }
     let publisher = connect(&mut bench, "publisher");
-    let bytes = publish(QoS::AtMostOnce);
+    let bytes = publish(QoS::AtMostOnce).repeat(burst);
     let before = bench.core.driver().sends;
-    for _ in 0..times / RECEIVERS {
+    let rounds = times / RECEIVERS / burst as u64;
+    for _ in 0..rounds {
         bench.core.driver_mut().put(publisher, &bytes);
         bench.turns(2);
     }
-    assert_eq!(bench.core.driver().sends - before, times);
+    assert_eq!(bench.core.driver().sends - before, rounds * RECEIVERS);
 }

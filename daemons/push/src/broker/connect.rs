@@ -98,6 +98,7 @@ impl Broker {
         bytes: &[u8],
         verified: Option<Principal>,
     ) {
+        self.end_burst(cx);
         let limits = self.settings.server;
         let now = cx.now().as_millis();
         let first = match frame(bytes, limits.packet_bytes_max.get()) {
@@ -487,6 +488,9 @@ impl Broker {
                 return Flow::Ended;
             }
         };
+        if !matches!(event, Event::Publish { .. }) {
+            self.end_burst(cx);
+        }
         match event {
             Event::Publish { topic, publish } => {
                 return self.published(cx, conn, session, &topic, &publish);
@@ -532,6 +536,7 @@ impl Broker {
 
     /// The client broke a rule.
     pub(super) fn fault(&mut self, cx: &mut Context, conn: ConnId, fault: Fault) {
+        self.end_burst(cx);
         debug!(%fault, "a client broke a rule");
         let why = match fault.reason() {
             ReasonCode::MalformedPacket => Closed::Malformed,

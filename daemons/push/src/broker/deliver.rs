@@ -57,20 +57,37 @@ impl<'a> Shared<'a> {
         version: Version,
         retain: bool,
     ) -> Option<&core::Shared> {
-        let lane = usize::from(version == Version::V5) * 2 + usize::from(retain);
+        let lane = lane(version, retain);
         if self.encoded[lane].is_none() {
-            scratch.clear();
-            self.head(retain, cx.clock().unix_ms).encode(version, scratch).ok()?;
-            scratch.extend_from_slice(self.incoming.payload);
+            self.encode(version, retain, cx.clock().unix_ms, scratch)?;
             self.encoded[lane] = Some(cx.share(lane, scratch));
         }
         self.encoded[lane].as_ref()
+    }
+
+    /// The packet's bytes; `None` if it cannot be said.
+    pub(super) fn encode(
+        &self,
+        version: Version,
+        retain: bool,
+        unix_ms: u64,
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        out.clear();
+        self.head(retain, unix_ms).encode(version, out).ok()?;
+        out.extend_from_slice(self.incoming.payload);
+        Some(())
     }
 
     fn payload(&mut self) -> Bytes {
         let payload = self.incoming.payload;
         self.payload.get_or_insert_with(|| Bytes::copy_from_slice(payload)).clone()
     }
+}
+
+/// The lane of the packets that are alike for all clients of a version.
+pub(super) fn lane(version: Version, retain: bool) -> usize {
+    usize::from(version == Version::V5) * 2 + usize::from(retain)
 }
 
 /// What is left of a message's life, for MQTT 5 `[MQTT-3.3.2-6]`.
@@ -182,7 +199,7 @@ impl Broker {
         !full
     }
 
-    fn note_blocked(&mut self, cx: &mut Context, conn: ConnId) {
+    pub(super) fn note_blocked(&mut self, cx: &mut Context, conn: ConnId) {
         let now = cx.now();
         let Some(held) = self.conn(conn) else { return };
         let blocked = &mut held.busy().blocked;

@@ -18,6 +18,7 @@
 //! (this core's disk, other cores) and then answers whoever asked. A *gate* of the store holds
 //! what may be done only once the disk has what was said before it.
 
+mod burst;
 mod compact;
 mod conn;
 mod connect;
@@ -63,6 +64,7 @@ use crate::auth::hasher::Hasher;
 use crate::auth::{Authenticator, Verified};
 use crate::control::{Command, CoreStatus, PushError};
 use crate::meters::{Closed, Meters};
+use burst::Burst;
 use compact::Compaction;
 use conn::Conn;
 use filters::Filters;
@@ -221,6 +223,7 @@ pub struct Broker {
     blocked: Vec<ConnId>,
     compaction: Option<Compaction>,
     matches: Vec<(SlotId, Subscriber)>,
+    burst: Burst,
     scratch: Vec<u8>,
     settling: bool,
     told_read_only: bool,
@@ -269,6 +272,7 @@ impl Broker {
             blocked: Vec::new(),
             compaction: None,
             matches: Vec::new(),
+            burst: Burst::default(),
             scratch: Vec::new(),
             settling: false,
             told_read_only: false,
@@ -380,6 +384,7 @@ impl Broker {
 
     /// Does what need not wait any more.
     fn open_gates(&mut self, cx: &mut Context) {
+        self.end_burst(cx);
         while let Some(gated) = self.store.next_open() {
             match gated {
                 Gated::Part(ticket) => self.part_done(cx, ticket, 0, None),
@@ -598,10 +603,12 @@ impl App for Broker {
     }
 
     fn on_accept(&mut self, cx: &mut Context, conn: ConnId, _listener: usize) {
+        self.end_burst(cx);
         self.accepted(cx, conn);
     }
 
     fn on_handed(&mut self, cx: &mut Context, conn: ConnId, _note: Message, data: &[u8]) {
+        self.end_burst(cx);
         self.accepted(cx, conn);
         self.received(cx, conn, data);
     }
@@ -611,10 +618,12 @@ impl App for Broker {
     }
 
     fn on_drained(&mut self, cx: &mut Context, conn: ConnId) {
+        self.end_burst(cx);
         self.drained(cx, conn);
     }
 
     fn on_close(&mut self, cx: &mut Context, conn: ConnId, reason: CloseReason) {
+        self.end_burst(cx);
         self.meters.closed(match reason {
             CloseReason::PeerClosed => Closed::ByPeer,
             CloseReason::Failed(_) => Closed::Failed,
@@ -624,6 +633,7 @@ impl App for Broker {
     }
 
     fn on_timer(&mut self, cx: &mut Context, key: u64) {
+        self.end_burst(cx);
         let number = key & ((1 << timer::SHIFT) - 1);
         match key >> timer::SHIFT {
             timer::CONN => self.conn_timer(cx, ConnId::from_bits(number)),
@@ -637,6 +647,9 @@ impl App for Broker {
     }
 
     fn on_message(&mut self, cx: &mut Context, message: Message) {
+        if !matches!(message, Message::Publish { .. }) {
+            self.end_burst(cx);
+        }
         match message {
             Message::Command(command) => self.command(cx, command),
             Message::Arrived => unreachable!("it comes with a connection"),
@@ -663,6 +676,7 @@ impl App for Broker {
     }
 
     fn on_file(&mut self, cx: &mut Context, done: FileDone) {
+        self.end_burst(cx);
         let clock = cx.clock();
         let progress = self.store.handle(done, cx, clock);
         if progress.poisoned {
@@ -673,8 +687,10 @@ impl App for Broker {
     }
 
     fn on_turn_end(&mut self, cx: &mut Context) {
+        self.end_burst(cx);
         self.compact(cx);
         self.take_postponed(cx);
+        self.end_burst(cx);
         self.take_recalled(cx);
         if self.settling {
             // What was said since the last time is to be durable too.
@@ -692,6 +708,7 @@ impl App for Broker {
             self.refuse_gates(cx);
         }
         self.let_go(cx);
+        self.end_burst(cx);
         for timer in self.store.take_timers() {
             cx.disarm(timer);
         }
@@ -705,6 +722,7 @@ impl App for Broker {
     }
 
     fn on_stop(&mut self, cx: &mut Context) {
+        self.end_burst(cx);
         for at in 0..self.conns.span() {
             let held = self.conns.get(at).and_then(Option::as_ref);
             if let Some(conn) = held.map(|held| held.id) {

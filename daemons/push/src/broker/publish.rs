@@ -77,6 +77,7 @@ impl Broker {
                 .and_then(|session| session.owner.principal())
                 .is_some_and(|principal| principal.may_publish(topic));
         if !allowed {
+            self.end_burst(cx);
             self.meters.publish_refused(PublishRefused::NotAuthorized);
             return self.refuse_publish(cx, conn, publish, ReasonCode::NotAuthorized);
         }
@@ -102,6 +103,7 @@ impl Broker {
             let _ = self.route(cx, &incoming, None);
             return if self.conn(conn).is_some() { Flow::Continue } else { Flow::Ended };
         };
+        self.end_burst(cx);
         if qos == QoS::ExactlyOnce {
             match self.take_in(cx, conn, slot, packet_id) {
                 TakenIn::First(publisher) => incoming.publisher = publisher,
@@ -427,6 +429,9 @@ impl Broker {
         keep: bool,
         ticket: Option<SlotId>,
     ) -> Result<Delivered, ReasonCode> {
+        if self.joins_burst(cx, incoming) {
+            return Ok(Delivered { recipients: 0, held: None });
+        }
         let mut matches = std::mem::take(&mut self.matches);
         matches.clear();
         let filters = self.filters.matches(incoming.topic, |held| {
@@ -441,7 +446,9 @@ impl Broker {
             matches.retain(|(session, subscriber)| !(subscriber.no_local && *session == from));
         }
         self.matches = matches;
-        self.deliver_matches(cx, incoming, keep, ticket)
+        let delivered = self.deliver_matches(cx, incoming, keep, ticket);
+        self.may_begin_burst(incoming);
+        delivered
     }
 
     fn deliver_matches(

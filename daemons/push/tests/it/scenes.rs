@@ -7,7 +7,7 @@ use sextant_push::home::home;
 use sextant_segment::Durability;
 
 use crate::client::{Parting, Profile, WillOf};
-use crate::model::From;
+use crate::model::{From, MsgId};
 use crate::play::Play;
 use crate::rig::Setup;
 
@@ -540,4 +540,68 @@ fn a_session_waits_for_a_slow_disk_and_the_others_do_not() {
     play.rig.world.plan(|plan| plan.disk_delay = Duration::ZERO..=Duration::from_millis(1));
     play.settle();
     play.finish();
+}
+
+/// Publishes at random what a burst is made of, and what ends one; each subscriber's core has to
+/// give it all of that once, and in its order.
+fn bursts(seed: u64, count: usize) {
+    // Nothing waits for a window, so that the order is one of all QoS together.
+    let inflight_max = 2000;
+    let setup = Setup { send_queue_bytes_max: 1 << 20, inflight_max, ..cores(count) };
+    let mut play = Play::new(seed, setup);
+    let publisher = play.add(Profile::clean(&name_at(0, count, "publisher"), Version::V5));
+    let mut subscribers = Vec::new();
+    for n in 0..6 {
+        let version = [Version::V311, Version::V5][n % 2];
+        let name = name_at(n % count, count, &format!("subscriber-{n}"));
+        let subscriber = play.add(Profile::clean(&name, version));
+        play.ensure_subscribed(subscriber, ["#", "t/+", "t/a"][n / 2], Q1);
+        subscribers.push(subscriber);
+    }
+    let comes_and_goes = play.add(Profile::clean(&name_at(0, count, "guest"), Version::V5));
+    play.connect(publisher);
+    play.connect(comes_and_goes);
+    play.settle();
+    let mut sent = Vec::new();
+    let mut topic = "t/a";
+    for _ in 0..20 {
+        for _ in 0..play.rng.usize(1..60) {
+            if play.rng.u8(..8) == 0 {
+                topic = ["t/a", "t/b", "u"][play.rng.usize(..3)];
+            }
+            let qos = if play.rng.u8(..12) == 0 { Q1 } else { QoS::AtMostOnce };
+            let len = if play.rng.u8(..20) == 0 { 3000 } else { 40 };
+            sent.push(play.publish(publisher, topic, qos, false, len));
+        }
+        match play.rng.u8(..4) {
+            0 if play.clients[comes_and_goes].is_online() => {
+                play.subscribe(comes_and_goes, "t/#", QoS::AtMostOnce);
+            }
+            1 => play.part(comes_and_goes, Parting::Reset),
+            2 if play.clients[comes_and_goes].is_offline() => play.connect(comes_and_goes),
+            _ => {}
+        }
+        let time = Duration::from_micros(play.rng.u64(0..3000));
+        play.pass(time);
+    }
+    play.settle();
+    for (n, subscriber) in subscribers.into_iter().enumerate() {
+        let takes = |id: &MsgId| match n / 2 {
+            0 => true,
+            1 => play.model.messages[*id].topic.starts_with("t/"),
+            _ => play.model.messages[*id].topic == "t/a",
+        };
+        let expected: Vec<MsgId> = sent.iter().copied().filter(takes).collect();
+        let got: Vec<MsgId> = play.clients[subscriber].inbox.iter().map(|(id, ..)| *id).collect();
+        let differ = got.iter().zip(&expected).position(|(got, expected)| got != expected);
+        assert_eq!((got.len(), differ), (expected.len(), None), "seed {seed}: subscriber {n}");
+    }
+    play.finish();
+}
+
+#[test]
+fn messages_that_come_together_reach_everybody_once_and_in_their_order() {
+    for seed in 0..60 {
+        bursts(seed, 1 + seed as usize % 3);
+    }
 }

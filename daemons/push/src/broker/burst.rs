@@ -1,0 +1,193 @@
+//! Messages of one topic that come one after the other within a turn, at QoS 0: a burst. Who gets
+//! the first ones gets them all, and nothing else happens on this core meanwhile. So its receivers
+//! are looked up once, and its packets are gathered and given to each connection together:
+//!
+//! ```text
+//!   message   1        2         3   4   5  …          anything else, or the turn's end
+//!             delivered│delivered│gathered             │
+//!                      └ receivers are written down    └ each receiver is sent 3 4 5 … at once
+//! ```
+//!
+//! Nothing waits for that: what a turn sends leaves at its end. Whatever may send to somebody, or
+//! lets somebody come or go, ends the burst first ([`Broker::end_burst`]), so that the order is that
+//! of messages which are delivered one by one.
+
+use sextant_mqtt::{QoS, Version};
+use sextant_ring::core::{self, ConnId};
+use sextant_ring::slot::SlotId;
+
+use super::conn::Stage;
+use super::deliver::{Shared, lane};
+use super::message::Incoming;
+use super::publish::Wanted;
+use super::{Broker, Context};
+use crate::meters::Dropped;
+
+/// What is gathered at most. A connection has that much room behind its limit.
+const BYTES_MAX: usize = 64 * 1024;
+
+/// A burst, or what may become one.
+#[derive(Default)]
+pub(super) struct Burst {
+    state: State,
+    topic: String,
+    from: Option<SlotId>,
+    parts: [Part; 2],
+    /// The smallest limit of a receiver.
+    packet_bytes_max: usize,
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum State {
+    #[default]
+    None,
+    /// One message was delivered.
+    Likely,
+    /// Its receivers are written down.
+    Gathering,
+}
+
+/// The share of the clients of one version of MQTT.
+#[derive(Default)]
+struct Part {
+    receivers: Vec<ConnId>,
+    packets: Option<core::Shared>,
+    messages: u64,
+}
+
+const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
+
+impl Burst {
+    fn is_of(&self, incoming: &Incoming<'_>) -> bool {
+        self.from == incoming.from && self.topic == incoming.topic
+    }
+
+    /// Whether a message is surely not larger than a receiver takes.
+    fn all_take(&self, incoming: &Incoming<'_>) -> bool {
+        /// Header, lengths and expiry.
+        const HEAD_BYTES_MAX: usize = 32;
+        let Incoming { topic, payload, forward, .. } = incoming;
+        let bytes = HEAD_BYTES_MAX + topic.len() + forward.len() + payload.len();
+        bytes <= self.packet_bytes_max
+    }
+}
+
+/// Whether it matters to nobody but those who are connected, and is for all of them the same.
+fn is_light(incoming: &Incoming<'_>) -> bool {
+    incoming.qos == QoS::AtMostOnce
+        && !incoming.retain
+        && incoming.receipt.is_none()
+        && incoming.device.is_none()
+        && incoming.origin.is_none()
+}
+
+impl Broker {
+    /// Gathers a message if it continues a burst; otherwise ends the one that there is, unless this
+    /// message may become its second.
+    pub(super) fn joins_burst(&mut self, cx: &mut Context, incoming: &Incoming<'_>) -> bool {
+        let goes_on = is_light(incoming) && self.burst.is_of(incoming);
+        match self.burst.state {
+            State::Gathering if goes_on && self.burst.all_take(incoming) => {
+                self.gather(cx, incoming);
+                true
+            }
+            State::Likely if goes_on => false,
+            _ => {
+                self.end_burst(cx);
+                false
+            }
+        }
+    }
+
+    fn gather(&mut self, cx: &mut Context, incoming: &Incoming<'_>) {
+        let shared = Shared::new(incoming);
+        let unix_ms = cx.clock().unix_ms;
+        for (at, version) in VERSIONS.into_iter().enumerate() {
+            let part = &mut self.burst.parts[at];
+            if part.receivers.is_empty() {
+                continue;
+            }
+            if shared.encode(version, false, unix_ms, &mut self.scratch).is_none() {
+                self.meters.dropped_many(Dropped::TooLarge, part.receivers.len() as u64);
+                continue;
+            }
+            let packet = cx.share(lane(version, false), &self.scratch);
+            let joined = part.packets.as_mut().is_some_and(|held| {
+                held.len() + packet.len() <= BYTES_MAX && held.join(&packet)
+            });
+            if !joined {
+                self.send_part(cx, at);
+                self.burst.parts[at].packets = Some(packet);
+            }
+            self.burst.parts[at].messages += 1;
+        }
+    }
+
+    /// A message was delivered to all that [`Broker::matches`] has.
+    pub(super) fn may_begin_burst(&mut self, incoming: &Incoming<'_>) {
+        if !is_light(incoming) {
+            return;
+        }
+        if self.burst.state == State::Likely {
+            self.burst.state =
+                if self.write_down_receivers(incoming) { State::Gathering } else { State::None };
+            return;
+        }
+        self.burst.state = State::Likely;
+        self.burst.from = incoming.from;
+        self.burst.topic.clear();
+        self.burst.topic.push_str(incoming.topic);
+    }
+
+    /// Whether all receivers get the same packets, at once.
+    fn write_down_receivers(&mut self, incoming: &Incoming<'_>) -> bool {
+        let Broker { burst, matches, sessions, conns, .. } = self;
+        burst.parts.iter_mut().for_each(|part| part.receivers.clear());
+        burst.packet_bytes_max = usize::MAX;
+        for group in matches.chunk_by(|a, b| a.0 == b.0) {
+            let Some(conn) = sessions.get(group[0].0).and_then(|session| session.conn) else {
+                continue;
+            };
+            let Some(held) = conns.get(conn.index()).and_then(Option::as_ref) else { continue };
+            let Stage::Online { link, .. } = &held.stage else { continue };
+            let reads = held.reading.as_ref().is_some_and(|reading| reading.holds_once());
+            if reads || !Wanted::of(group, incoming).is_plain() {
+                return false;
+            }
+            burst.packet_bytes_max =
+                burst.packet_bytes_max.min(link.peer_packet_bytes_max() as usize);
+            burst.parts[usize::from(link.version() == Version::V5)].receivers.push(conn);
+        }
+        true
+    }
+
+    /// Sends what was gathered. To be called before anything else happens.
+    #[inline]
+    pub(super) fn end_burst(&mut self, cx: &mut Context) {
+        if self.burst.state != State::None {
+            self.burst.state = State::None;
+            for at in 0..VERSIONS.len() {
+                self.send_part(cx, at);
+            }
+        }
+    }
+
+    fn send_part(&mut self, cx: &mut Context, at: usize) {
+        let part = &mut self.burst.parts[at];
+        let Some(packets) = part.packets.take() else { return };
+        let messages = std::mem::take(&mut part.messages);
+        let receivers = std::mem::take(&mut part.receivers);
+        let (mut sent, mut dropped) = (0, 0);
+        for conn in &receivers {
+            if cx.unsent(*conn) >= self.settings.send_queue_bytes_max {
+                self.note_blocked(cx, *conn);
+                dropped += messages;
+            } else if cx.send_shared(*conn, &packets).is_ok() {
+                sent += messages;
+            }
+        }
+        self.meters.core.add(self.meters.names.delivered[0], sent);
+        self.meters.dropped_many(Dropped::SlowClient, dropped);
+        self.burst.parts[at].receivers = receivers;
+    }
+}
