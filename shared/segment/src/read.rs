@@ -124,8 +124,11 @@ impl Log {
     pub fn records(&self) -> Cursor {
         let from = self.from;
         let holds = |segment: &&Segment| (segment.first_seq..=segment.last_seq).contains(&from);
-        let first = self.segments.iter().find(holds).or(self.segments.front());
-        let segment = first.map_or(1, |segment| segment.number);
+        // Where nothing is needed that is there, the last one will hold it.
+        let begins_before = |segment: &&Segment| segment.first_seq <= from;
+        let first = self.segments.iter().find(holds);
+        let first = first.or_else(|| self.segments.iter().rev().find(begins_before));
+        let segment = first.or(self.segments.front()).map_or(1, |segment| segment.number);
         Cursor { segment, offset: HEADER_BYTES, from, only: false, ended: false }
     }
 

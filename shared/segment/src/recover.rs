@@ -22,7 +22,8 @@ use crate::checkpoint::Start;
 use crate::error::{Corruption, OpenError, ReadOnly};
 use crate::format::{
     self, ALIGN, BadHeader, CHECKPOINT_BYTES, Checkpoint, HEADER_BYTES, Item, Key, MARK_BYTES,
-    NoItem, RESERVED_BYTES, SEAL_BYTES, SegmentHeader, VERSION_WITH_CHECKPOINTS,
+    NoItem, RECORD_HEADER_BYTES, RESERVED_BYTES, SEAL_BYTES, SegmentHeader,
+    VERSION_WITH_CHECKPOINTS,
 };
 use crate::log::{Recovered, Segment};
 use crate::options::Options;
@@ -50,7 +51,9 @@ pub struct Recovery {
     /// Bytes of a torn tail that were cut: part of what was appended, and not acknowledged, when
     /// the log ended.
     pub torn_bytes: u64,
-    /// Acknowledged data is damaged: the log takes no appends, and nothing was changed.
+    /// Acknowledged data is damaged: the log takes no appends, and nothing was changed. Damage to
+    /// segments that lie before the one that holds `from` is not looked for, beyond how they begin:
+    /// whoever reads there is told [`ReadError::Corrupt`](crate::ReadError::Corrupt).
     pub read_only: Option<Corruption>,
 }
 
@@ -218,16 +221,12 @@ fn find(disk: &dyn Disk, dir: &Path, numbers: &[u32]) -> Result<Findings, OpenEr
 /// Finds the newest checkpoint, and notes what is known of the segments whose records it makes
 /// unnecessary, so that nobody walks through them. What does not fit together is walked through.
 fn skip_unneeded(candidates: &mut [Candidate]) {
-    // The newest one that was written to repeats, at its start, what was said before.
-    let Some(newest) = candidates.iter().rposition(|candidate| candidate.start.is_some()) else {
-        return;
-    };
+    // The newest one that begins with a checkpoint repeats there what was said before.
+    let says =
+        |candidate: &Candidate| candidate.start.is_some_and(|start| start.checkpoint.is_some());
+    let Some(newest) = candidates.iter().rposition(says) else { return };
     let candidate = &mut candidates[newest];
-    let (Some(header), Some(Start { checkpoint: Some(_), .. })) =
-        (candidate.header, candidate.start)
-    else {
-        return;
-    };
+    let Some(header) = candidate.header else { return };
     let bytes = candidate.view.bytes(0, header.size as usize);
     let walked = walk(Key::new(header.log_id, header.number), &bytes, None);
     let needed = walked.needed;
@@ -250,7 +249,9 @@ fn unneeded(candidate: &Candidate, next: &Candidate) -> Option<Walk> {
         || candidate.number == 1
         || header.version < VERSION_WITH_CHECKPOINTS;
     let follows = next.number == candidate.number + 1;
-    let fits = begun && follows && stored_bytes <= u64::from(header.size);
+    let least = records.checked_mul(u64::from(RECORD_HEADER_BYTES));
+    let holds = least.is_some_and(|least| least <= stored_bytes);
+    let fits = begun && follows && holds && stored_bytes <= u64::from(header.size);
     fits.then_some(Walk {
         end: End::Sealed,
         tail: header.size,
@@ -445,9 +446,12 @@ impl Walk {
                 true
             }
             Item::Checkpoint { seq, checkpoint } => {
+                if !begun || self.next_seq != Some(seq) || checkpoint.needed > seq {
+                    return false;
+                }
                 self.needed = self.needed.max(checkpoint.needed);
                 self.marked = false;
-                begun && self.next_seq == Some(seq) && checkpoint.needed <= seq
+                true
             }
             Item::Seal { seq } => {
                 self.marked = false;

@@ -10,7 +10,7 @@ use sextant_segment::{
 };
 
 use crate::memory::MemoryFiles;
-use crate::rig::{Rig, payload_of, small_options};
+use crate::rig::{Backend, Rig, payload_of, small_options};
 
 const DIR: &str = "/log";
 
@@ -75,6 +75,29 @@ fn an_opening_reads_nothing_behind_the_first_items_of_segments_below_a_checkpoin
     // Whoever does read what nobody needs learns that it is damaged.
     let spoiled = rig.kept.values().find(|kept| kept.position.offset > 1024).expect("there is one");
     assert_eq!(log.load(spoiled.position), Err(ReadError::Corrupt(spoiled.position)));
+}
+
+#[test]
+fn where_no_record_is_needed_reading_in_order_looks_at_no_old_segment() {
+    let mut rig = rig();
+    fill(&mut rig, 5);
+    rig.checkpoint(rig.log.last().0 + 1);
+    rig.settle();
+    (1..=5).for_each(|number| spoil(&rig, number));
+    let disk = rig.backend.disk.clone();
+    let (mut log, recovery) = Log::open(&disk, &rig.dir, rig.options.clone()).expect("it opens");
+    assert_eq!((recovery.read_only, recovery.from.0), (None, rig.log.last().0 + 1));
+    let mut cursor = log.records();
+    assert!(cursor.next(&log).is_none(), "none is needed, and none is damaged that is");
+    log.append(1, &[b"next"], 1).expect("a sound log takes it");
+    log.commit(&mut rig.backend, rig.now);
+    while rig.backend.waiting() > 0 {
+        let done = rig.backend.run(0);
+        let _ = log.handle(done, &mut rig.backend, rig.now);
+        log.commit(&mut rig.backend, rig.now);
+    }
+    let next = cursor.next(&log).expect("it is written").expect("it is whole");
+    assert_eq!((next.seq, &next.payload[..]), (recovery.from, &b"next"[..]));
 }
 
 #[test]
