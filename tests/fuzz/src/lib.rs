@@ -16,6 +16,7 @@ mod push_config;
 mod push_records;
 mod push_rules;
 mod push_tokens;
+mod segment_log;
 
 /// What can be fuzzed.
 #[derive(Clone, Copy)]
@@ -27,13 +28,14 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "mqtt-decode", run: mqtt_decode::run },
     Target { name: "mqtt-session", run: mqtt_session::run },
     Target { name: "push-config", run: push_config::run },
     Target { name: "push-records", run: push_records::run },
     Target { name: "push-rules", run: push_rules::run },
     Target { name: "push-tokens", run: push_tokens::run },
+    Target { name: "segment-log", run: segment_log::run },
 ];
 
 /// The target of that name.
