@@ -50,6 +50,8 @@ pub(super) struct Store {
     pub(super) recall: Recall,
     /// Records of facts that have yet to be appended; never an empty one.
     facts: VecDeque<Vec<u8>>,
+    /// One of them says how far another core's messages were taken in.
+    marks: bool,
     /// Memory for the next of them.
     spare: Vec<u8>,
     /// Of messages that are gone.
@@ -95,6 +97,7 @@ impl Store {
             held: HashMap::default(),
             recall: Recall::default(),
             facts: VecDeque::new(),
+            marks: false,
             spare: Vec::new(),
             timers: Vec::new(),
             unplaced: Vec::new(),
@@ -128,6 +131,7 @@ impl Store {
 
     /// Remembers small changes of which the disk has all or none.
     pub(super) fn facts_together(&mut self, together: &[Fact]) {
+        self.marks |= together.iter().any(|fact| matches!(fact, Fact::OriginMark(..)));
         match self.facts.back_mut().filter(|facts| facts.len() < FACTS_BYTES) {
             Some(facts) => together.iter().for_each(|fact| fact.put(facts)),
             None => {
@@ -173,9 +177,10 @@ impl Store {
     }
 
     /// Keeps a message for those whom its record names. Its record comes before the changes of
-    /// this turn, unless it is a topic's retained one: those say that the one before it went. The
-    /// caller drops its own reference by
-    /// [`Store::release`], as do all who get one.
+    /// this turn, with two exceptions. If it is a topic's retained one, they say that the one before
+    /// it went. And if another core relayed it, it says that all which that core relayed before was
+    /// taken in, so that any of them which is among the changes comes first. The caller drops its
+    /// own reference by [`Store::release`], as do all who get one.
     pub(super) fn keep(
         &mut self,
         record: &MessageRecord,
@@ -183,7 +188,8 @@ impl Store {
         unix_ms: u64,
     ) -> Result<Rc<Held>, AppendError> {
         self.unix_ms = unix_ms;
-        if record.retained && !self.place_facts(unix_ms) {
+        let behind_facts = record.retained || record.origin.is_some() && self.marks;
+        if behind_facts && !self.place_facts(unix_ms) {
             return Err(AppendError::Backlog);
         }
         self.scratch.clear();
@@ -299,6 +305,7 @@ impl Store {
             }
         }
         self.stuck_turns = 0;
+        self.marks = false;
         let last = self.log.last();
         if self.life == Life::Saying {
             self.life = Life::Said(last);

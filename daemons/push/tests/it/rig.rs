@@ -43,6 +43,8 @@ pub(crate) struct Setup {
     pub(crate) device_waiting_max: usize,
     pub(crate) mesh_capacity: usize,
     pub(crate) log_bytes_max: u64,
+    /// What the last core's log writes at once, if it is less than the others'.
+    pub(crate) last_commit_bytes_max: Option<u32>,
     pub(crate) durability: Durability,
     /// Of the first core's log, if it is another.
     pub(crate) first_durability: Option<Durability>,
@@ -63,6 +65,7 @@ impl Default for Setup {
             device_waiting_max: 1000,
             mesh_capacity: 64,
             log_bytes_max: 64 << 20,
+            last_commit_bytes_max: None,
             durability: Durability::Always,
             first_durability: None,
             // So that nearly everything that was queued is read back from the disk.
@@ -98,12 +101,13 @@ impl Setup {
 
     fn log_options(&self, core: usize) -> Options {
         let record_bytes_max = self.packet_bytes_max + RECORD_OVERHEAD_BYTES;
+        let last = core + 1 == self.cores;
         Options {
             segment_bytes_min: (record_bytes_max + 8192).next_multiple_of(4096),
             segment_bytes_max: 256 << 10,
             bytes_max: self.log_bytes_max,
             record_bytes_max,
-            commit_bytes_max: 64 << 10,
+            commit_bytes_max: self.last_commit_bytes_max.filter(|_| last).unwrap_or(64 << 10),
             backlog_bytes_max: 4 * record_bytes_max,
             durability: self.first_durability.filter(|_| core == 0).unwrap_or(self.durability),
             hot_bytes: self.hot_bytes,

@@ -128,6 +128,34 @@ fn what_a_core_relays_after_it_forgot_what_it_relayed_before_is_taken_in() {
     assert!(forgot > 10, "{forgot}");
 }
 
+/// That a retained message went is a small change, and records of what the same core relayed behind
+/// it say that all before was taken in. With one of them on the disk, and not that change, nobody
+/// would clear the topic any more.
+#[test]
+fn what_clears_a_retained_message_is_on_disk_before_what_was_relayed_behind_it() {
+    let mut torn = 0;
+    for seed in 0..400 {
+        // What its core takes in within one turn is more than it writes at once.
+        let setup = Setup { last_commit_bytes_max: Some(4096), ..cores(2) };
+        let (mut play, publisher, _) = pair(seed, setup);
+        let topic = name_at(1, 2, "r/x");
+        play.publish(publisher, &topic, Q2, true, 100);
+        play.settle();
+        // While the first one is committed the others gather, and are relayed together.
+        play.publish(publisher, "t/a", Q2, false, 100);
+        play.publish(publisher, &topic, Q2, true, 0);
+        for _ in 0..14 {
+            play.publish(publisher, "t/a", Q2, false, 800);
+        }
+        play.pass(Duration::from_micros(3000 + 100 * (seed % 80)));
+        play.crash();
+        // The retained one and the first one are there, and not all that came behind them.
+        torn += u32::from((3..16).contains(&play.rig.messages_on_disk(1)));
+        play.finish();
+    }
+    assert!(torn > 100, "{torn}");
+}
+
 #[test]
 fn a_crash_while_connections_move_home_leaves_their_sessions_whole() {
     for moment in 0..40 {
