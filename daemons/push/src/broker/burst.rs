@@ -1,6 +1,6 @@
-//! Messages of one topic that come one after the other within a turn, at QoS 0: a burst. Who gets
-//! the first ones gets them all, and nothing else happens on this core meanwhile. So its receivers
-//! are looked up once, and its packets are gathered and given to each connection together:
+//! Messages of one topic that come one after the other at QoS 0: a burst. Who gets the first ones
+//! gets them all, until somebody comes or goes. So its receivers are looked up once, and what comes
+//! within a turn is gathered and given to each of them together:
 //!
 //! ```text
 //!   message   1        2         3   4   5  …          anything else, or the turn's end
@@ -8,9 +8,10 @@
 //!                      └ receivers are written down    └ each receiver is sent 3 4 5 … at once
 //! ```
 //!
-//! Nothing waits for that: what a turn sends leaves at its end. Whatever may send to somebody, or
-//! lets somebody come or go, ends the burst first ([`Broker::end_burst`]), so that the order is that
-//! of messages which are delivered one by one.
+//! Nothing waits for that: what a turn sends leaves at its end. Whatever may send to somebody has
+//! what was gathered sent first ([`Broker::end_burst`]), so that the order is that of messages which
+//! are delivered one by one. The receivers are known until messages of another topic come
+//! at QoS 0, or [`Broker::receivers_change`] was called.
 
 use sextant_mqtt::{QoS, Version};
 use sextant_ring::core::{self, ConnId};
@@ -35,6 +36,8 @@ pub(super) struct Burst {
     parts: [Part; 2],
     /// The smallest limit of a receiver.
     packet_bytes_max: usize,
+    /// Something is gathered.
+    pending: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -44,7 +47,7 @@ enum State {
     /// One message was delivered.
     Likely,
     /// Its receivers are written down.
-    Gathering,
+    Known,
 }
 
 /// The share of the clients of one version of MQTT.
@@ -82,21 +85,17 @@ fn is_light(incoming: &Incoming<'_>) -> bool {
 }
 
 impl Broker {
-    /// Gathers a message if it continues a burst; otherwise ends the one that there is, unless this
-    /// message may become its second.
+    /// Gathers a message if it continues a burst; otherwise sends what was gathered.
     pub(super) fn joins_burst(&mut self, cx: &mut Context, incoming: &Incoming<'_>) -> bool {
-        let goes_on = is_light(incoming) && self.burst.is_of(incoming);
-        match self.burst.state {
-            State::Gathering if goes_on && self.burst.all_take(incoming) => {
-                self.gather(cx, incoming);
-                true
-            }
-            State::Likely if goes_on => false,
-            _ => {
-                self.end_burst(cx);
-                false
-            }
+        let joins = self.burst.state == State::Known
+            && is_light(incoming)
+            && self.burst.is_of(incoming)
+            && self.burst.all_take(incoming);
+        match joins {
+            true => self.gather(cx, incoming),
+            false => self.end_burst(cx),
         }
+        joins
     }
 
     fn gather(&mut self, cx: &mut Context, incoming: &Incoming<'_>) {
@@ -112,12 +111,14 @@ impl Broker {
                 continue;
             }
             let packet = cx.share(lane(version, false), &self.scratch);
-            let joined = part.packets.as_mut().is_some_and(|held| {
-                held.len() + packet.len() <= BYTES_MAX && held.join(&packet)
-            });
+            let joined = part
+                .packets
+                .as_mut()
+                .is_some_and(|held| held.len() + packet.len() <= BYTES_MAX && held.join(&packet));
             if !joined {
                 self.send_part(cx, at);
                 self.burst.parts[at].packets = Some(packet);
+                self.burst.pending = true;
             }
             self.burst.parts[at].messages += 1;
         }
@@ -128,19 +129,21 @@ impl Broker {
         if !is_light(incoming) {
             return;
         }
-        if self.burst.state == State::Likely {
-            self.burst.state =
-                if self.write_down_receivers(incoming) { State::Gathering } else { State::None };
-            return;
+        let burst = &mut self.burst;
+        match burst.state {
+            State::Known if burst.is_of(incoming) => {}
+            State::Likely if burst.is_of(incoming) => self.write_down_receivers(incoming),
+            _ => {
+                burst.state = State::Likely;
+                burst.from = incoming.from;
+                burst.topic.clear();
+                burst.topic.push_str(incoming.topic);
+            }
         }
-        self.burst.state = State::Likely;
-        self.burst.from = incoming.from;
-        self.burst.topic.clear();
-        self.burst.topic.push_str(incoming.topic);
     }
 
-    /// Whether all receivers get the same packets, at once.
-    fn write_down_receivers(&mut self, incoming: &Incoming<'_>) -> bool {
+    /// Unless some of them get other packets than the others, or not at once.
+    fn write_down_receivers(&mut self, incoming: &Incoming<'_>) {
         let Broker { burst, matches, sessions, conns, .. } = self;
         burst.parts.iter_mut().for_each(|part| part.receivers.clear());
         burst.packet_bytes_max = usize::MAX;
@@ -152,20 +155,27 @@ impl Broker {
             let Stage::Online { link, .. } = &held.stage else { continue };
             let reads = held.reading.as_ref().is_some_and(|reading| reading.holds_once());
             if reads || !Wanted::of(group, incoming).is_plain() {
-                return false;
+                burst.state = State::None;
+                return;
             }
             burst.packet_bytes_max =
                 burst.packet_bytes_max.min(link.peer_packet_bytes_max() as usize);
             burst.parts[usize::from(link.version() == Version::V5)].receivers.push(conn);
         }
-        true
+        burst.state = State::Known;
+    }
+
+    /// To be called when a session comes to a connection or leaves it, when a filter comes or goes,
+    /// and when something waits to be sent to somebody before what is published.
+    pub(super) fn receivers_change(&mut self, cx: &mut Context) {
+        self.end_burst(cx);
+        self.burst.state = State::None;
     }
 
     /// Sends what was gathered. To be called before anything else happens.
     #[inline]
     pub(super) fn end_burst(&mut self, cx: &mut Context) {
-        if self.burst.state != State::None {
-            self.burst.state = State::None;
+        if std::mem::take(&mut self.burst.pending) {
             for at in 0..VERSIONS.len() {
                 self.send_part(cx, at);
             }

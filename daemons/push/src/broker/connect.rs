@@ -390,6 +390,7 @@ impl Broker {
         if let Some(deadline) = deadline {
             self.arm_conn(cx, conn, deadline);
         }
+        self.receivers_change(cx);
         let Some(session) = self.sessions.get_mut(slot) else { return };
         if let Some(timer) = session.timer.take() {
             cx.disarm(timer);
@@ -594,6 +595,7 @@ impl Broker {
     /// `in_order`.
     pub(super) fn detach(&mut self, cx: &mut Context, conn: ConnId, in_order: bool) {
         let Some(slot) = self.forget_conn(cx, conn) else { return };
+        self.receivers_change(cx);
         let clock = cx.clock();
         let Some(session) = self.sessions.get_mut(slot) else { return };
         session.conn = None;

@@ -329,6 +329,7 @@ impl Broker {
         };
         held.reading.get_or_insert_default().once.push_back(Once::Claimed(delivery));
         let conn = held.id;
+        self.receivers_change(cx);
         self.send_claimed(cx, conn, slot);
     }
 

@@ -173,6 +173,7 @@ impl Broker {
             no_local: subscribed.no_local,
             retain_as_published: subscribed.retain_as_published,
         };
+        self.receivers_change(cx);
         self.subscriptions += 1;
         let first = self.filters.insert(&subscribed.filter, subscriber);
         if first && !is_at_home(&subscribed.filter, cx) {
@@ -183,6 +184,7 @@ impl Broker {
     }
 
     fn drop_filter(&mut self, cx: &mut Context, slot: SlotId, filter: &str) {
+        self.receivers_change(cx);
         let last = self.filters.remove(filter, |held| held.session == slot);
         assert!(last.is_some(), "a session's subscriptions are among the filters");
         self.subscriptions -= 1;
