@@ -30,6 +30,7 @@ mod push;
 mod recall;
 mod receipts;
 mod records;
+mod relays;
 mod restore;
 mod retained;
 mod session;
@@ -69,9 +70,10 @@ use compact::Compaction;
 use conn::Conn;
 use filters::Filters;
 use message::Held;
-use publish::{Postponed, Relayed};
+use publish::Postponed;
 use receipts::Receipts;
 use records::{MessageRecord, Told};
+use relays::Relays;
 use retained::Search;
 use session::Subscriber;
 use sessions::Sessions;
@@ -209,7 +211,7 @@ pub struct Broker {
     /// Which life of this core this is.
     life: u64,
     /// Relayed messages that other cores have yet to confirm.
-    relays: Map<u64, Relayed>,
+    relays: Relays,
     /// Those of them that were found at the start, until they are relayed again.
     to_relay: Vec<MessageRecord>,
     /// Messages of other cores that the disk has no room for yet, in their order. They are as many
@@ -264,7 +266,7 @@ impl Broker {
             tickets: Slots::new(1 << 24),
             origins: vec![Told::default(); cores],
             life: 0,
-            relays: Map::default(),
+            relays: Relays::default(),
             to_relay: Vec::new(),
             postponed: VecDeque::new(),
             postponed_full: false,
@@ -354,7 +356,12 @@ impl Broker {
             // Another core's log has failed. This one's has the message, and asks again when the
             // daemon starts the next time.
             ticket.refused = None;
-            ticket.then.retain(|then| !is_relay(then));
+            for then in ticket.then.extract_if(.., |then| is_relay(then)) {
+                let Then::Relayed(id) = then else { continue };
+                for waiting in self.relays.answered(id) {
+                    self.part_done(cx, waiting, 0, None);
+                }
+            }
         }
         let result = ticket.refused.unwrap_or(ReasonCode::Success);
         if !matches!(ticket.then.first(), Some(Then::Heard(_))) {
@@ -371,7 +378,7 @@ impl Broker {
                     let recipients = (ticket.recipients, counted);
                     self.answer_push(cx, push, recipients, ticket.refused, reply);
                 }
-                Then::Relayed(message) => self.relay_done(message, ticket.refused),
+                Then::Relayed(message) => self.relay_done(cx, message, ticket.refused),
                 Then::Part(of) => self.part_done(cx, of, 0, None),
                 Then::Heard(filter) => {
                     if self.announced.get(&filter) == Some(&id) {

@@ -14,6 +14,7 @@ use super::conn::{Answer, Conn, Stage};
 use super::connect::Flow;
 use super::message::{Delivery, Held, Incoming, Message, Publication, device_of};
 use super::records::{Fact, MessageRecord, Origin, Publisher, Recipient, Told};
+use super::relays::Relayed;
 use super::session::{Subscriber, Will};
 use super::store::Gated;
 use super::{Broker, Context, Then};
@@ -30,13 +31,6 @@ pub(super) struct Relay {
     pub(super) ticket: SlotId,
     deliver: Cores,
     keep: Option<usize>,
-}
-
-/// A message that other cores have yet to confirm.
-pub(super) struct Relayed {
-    pub(super) held: Rc<Held>,
-    /// The PUBLISH that it came with.
-    pub(super) publisher: Publisher,
 }
 
 /// A message that came from another core.
@@ -150,14 +144,35 @@ impl Broker {
             })),
             Received::Full => TakenIn::Full,
             Received::Duplicate => {
-                // [MQTT-4.3.3-10]: answered, not delivered; not before the first one would be.
-                if let Some(held) = self.conn(conn) {
-                    let number = held.busy().answers.push(Answer::Pubrec(packet_id));
-                    let ticket = self.open_ticket(cx, Then::Answer(conn, number));
-                    self.store.gate(Gated::Part(ticket));
-                }
+                let session = session.number;
+                self.taken_before(cx, conn, session, packet_id);
                 TakenIn::Before
             }
+        }
+    }
+
+    /// A QoS 2 message that this core has comes again `[MQTT-4.3.3-10]`: it is answered, not
+    /// delivered; and not before the first one would be, which may wait for other cores.
+    fn taken_before(&mut self, cx: &mut Context, conn: ConnId, session: u64, packet_id: PacketId) {
+        let Some(held) = self.conn(conn) else { return };
+        let number = held.busy().answers.push(Answer::Pubrec(packet_id));
+        let ticket = self.open_ticket(cx, Then::Answer(conn, number));
+        self.store.gate(Gated::Part(ticket));
+        let Broker { relays, tickets, conns, .. } = self;
+        if let Some(relayed) = relays.pending(session, packet_id) {
+            // Those of connections that are gone are owed nothing.
+            relayed.waiting.retain(|waiting| {
+                let asker = tickets.get(*waiting).and_then(|ticket| ticket.then.first());
+                let Some(Then::Answer(asker, _)) = asker else { return false };
+                let held = conns.get(asker.index()).and_then(Option::as_ref);
+                let is_there = held.is_some_and(|held| held.id == *asker);
+                if !is_there {
+                    tickets.remove(*waiting);
+                }
+                is_there
+            });
+            relayed.waiting.push(ticket);
+            self.add_part(ticket);
         }
     }
 
@@ -245,7 +260,7 @@ impl Broker {
                     let origin = Origin { core: cx.core() as u16, told };
                     let publication = Publication::new(incoming, Some(origin));
                     let held = Rc::clone(held);
-                    self.relays.insert(held.id, Relayed { held, publisher });
+                    self.relays.insert(held.id, held, publisher);
                     self.add_part(ticket);
                     let relay = Relay { publication, ticket, deliver, keep };
                     self.store.gate(Gated::Relay(Box::new(relay)));
@@ -332,14 +347,14 @@ impl Broker {
         refused: Option<ReasonCode>,
     ) {
         if let Some(origin) = relay.publication.incoming().origin {
-            self.relay_done(origin.told.id, refused);
+            self.relay_done(cx, origin.told.id, refused);
         }
         self.part_done(cx, relay.ticket, 0, refused);
     }
 
     /// All other cores have a message, or will not take it.
-    pub(super) fn relay_done(&mut self, id: u64, refused: Option<ReasonCode>) {
-        if let Some(Relayed { held, publisher }) = self.relays.remove(&id) {
+    pub(super) fn relay_done(&mut self, cx: &mut Context, id: u64, refused: Option<ReasonCode>) {
+        if let Some(Relayed { held, publisher, waiting }) = self.relays.remove(id) {
             if refused.is_some()
                 && let Some(slot) = self.sessions.of_number(publisher.session)
                 && let Some(packet_id) = PacketId::new(publisher.packet_id)
@@ -349,6 +364,9 @@ impl Broker {
             }
             self.store.fact(&Fact::Relayed(id));
             self.store.release(held);
+            for ticket in waiting {
+                self.part_done(cx, ticket, 0, refused);
+            }
         }
     }
 

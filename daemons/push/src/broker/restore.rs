@@ -13,12 +13,12 @@ use sextant_segment::{Log, OpenError, Options, Position, ReadError, Record, Reco
 use tracing::{error, info, warn};
 
 use super::message::{Delivery, Held, Incoming, Publication};
-use super::publish::Relayed;
 use super::receipts::apply;
 use super::records::{
     self, Exchange, Fact, MessageRecord, Origin, Publisher, Queued, SessionRecord, Take, Told,
     Unreadable,
 };
+use super::relays::Relayed;
 use super::session::{Owner, Session};
 use super::store::Gated;
 use super::{Broker, Context, Then};
@@ -380,7 +380,7 @@ impl Broker {
         }
         for (id, publisher) in relayed {
             if let Some(held) = self.store.find(id).cloned() {
-                self.relays.insert(id, Relayed { held, publisher });
+                self.relays.insert(id, held, publisher);
             }
         }
         let mut receipts: Vec<_> = receipts.into_values().collect();
@@ -472,7 +472,7 @@ impl Broker {
 
     /// Asks the other cores again for a message that may not have reached them all.
     fn relay_again(&mut self, cx: &mut Context, message: &MessageRecord) {
-        let Some(Relayed { publisher, .. }) = self.relays.get(&message.id) else { return };
+        let Some(Relayed { publisher, .. }) = self.relays.get(message.id) else { return };
         let Some(life) = publisher.relayed else { return };
         let qos = QoS::from_u8(message.qos).unwrap_or(QoS::ExactlyOnce);
         let incoming = Incoming { retain: message.retain, ..Incoming::of(message, qos) };

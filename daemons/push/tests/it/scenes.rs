@@ -87,6 +87,28 @@ fn a_crash_after_a_crash_at_any_moment_of_qos_2_changes_nothing() {
     }
 }
 
+/// It is sent on when one disk has it, and confirmed when another one has.
+#[test]
+fn a_qos_2_message_that_comes_again_is_answered_no_sooner_than_it_is_where_it_has_to_be() {
+    let (mut play, publisher, _) = pair(1, cores(2));
+    let disk = Duration::from_millis(100);
+    play.pass(Duration::from_secs(1));
+    play.rig.world.plan(|plan| plan.disk_delay = disk..=disk);
+    let before = play.rig.world.now();
+    let message = play.publish(publisher, "t/a", Q2, false, 100);
+    for _ in 0..3 {
+        play.pass(disk / 4);
+        play.part(publisher, Parting::Reset);
+        play.connect(publisher);
+    }
+    play.until("it is acknowledged", SOON, |play| {
+        play.model.messages[message].acknowledged.is_some()
+    });
+    let took = play.rig.world.now().since(before);
+    assert!(took >= 2 * disk, "{took:?}");
+    play.finish();
+}
+
 /// A log that acknowledges before it syncs gives a number twice if the power fails in between. What
 /// another core durably took in under that number must not stand for what has it now.
 #[test]
