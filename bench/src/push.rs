@@ -91,7 +91,7 @@ pub(crate) fn run_fan_out(run: &Run) -> Result<()> {
         "Each server is one process on one CPU, push with one core; the load has the other CPU.",
     );
     bench.note(
-        "Saturated: 64 messages are under way, so that many wait at each socket. At 50 a second \
+        "Saturated: 64 messages are published together while 64 others are under way. At 50 a second \
          each message leaves in a send of its own.",
     );
     let layout = Layout { cores: 1, connections_max: 2000, pinned: true, addrs: 1 };

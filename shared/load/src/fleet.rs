@@ -110,11 +110,15 @@ pub enum Pace {
     Idle,
     /// So many a second, whatever becomes of them: an open loop.
     PerSecond(f64),
-    /// The next begins as soon as fewer than this many are under way: a closed loop, for finding
-    /// out what a server does at most. Latencies are then those of a full queue.
+    /// The next begin as soon as there is room for them: a closed loop, for finding out what a
+    /// server does at most. Latencies are then those of a full queue.
     Saturated {
-        /// Operations under way.
+        /// Operations under way at most.
         window: u32,
+        /// How many begin together, in one write if they have one connection. One by one, a server
+        /// that is quick finds less waiting at each look than a slow one, and two servers are given
+        /// different work.
+        lot: u32,
     },
 }
 
@@ -152,7 +156,7 @@ impl Load {
         Load {
             targets,
             connections: Connections::Held { count: 1, operating: 1, connecting_max: 128 },
-            pace: Pace::Saturated { window: 1 },
+            pace: Pace::Saturated { window: 1, lot: 1 },
             completions: 1,
             warm_up: Duration::from_millis(500),
             measure: Duration::from_secs(2),
@@ -175,7 +179,7 @@ impl Load {
             (Pace::Idle, _) => true,
             (_, Connections::Held { operating: 0, .. }) => false,
             (Pace::PerSecond(rate), _) => rate.is_finite() && rate > 0.0,
-            (Pace::Saturated { window }, _) => window > 0,
+            (Pace::Saturated { window, lot }, _) => (1..=window).contains(&lot),
         };
         let rules = [
             (!self.targets.is_empty(), "a load has a target"),

@@ -78,6 +78,8 @@ pub(super) struct App<S, F> {
     recorder: Recorder,
     lateness: Recorder,
     begun: u64,
+    /// Operations that are yet to begin of those that begin together.
+    lot: u32,
     opened: Option<Opened>,
     outcome: Option<Outcome>,
     failure: Option<LoadError>,
@@ -117,6 +119,7 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
             recorder: Recorder::default(),
             lateness: Recorder::default(),
             begun: 0,
+            lot: 0,
             opened: None,
             outcome: None,
             failure: None,
@@ -315,9 +318,14 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
             let intended = match self.load.pace {
                 Pace::Idle => None,
                 Pace::PerSecond(_) => self.schedule.as_mut().and_then(|s| s.take_due(cx.now())),
-                Pace::Saturated { window } => {
-                    let full = u64::from(window - 1) * u64::from(self.load.completions);
-                    (self.under_way() <= full).then_some(cx.now())
+                Pace::Saturated { window, lot } => {
+                    let room = u64::from(window - lot) * u64::from(self.load.completions);
+                    if self.lot == 0 && self.under_way() <= room {
+                        self.lot = lot;
+                    }
+                    let begins = self.lot > 0;
+                    self.lot -= u32::from(begins);
+                    begins.then_some(cx.now())
                 }
             };
             let Some(intended) = intended else { return };
@@ -608,10 +616,21 @@ mod tests {
 
     #[test]
     fn a_closed_loop_keeps_its_window_full_and_no_fuller() {
-        let outcome = play(held(5, Pace::Saturated { window: 5 }), awake()).unwrap().unwrap();
+        let outcome =
+            play(held(5, Pace::Saturated { window: 5, lot: 1 }), awake()).unwrap().unwrap();
         assert!(outcome.completed > 100 && outcome.missing == 0, "{outcome:?}");
         let in_flight = outcome.per_second() * outcome.latency.mean_ns as f64 / 1e9;
         assert!((4.0..=5.2).contains(&in_flight), "by Little's law {in_flight} in flight");
+    }
+
+    #[test]
+    fn lots_begin_together_when_there_is_room_for_all() {
+        let pace = Pace::Saturated { window: 8, lot: 4 };
+        let outcome = play(held(8, pace), awake()).unwrap().unwrap();
+        assert!(outcome.completed > 100 && outcome.missing == 0, "{outcome:?}");
+        assert_eq!(outcome.begun % 4, 0, "whole lots");
+        let in_flight = outcome.per_second() * outcome.latency.mean_ns as f64 / 1e9;
+        assert!((4.0..=8.2).contains(&in_flight), "by Little's law {in_flight} in flight");
     }
 
     #[test]
@@ -648,7 +667,8 @@ mod tests {
             Load { targets: Vec::new(), ..good() },
             Load { completions: 0, ..good() },
             Load { pace: Pace::PerSecond(0.0), ..good() },
-            Load { pace: Pace::Saturated { window: 0 }, ..good() },
+            Load { pace: Pace::Saturated { window: 0, lot: 0 }, ..good() },
+            Load { pace: Pace::Saturated { window: 3, lot: 4 }, ..good() },
             Load { connections: Connections::PerOperation { at_once_max: 0 }, ..good() },
         ] {
             assert!(matches!(play(load, awake()), Err(LoadError::Load(_))));
