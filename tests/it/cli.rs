@@ -363,3 +363,27 @@ fn a_stop_is_quick_when_nothing_is_under_way() {
     daemon.stop();
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
+
+#[test]
+fn clients_are_listed_shown_and_kicked_by_hand() {
+    let daemon = Daemon::start();
+    let mut lamp = Mqtt::clean(daemon.mqtt(), "lamp/1");
+    lamp.subscribe("d/lamp/#", QoS::AtLeastOnce);
+    let _door = Mqtt::clean(daemon.mqtt(), "door");
+    let (code, table, said) = run(sextant(&daemon, &["push", "clients"]));
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(table.starts_with("CLIENT") && table.contains("lamp/1"), "{table}");
+    let (_, table, said) = run(sextant(&daemon, &["push", "clients", "--limit", "1"]));
+    assert!(table.lines().count() == 2 && said.contains("--limit"), "{table}{said}");
+    let (_, json, _) = run(sextant(&daemon, &["push", "clients", "--like", "l*", "--json"]));
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["client"], "lamp/1");
+    let (code, shown, _) = run(sextant(&daemon, &["push", "client", "lamp/1"]));
+    assert_eq!(code, 0);
+    assert!(shown.contains("d/lamp/#") && shown.contains("127."), "{shown}");
+    let (code, _, said) = run(sextant(&daemon, &["push", "kick", "lamp/1"]));
+    assert!(code == 0 && said.contains("lamp/1 is disconnected"), "{said}");
+    lamp.receive_to_end();
+    let (code, _, said) = run(sextant(&daemon, &["push", "kick", "lamp/1"]));
+    assert!(code == 1 && said.contains("lamp/1"), "{said}");
+}

@@ -5,6 +5,10 @@
 //!   GET  /v1/messages/{id} 200 its receipt                400 404 503 504
 //!   POST /v1/tokens        200 a device's token           422
 //!   GET  /v1/status        200 all cores in one           503 504
+//!
+//!   GET    /v1/clients      200 a page of all clients      400 503 504
+//!   GET    /v1/clients/{id} 200 one, with what it is subscribed to  404 503 504
+//!   DELETE /v1/clients/{id} 204 its connection is closed   404 503 504
 //! ```
 //!
 //! Handlers run on the thread of the control plane and speak to the cores through [`Cores`]: one
@@ -17,6 +21,7 @@
 //! repeated key, a value of another type or out of its range is an error that names the key.
 
 mod body;
+mod clients;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -106,6 +111,8 @@ pub fn router(cores: Arc<dyn Cores>, token_key: TokenKey, settings: Settings) ->
         .route("/v1/messages/{id}", get(receipt))
         .route("/v1/tokens", post(token))
         .route("/v1/status", get(status))
+        .route("/v1/clients", get(clients::list))
+        .route("/v1/clients/{id}", get(clients::one).delete(clients::kick))
         .with_state(Arc::new(api))
 }
 

@@ -2,11 +2,14 @@
 //! a thread of its own; a command travels to a core through the mesh, its answer comes back
 //! through a one-shot channel. A core never waits for the control plane.
 
+pub mod clients;
+
 use bytes::Bytes;
 use sextant_mqtt::{QoS, ReasonCode};
 use sextant_ring::time::Time;
 use tokio::sync::oneshot;
 
+use self::clients::{ClientDetail, Kicked, Listing};
 use crate::auth::{Authenticator, Verified};
 
 /// A message that a sender pushes.
@@ -174,6 +177,24 @@ pub enum Command {
     Status {
         /// Answered at once.
         reply: oneshot::Sender<CoreStatus>,
+    },
+    /// Tells of some of the core's clients.
+    Clients(Listing),
+    /// Tells of one client. Goes to the core where it is at home.
+    Client {
+        /// Its identifier.
+        client_id: String,
+        /// Answered once its peer is known.
+        reply: oneshot::Sender<Option<ClientDetail>>,
+    },
+    /// Ends a client's connection. Goes to the core where it is at home.
+    Kick {
+        /// Its identifier.
+        client_id: String,
+        /// Whether its session ends, too.
+        session: bool,
+        /// Answered when it is done; with the session, once that is on disk.
+        reply: oneshot::Sender<Kicked>,
     },
     /// A password was checked: the connection's CONNECT goes on.
     Verified {

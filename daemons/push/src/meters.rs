@@ -15,7 +15,7 @@ pub struct Names {
     pub(crate) published: [Counter; 3],
     pub(crate) delivered: [Counter; 3],
     pub(crate) dropped: [Counter; 7],
-    pub(crate) closed: [Counter; 10],
+    pub(crate) closed: [Counter; 11],
     pub(crate) connect_refused: [Counter; 5],
     pub(crate) publish_refused: [Counter; 3],
     pub(crate) pushes: Counter,
@@ -63,6 +63,7 @@ pub(crate) enum Closed {
     TooLarge = 7,
     Slow = 8,
     Server = 9,
+    Kicked = 10,
 }
 
 /// Why a CONNECT was refused.
@@ -144,6 +145,7 @@ impl Names {
                     "too_large",
                     "slow",
                     "server",
+                    "kicked",
                 ],
             ),
             connect_refused: builder.counters(

@@ -56,7 +56,7 @@ pub(crate) enum Command {
     /// Say how each daemon is
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
-    /// Send messages to devices, follow them, watch topics
+    /// Send messages to devices, follow them, watch topics; see clients, and end them
     Push {
         #[command(subcommand)]
         command: PushCommand,
@@ -126,6 +126,17 @@ pub(crate) enum PushCommand {
     /// Subscribe to topics, and print what comes
     #[command(after_help = WATCH_EXAMPLES)]
     Watch(WatchArgs),
+    /// List the clients that have a session
+    #[command(after_help = CLIENTS_EXAMPLES)]
+    Clients(ClientsArgs),
+    /// Show one client, with what it is subscribed to
+    #[command(
+        after_help = "Examples:\n  sextant push client lamp\n  sextant push client lamp --json | jq .filters"
+    )]
+    Client(ClientArgs),
+    /// Close a client's connection
+    #[command(after_help = KICK_EXAMPLES)]
+    Kick(KickArgs),
     /// Make a token with which a device can log in, and print it
     #[command(after_help = TOKEN_EXAMPLES)]
     Token(TokenArgs),
@@ -230,6 +241,62 @@ pub(crate) struct WatchArgs {
     /// Stop after this many messages
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
+}
+
+const CLIENTS_EXAMPLES: &str = "\
+Examples:
+  sextant push clients
+  sextant push clients --like 'lamp-*'
+  sextant push clients --limit 1000000 --json | jq -r 'select(.queued > 0) | .client'";
+
+#[derive(Debug, Args)]
+pub(crate) struct ClientsArgs {
+    /// Only those whose identifier is so, with * for any text
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) like: Option<String>,
+
+    /// Stop after this many clients
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub(crate) limit: u64,
+
+    /// Print what the daemon says as it is, one client a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClientArgs {
+    /// The client identifier
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+
+    /// Print what the daemon says as it is
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const KICK_EXAMPLES: &str = "\
+An MQTT 5 client is told why (reason 0x98, administrative action). Its session stays, with what
+waits for it, and most clients connect again at once.
+
+Examples:
+  sextant push kick lamp
+  sextant push kick lamp --session    and forget its subscriptions and queue";
+
+#[derive(Debug, Args)]
+pub(crate) struct KickArgs {
+    /// The client identifier
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+
+    /// End its session, too: its subscriptions and what waits for it are gone
+    #[arg(long)]
+    pub(crate) session: bool,
 }
 
 const TOKEN_EXAMPLES: &str = "\

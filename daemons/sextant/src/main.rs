@@ -3,7 +3,7 @@
 //! ```text
 //!   cli ─► up       starts the daemons, prefixes their output, restarts what dies
 //!       ─► status   asks each daemon how it is                    ┐ HTTP, with the admin token
-//!       ─► push     send, show, token: the push daemon's HTTP API ┘ that `place` finds
+//!       ─► push     send, show, clients, …: the daemon's HTTP API ┘ that `place` finds
 //!                   watch: an MQTT 5 client;  passwd: nothing but this machine
 //! ```
 //!

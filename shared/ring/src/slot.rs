@@ -132,7 +132,7 @@ impl<T> Slots<T> {
     }
 
     /// How many slots there are, used and free: every index is below it.
-    pub(crate) fn span(&self) -> usize {
+    pub fn span(&self) -> usize {
         self.span as usize
     }
 

@@ -5,7 +5,12 @@ use std::sync::Mutex;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request};
 use serde_json::{Value, json};
+use sextant_mqtt::Version;
 use tower::ServiceExt;
+
+use crate::control::clients::{
+    Client, ClientDetail, Connection, Kicked, Listed, Listing, Subscribed,
+};
 
 const NOW: u64 = 1_790_000_000_123;
 const NOW_TOLD: &str = "2026-09-21T14:13:20.123Z";
@@ -424,4 +429,176 @@ fn times_are_told_with_milliseconds_whatever_they_are() {
     assert_eq!(Time(0).to_string(), "1970-01-01T00:00:00.000Z");
     assert_eq!(Time(NOW).to_string(), NOW_TOLD);
     assert!(Time(u64::MAX).to_string().starts_with("9999-12-30T"));
+}
+
+fn client(client_id: &str) -> Client {
+    Client {
+        client_id: client_id.into(),
+        user: "anonymous".into(),
+        connection: Some(Connection { version: Version::V5, keep_alive_s: 60, unsent_bytes: 7 }),
+        left_at: 0,
+        session_expiry_s: 3600,
+        subscriptions: 1,
+        queued: 2,
+        queued_bytes: 300,
+        in_flight: 4,
+    }
+}
+
+/// Cores with `each` clients that look at `look` slots for one question.
+fn with_clients(cores: usize, each: usize, look: usize) -> Router {
+    api(cores, move |core, command| {
+        let Command::Clients(Listing { from, limit, like, reply }) = command else {
+            panic!("{command:?}")
+        };
+        let mut listed = Listed::default();
+        let end = each.min(from + look);
+        for slot in from..end {
+            if listed.clients.len() == limit {
+                listed.next = Some(slot);
+                break;
+            }
+            let found = client(&format!("c{core}-{slot}"));
+            listed.clients.extend(like.matches(&found.client_id).then_some(found));
+        }
+        listed.next = listed.next.or((end < each).then_some(end));
+        reply.send(listed).unwrap();
+        Ok(())
+    })
+}
+
+#[tokio::test]
+async fn pages_tell_each_client_of_all_cores_once() {
+    for (cores, each, look, limit) in [(1, 0, 5, 10), (3, 25, 4, 10), (2, 10, 100, 1), (4, 3, 1, 7)]
+    {
+        let api = with_clients(cores, each, look);
+        let (mut told, mut after) = (Vec::new(), String::new());
+        for _ in 0..200 {
+            let path = format!("/v1/clients?limit={limit}{after}");
+            let (status, page) = get_json(&api, &path).await;
+            assert_eq!(status, 200, "{page}");
+            let clients = page["clients"].as_array().unwrap();
+            assert!(clients.len() <= limit);
+            told.extend(clients.iter().map(|told| told["client"].as_str().unwrap().to_owned()));
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => break,
+            }
+        }
+        let every = (0..cores).flat_map(|core| (0..each).map(move |n| format!("c{core}-{n}")));
+        assert_eq!(told, every.collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_page_ends_early_where_few_of_many_clients_are_meant() {
+    let api = with_clients(1, 1000, 1);
+    let (_, page) = get_json(&api, "/v1/clients?like=*-900").await;
+    assert_eq!(page, json!({"clients": [], "next": "0-256"}));
+    let (_, page) = get_json(&api, "/v1/clients?like=*-900&after=0-850").await;
+    assert_eq!(page["clients"][0]["client"], "c0-900");
+    assert_eq!((page["clients"].as_array().unwrap().len(), &page["next"]), (1, &Value::Null));
+}
+
+#[tokio::test]
+async fn a_listing_that_makes_no_sense_is_refused_by_the_name_of_what_is_wrong() {
+    let api = with_clients(2, 1, 1);
+    let long = format!("like={}", "x".repeat(257));
+    for (query, named) in [
+        ("limit=0", "`limit`"),
+        ("limit=1001", "`limit`"),
+        ("limit=many", "limit"),
+        ("after=", "`after`"),
+        ("after=2-0", "`after`"),
+        ("after=0", "`after`"),
+        ("after=0-+1", "`after`"),
+        ("after=0-99999999999", "`after`"),
+        ("afetr=0-0", "afetr"),
+        (&long, "`like`"),
+    ] {
+        let (status, problem) = get_json(&api, &format!("/v1/clients?{query}")).await;
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(status == 400 && detail.contains(named), "{query}: {status} {detail}");
+    }
+    let (_, page) = get_json(&api, "/v1/clients?after=1-4000000000").await;
+    assert_eq!(page, json!({"clients": []}));
+}
+
+#[tokio::test]
+async fn one_client_is_told_by_its_home_with_its_subscriptions() {
+    let api = api(8, |core, command| {
+        let Command::Client { client_id, reply } = command else { panic!("{command:?}") };
+        assert_eq!((core, client_id.as_str()), (home("a/b c", 8), "a/b c"));
+        let filters = vec![Subscribed {
+            filter: "d/#".into(),
+            qos: QoS::ExactlyOnce,
+            no_local: true,
+            retain_as_published: false,
+            subscription_id: 5,
+        }];
+        let peer = Some("127.0.0.1:9".parse().unwrap());
+        reply.send(Some(ClientDetail { client: client(&client_id), filters, peer })).unwrap();
+        Ok(())
+    });
+    let (status, told) = get_json(&api, "/v1/clients/a%2Fb%20c").await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        told,
+        json!({
+            "client": "a/b c", "user": "anonymous", "connected": true, "version": "5",
+            "keep_alive_s": 60, "session_expiry_s": 3600, "subscriptions": 1, "queued": 2,
+            "queued_bytes": 300, "in_flight": 4, "unsent_bytes": 7, "core": home("a/b c", 8),
+            "peer": "127.0.0.1:9",
+            "filters": [{
+                "filter": "d/#", "qos": 2, "no_local": true, "retain_as_published": false,
+                "subscription_id": 5,
+            }],
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_is_away_is_told_with_when_it_left() {
+    let api = api(1, |_, command| {
+        let Command::Client { client_id, reply } = command else { panic!("{command:?}") };
+        let away = Client {
+            connection: None,
+            left_at: NOW,
+            session_expiry_s: u32::MAX,
+            ..client(&client_id)
+        };
+        reply.send(Some(ClientDetail { client: away, filters: Vec::new(), peer: None })).unwrap();
+        Ok(())
+    });
+    let (_, told) = get_json(&api, "/v1/clients/lamp").await;
+    assert_eq!((&told["connected"], &told["left_at"]), (&json!(false), &json!(NOW_TOLD)));
+    assert!(told["session_expiry_s"].is_null() && told.get("version").is_none(), "{told}");
+}
+
+#[tokio::test]
+async fn what_comes_of_a_kick_is_told_by_its_status() {
+    for (kicked, status) in [
+        (Kicked::Done, 204),
+        (Kicked::Unknown, 404),
+        (Kicked::NotConnected, 404),
+        (Kicked::NotKept, 503),
+    ] {
+        for (query, ends) in [("", false), ("?session=false", false), ("?session=true", true)] {
+            let api = api(1, move |_, command| {
+                let Command::Kick { session, reply, .. } = command else { panic!("{command:?}") };
+                assert_eq!(session, ends);
+                reply.send(kicked).unwrap();
+                Ok(())
+            });
+            let path = format!("/v1/clients/lamp{query}");
+            let (response, _) = call(&api, Method::DELETE, &path, "").await;
+            assert_eq!(response.status(), status, "{path} {kicked:?}");
+        }
+    }
+    let nobody = api(1, |_, command| panic!("{command:?}"));
+    for query in ["session=perhaps", "sesion=true"] {
+        let path = format!("/v1/clients/lamp?{query}");
+        let (response, _) = call(&nobody, Method::DELETE, &path, "").await;
+        assert_eq!(response.status(), 400, "{query}");
+    }
 }

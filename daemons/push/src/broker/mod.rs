@@ -19,6 +19,7 @@
 //! what may be done only once the disk has what was said before it.
 
 mod burst;
+mod clients;
 mod compact;
 mod conn;
 mod connect;
@@ -39,6 +40,7 @@ mod store;
 mod subscribe;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,9 +65,11 @@ pub use restore::{RestoreError, Restored, restore};
 
 use crate::auth::hasher::Hasher;
 use crate::auth::{Authenticator, Verified};
+use crate::control::clients::Kicked;
 use crate::control::{Command, CoreStatus, PushError};
 use crate::meters::{Closed, Meters};
 use burst::Burst;
+use clients::PeerAsked;
 use compact::Compaction;
 use conn::Conn;
 use filters::Filters;
@@ -151,6 +155,8 @@ pub(crate) enum Then {
     Part(SlotId),
     /// Nobody, but all other cores know of this filter.
     Heard(Arc<str>),
+    /// Whoever ended a client's session.
+    Kicked(oneshot::Sender<Kicked>),
 }
 
 /// A question, and the parts of its answer that are missing.
@@ -223,6 +229,8 @@ pub struct Broker {
     held_back: Vec<ConnId>,
     /// Connections that take nothing.
     blocked: Vec<ConnId>,
+    /// Who waits to be told of a client.
+    peers_asked: Vec<PeerAsked>,
     compaction: Option<Compaction>,
     matches: Vec<(SlotId, Subscriber)>,
     burst: Burst,
@@ -272,6 +280,7 @@ impl Broker {
             postponed_full: false,
             held_back: Vec::new(),
             blocked: Vec::new(),
+            peers_asked: Vec::new(),
             compaction: None,
             matches: Vec::new(),
             burst: Burst::default(),
@@ -308,6 +317,7 @@ impl Broker {
             ("messages postponed", self.postponed.len()),
             ("connections held back", self.held_back.len()),
             ("connections blocked", self.blocked.len()),
+            ("peers asked for", self.peers_asked.len()),
         ];
         let left = counts.iter().filter(|(_, count)| *count > 0);
         left.map(|(what, count)| format!("{count} {what}")).collect()
@@ -380,6 +390,11 @@ impl Broker {
                 }
                 Then::Relayed(message) => self.relay_done(cx, message, ticket.refused),
                 Then::Part(of) => self.part_done(cx, of, 0, None),
+                Then::Kicked(reply) => {
+                    let kept = ticket.refused.is_none();
+                    // Whoever asked may have gone.
+                    let _ = reply.send(if kept { Kicked::Done } else { Kicked::NotKept });
+                }
                 Then::Heard(filter) => {
                     if self.announced.get(&filter) == Some(&id) {
                         self.announced.remove(&filter);
@@ -448,6 +463,7 @@ impl Broker {
         const TICK: Duration = Duration::from_millis(500);
         let _ = cx.arm(cx.now() + TICK, timer::key(timer::TICK, 0));
         self.cut_slow_clients(cx);
+        self.give_up_on_peers();
         self.look_at_the_wall_clock(cx);
         self.postponed_full = false;
         self.meters.take_stats(cx.stats());
@@ -526,6 +542,14 @@ impl Broker {
             }
             Command::Status { reply } => {
                 let _ = reply.send(self.status(cx));
+            }
+            Command::Clients(listing) => {
+                let listed = self.list_clients(cx, &listing);
+                let _ = listing.reply.send(listed);
+            }
+            Command::Client { client_id, reply } => self.tell_client(cx, &client_id, reply),
+            Command::Kick { client_id, session, reply } => {
+                self.kick(cx, &client_id, session, reply);
             }
             Command::Verified { conn, result } => {
                 self.verified(cx, ConnId::from_bits(conn), result);
@@ -622,6 +646,10 @@ impl App for Broker {
 
     fn on_data(&mut self, cx: &mut Context, conn: ConnId, data: &[u8]) {
         self.received(cx, conn, data);
+    }
+
+    fn on_peer(&mut self, _: &mut Context, conn: ConnId, addr: std::io::Result<SocketAddr>) {
+        self.peer_known(conn, addr.ok());
     }
 
     fn on_drained(&mut self, cx: &mut Context, conn: ConnId) {

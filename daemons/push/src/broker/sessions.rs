@@ -93,6 +93,11 @@ impl Sessions {
         self.slots.id_at(index)
     }
 
+    /// Every slot's number is below it.
+    pub(super) fn span(&self) -> usize {
+        self.slots.span()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }

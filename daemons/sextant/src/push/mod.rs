@@ -1,5 +1,6 @@
 //! `sextant push`: the push daemon's HTTP API by hand, and an MQTT client to look at topics with.
 
+mod clients;
 mod passwd;
 mod receipt;
 mod send;
@@ -15,6 +16,9 @@ pub(crate) fn run(place: &Place, command: &PushCommand) -> Result<(), Error> {
         PushCommand::Send(args) => send::run(place, args),
         PushCommand::Show(args) => receipt::run(place, args),
         PushCommand::Watch(args) => watch::run(place, args),
+        PushCommand::Clients(args) => clients::list(place, args),
+        PushCommand::Client(args) => clients::show(place, args),
+        PushCommand::Kick(args) => clients::kick(place, args),
         PushCommand::Token(args) => token::run(place, args),
         PushCommand::Passwd(args) => passwd::run(args),
     }

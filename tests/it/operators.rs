@@ -1,0 +1,116 @@
+//! What operators see of clients, and do to them.
+
+use serde_json::json;
+use sextant_mqtt::{Connect, Packet, QoS, ReasonCode, Version};
+use sextant_tests::{Daemon, Mqtt, Options, Sub, publish, until};
+
+/// The identifiers of a listing, all pages of it, in order.
+#[track_caller]
+fn listed(daemon: &Daemon, query: &str) -> Vec<String> {
+    let (api, mut names, mut after) = (daemon.api(), Vec::new(), String::new());
+    for _ in 0..1000 {
+        let page = api.get(&format!("/v1/clients?{query}{after}"));
+        assert_eq!(page.status, 200, "{}", page.text);
+        let clients = page.json["clients"].as_array().unwrap();
+        names.extend(clients.iter().map(|client| client["client"].as_str().unwrap().to_owned()));
+        match page.json["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    names.sort();
+    names
+}
+
+#[track_caller]
+fn delete(daemon: &Daemon, path: &str) -> u16 {
+    daemon.api().ask("DELETE", path, None).unwrap().status
+}
+
+#[test]
+fn a_mosquitto_sub_is_listed_shown_and_kicked() {
+    let daemon = Daemon::start_with(Options::config("cores = 2"));
+    let args = ["-V", "5", "-i", "lamp/1", "-t", "d/#", "-q", "1", "-k", "33", "-c", "-x", "600"];
+    let mut sub = Sub::start(daemon.mqtt(), &args);
+    assert_eq!(listed(&daemon, "like=lamp*"), ["lamp/1"]);
+    assert!(listed(&daemon, "like=lamp").is_empty());
+    let lamp = daemon.api().get("/v1/clients/lamp%2F1");
+    assert_eq!(lamp.status, 200, "{}", lamp.text);
+    let peer = lamp.json["peer"].as_str().unwrap();
+    assert!(peer.starts_with("127.") && peer.contains(':'), "{peer}");
+    let told = |key: &str| lamp.json[key].clone();
+    assert_eq!((told("connected"), told("version")), (json!(true), json!("5")));
+    assert_eq!((told("keep_alive_s"), told("session_expiry_s")), (json!(33), json!(600)));
+    assert_eq!((told("user"), told("subscriptions")), (json!("anonymous"), json!(1)));
+    assert_eq!((&lamp.json["filters"][0]["filter"], told("in_flight")), (&json!("d/#"), json!(0)));
+
+    assert_eq!(delete(&daemon, "/v1/clients/lamp%2F1"), 204);
+    sub.lines().line_with("152");
+    sub.lines().kill();
+    until("the client is away", || {
+        let lamp = daemon.api().get("/v1/clients/lamp%2F1").json;
+        (lamp["connected"] == false && lamp["left_at"].is_string()).then_some(())
+    });
+    publish(daemon.mqtt(), &["-q", "1", "-t", "d/x", "-m", "hello"]);
+    let lamp = daemon.api().get("/v1/clients/lamp%2F1").json;
+    assert_eq!(lamp["queued"], 1, "its session is still there: {lamp}");
+    assert!(lamp["queued_bytes"].as_u64().unwrap() >= 5, "{lamp}");
+    assert_eq!(delete(&daemon, "/v1/clients/lamp%2F1"), 404, "it is not connected");
+    assert_eq!(delete(&daemon, "/v1/clients/lamp%2F1?session=true"), 204);
+    assert_eq!(delete(&daemon, "/v1/clients/lamp%2F1?session=true"), 404);
+    assert_eq!(daemon.api().get("/v1/clients/lamp%2F1").status, 404);
+}
+
+#[test]
+fn a_kick_is_said_in_the_words_that_the_version_has() {
+    let daemon = Daemon::start();
+    let mut five = Mqtt::clean(daemon.mqtt(), "five");
+    let (mut three, _) = Mqtt::connect(daemon.mqtt(), &Connect::new(Version::V311, "three"));
+    for client in ["five", "three"] {
+        assert_eq!(delete(&daemon, &format!("/v1/clients/{client}")), 204);
+    }
+    let last = five.receive();
+    let Packet::Disconnect(disconnect) = last.packet() else { panic!("{last:?}") };
+    assert_eq!(disconnect.reason, ReasonCode::AdministrativeAction);
+    assert!(five.receive_or_end().is_none());
+    assert!(three.receive_or_end().is_none());
+    assert_eq!(daemon.api().metric("sextant_push_connections_closed_total", "kicked"), 2.0);
+}
+
+#[test]
+fn a_session_that_was_ended_stays_ended_after_a_crash() {
+    let mut daemon = Daemon::start();
+    for name in ["kept", "ended"] {
+        let args = ["-V", "5", "-i", name, "-t", "d/#", "-q", "1", "-c", "-x", "600"];
+        Sub::start(daemon.mqtt(), &args).lines().kill();
+    }
+    assert_eq!(listed(&daemon, ""), ["ended", "kept"]);
+    assert_eq!(delete(&daemon, "/v1/clients/ended?session=true"), 204);
+    daemon.kill();
+    daemon.start_again();
+    assert_eq!(listed(&daemon, ""), ["kept"]);
+}
+
+#[test]
+fn every_client_of_all_cores_is_in_one_page_of_a_listing() {
+    let daemon = Daemon::start_with(Options::config("cores = 2"));
+    let names: Vec<String> = (0..57).map(|n| format!("client-{n:02}")).collect();
+    let mut clients: Vec<Mqtt> =
+        names.iter().map(|name| Mqtt::clean(daemon.mqtt(), name)).collect();
+    clients[0].subscribe("t/#", QoS::AtLeastOnce);
+    for limit in [1, 7, 56, 57, 1000] {
+        assert_eq!(listed(&daemon, &format!("limit={limit}")), names);
+    }
+    assert_eq!(listed(&daemon, "like=*-1*&limit=3").len(), 10);
+    let problem = daemon.api().get("/v1/clients?after=x");
+    assert_eq!((problem.status, &problem.json["status"]), (400, &json!(400)));
+    let untold = daemon.api().with_token(None);
+    for (method, path) in [
+        ("GET", "/v1/clients"),
+        ("GET", "/v1/clients/client-01"),
+        ("DELETE", "/v1/clients/client-01"),
+    ] {
+        assert_eq!(untold.ask(method, path, None).unwrap().status, 401, "{method} {path}");
+    }
+    clients[1].ping();
+}
