@@ -440,14 +440,50 @@ fn a_topic_alias_stands_for_its_topic() {
 }
 
 #[test]
-fn a_shared_subscription_is_refused_as_not_supported() {
+fn members_of_a_group_share_what_mosquitto_pub_sends_and_get_nothing_retained() {
     let daemon = Daemon::start();
-    let connect = Connect::new(Version::V5, "sharer");
-    let (mut sharer, connack) = Mqtt::connect(daemon.mqtt(), &connect);
-    let Packet::ConnAck(connack) = connack.packet() else { panic!("{connack:?}") };
-    assert_eq!(connack.properties.shared_available, Some(false));
-    let reason = sharer.subscribe("$share/group/topic", QoS::AtMostOnce);
-    assert_eq!(reason, ReasonCode::SharedSubscriptionsNotSupported);
+    publish(daemon.mqtt(), &["-r", "-q", "1", "-t", "jobs/0", "-m", "retained"]);
+    let filter = "$share/workers/jobs/#";
+    let mut workers: Vec<Sub> = VERSIONS
+        .into_iter()
+        .cycle()
+        .take(4)
+        .map(|version| Sub::start(daemon.mqtt(), &["-V", version, "-q", "1", "-t", filter]))
+        .collect();
+    let mut all = Sub::start(daemon.mqtt(), &["-q", "1", "-t", "jobs/1"]);
+    // By one publisher: each core has turns of its own.
+    let mut publisher = Mqtt::clean(daemon.mqtt(), "publisher");
+    for n in 0..40 {
+        publisher.publish("jobs/1", n.to_string().as_bytes(), QoS::AtLeastOnce);
+    }
+    let mut got = Vec::new();
+    for worker in &mut workers {
+        got.extend((0..10).map(|_| worker.message().payload.parse::<u32>().unwrap()));
+    }
+    got.sort_unstable();
+    assert!(got.into_iter().eq(0..40), "each once, and ten for each of them");
+    (0..40).for_each(|n| assert_eq!(all.message().payload, n.to_string()));
+}
+
+#[test]
+fn what_nobody_of_a_group_is_there_for_waits_for_one_of_its_sessions() {
+    let daemon = Daemon::start();
+    let filter = "$share/workers/jobs/#";
+    for name in ["first", "second"] {
+        let (mut member, _) = Mqtt::connect(daemon.mqtt(), &persistent(name));
+        assert_eq!(member.subscribe(filter, QoS::AtLeastOnce), ReasonCode::GrantedQos1);
+        member.disconnect();
+    }
+    for payload in ["a", "b", "c", "d"] {
+        publish(daemon.mqtt(), &["-q", "1", "-t", "jobs/x", "-m", payload]);
+    }
+    let mut got = Vec::new();
+    for name in ["first", "second"] {
+        let (mut member, _) = Mqtt::connect(daemon.mqtt(), &persistent(name));
+        got.extend((0..2).map(|_| member.message().text()));
+    }
+    got.sort_unstable();
+    assert_eq!(got, ["a", "b", "c", "d"]);
 }
 
 #[test]

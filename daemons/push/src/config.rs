@@ -311,7 +311,6 @@ impl Config {
             inbound_alias_max: mqtt.topic_alias_max,
             keep_alive_max_s,
             session_expiry_max_s,
-            shared_subscriptions: false,
             ..ServerLimits::default()
         }
     }

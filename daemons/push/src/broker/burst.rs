@@ -82,6 +82,7 @@ fn is_light(incoming: &Incoming<'_>) -> bool {
         && incoming.receipt.is_none()
         && incoming.device.is_none()
         && incoming.origin.is_none()
+        && incoming.shares.is_empty()
 }
 
 impl Broker {

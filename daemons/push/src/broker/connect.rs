@@ -399,6 +399,7 @@ impl Broker {
         session.left_at = 0;
         session.flight.resume(peer_receive_max);
         self.note_presence(slot);
+        self.note_shares(cx, slot, true);
         self.drop_forbidden(cx, slot);
         self.resend(cx, slot);
         self.claim_waiting(cx, slot);
@@ -601,6 +602,8 @@ impl Broker {
         session.conn = None;
         session.left_at = clock.unix_ms;
         let ends = session.expiry_s == 0;
+        self.note_shares(cx, slot, false);
+        let Some(session) = self.sessions.get_mut(slot) else { return };
         let mut will = session.will.take().filter(|_| !in_order && !cx.is_stopping());
         let delay_s = will.as_ref().map_or(0, |will| will.delay_s.min(session.expiry_s));
         if delay_s > 0 {

@@ -12,6 +12,7 @@ use sextant_ring::wheel::TimerId;
 use sextant_segment::Position;
 
 use super::records::{MessageRecord, Origin, Progress, Publisher, Queued};
+use super::shares::{Chosen, Part};
 use crate::control::Command;
 
 /// A message on its way through one core.
@@ -33,6 +34,8 @@ pub(super) struct Incoming<'a> {
     /// The device that it was pushed to: the receipt counts its session alone, and without one
     /// the message waits.
     pub(super) device: Option<&'a str>,
+    /// The cores whose members of a shared subscription it is for, with the group's name.
+    pub(super) shares: &'a [Chosen],
 }
 
 impl<'a> Incoming<'a> {
@@ -50,6 +53,7 @@ impl<'a> Incoming<'a> {
             origin: None,
             receipt: None,
             device: None,
+            shares: &[],
         }
     }
 }
@@ -66,6 +70,7 @@ pub struct Publication {
     origin: Option<Origin>,
     receipt: Option<(u16, u128)>,
     device: Option<Box<str>>,
+    shares: Box<[Chosen]>,
 }
 
 impl Publication {
@@ -80,6 +85,7 @@ impl Publication {
             origin,
             receipt: incoming.receipt,
             device: incoming.device.map(Box::from),
+            shares: incoming.shares.into(),
         })
     }
 
@@ -96,6 +102,7 @@ impl Publication {
             origin: self.origin,
             receipt: self.receipt,
             device: self.device.as_deref(),
+            shares: &self.shares,
         }
     }
 }
@@ -152,6 +159,17 @@ pub enum Message {
         core: u16,
         /// Whether it has.
         has: bool,
+        /// The name of the question, if the core waits for it to be known.
+        ticket: Option<u64>,
+    },
+    /// What a core has of a shared subscription's group.
+    Share {
+        /// The subscription, whole.
+        key: Arc<str>,
+        /// Which core.
+        core: u16,
+        /// Its members.
+        part: Part,
         /// The name of the question, if the core waits for it to be known.
         ticket: Option<u64>,
     },

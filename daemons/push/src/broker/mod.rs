@@ -36,6 +36,7 @@ mod restore;
 mod retained;
 mod session;
 mod sessions;
+mod shares;
 mod store;
 mod subscribe;
 
@@ -81,6 +82,7 @@ use relays::Relays;
 use retained::Search;
 use session::Subscriber;
 use sessions::Sessions;
+use shares::Shares;
 use store::{Gated, Store};
 
 /// A core's share of the daemon's limits.
@@ -202,6 +204,7 @@ pub struct Broker {
     filters: Filters<Subscriber>,
     /// Which other cores have subscribers.
     interest: Filters<u16>,
+    shares: Shares,
     subscriptions: usize,
     /// Filters that other cores have yet to hear of, each with the ticket that counts them.
     announced: Map<Arc<str>, SlotId>,
@@ -264,6 +267,7 @@ impl Broker {
             next_number: 1,
             filters: Filters::default(),
             interest: Filters::default(),
+            shares: Shares::default(),
             subscriptions: 0,
             announced: Map::default(),
             retained: BTreeMap::new(),
@@ -304,6 +308,7 @@ impl Broker {
             ("subscriptions", self.subscriptions),
             ("filters", usize::from(!self.filters.is_empty())),
             ("filters of other cores", usize::from(!self.interest.is_empty())),
+            ("groups of shared subscriptions", self.shares.len()),
             ("retained messages", self.retained.len()),
             ("bytes of retained messages", self.retained_bytes),
             ("searches for retained messages", self.searches.len()),
@@ -699,6 +704,9 @@ impl App for Broker {
             }
             Message::Interest { filter, core, has, ticket } => {
                 self.note_interest(cx, &filter, core, has, ticket);
+            }
+            Message::Share { key, core, part, ticket } => {
+                self.note_share(cx, &key, core, part, ticket);
             }
             Message::RetainedAsk(ask) => self.answer_retained(cx, &ask),
             Message::RetainedFound { ask, publication } => {

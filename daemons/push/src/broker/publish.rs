@@ -91,6 +91,7 @@ impl Broker {
             origin: None,
             receipt: None,
             device: None,
+            shares: &[],
         };
         let Some(packet_id) = publish.delivery.packet_id() else {
             // What does not reach everybody at QoS 0 was promised to nobody.
@@ -227,6 +228,7 @@ impl Broker {
             origin: None,
             receipt: None,
             device: None,
+            shares: &[],
         };
         if let Err(reason) = self.route(cx, &incoming, None) {
             tracing::warn!(?reason, topic = &*will.topic, "a will was not kept");
@@ -244,6 +246,8 @@ impl Broker {
         incoming: &Incoming<'_>,
         ticket: Option<SlotId>,
     ) -> Result<u32, ReasonCode> {
+        let shares = self.choose_shares(incoming.topic);
+        let incoming = &Incoming { shares: &shares, ..*incoming };
         let (deliver, keep) = self.elsewhere(cx, incoming);
         let keep_here = incoming.retain && keep.is_none();
         let relays = deliver != 0 || keep.is_some();
@@ -287,6 +291,7 @@ impl Broker {
         if let Some(device) = device_of(incoming.topic) {
             deliver |= 1 << home(device, cx.cores());
         }
+        incoming.shares.iter().for_each(|(core, _)| deliver |= 1 << core);
         deliver &= !(1 << cx.core());
         let keeper = home(incoming.topic, cx.cores());
         (deliver, Some(keeper).filter(|keeper| incoming.retain && *keeper != cx.core()))
@@ -452,9 +457,15 @@ impl Broker {
         }
         let mut matches = std::mem::take(&mut self.matches);
         matches.clear();
-        let filters = self.filters.matches(incoming.topic, |held| {
+        let mut filters = self.filters.matches(incoming.topic, |held| {
             matches.extend(held.iter().map(|subscriber| (subscriber.session, *subscriber)));
         });
+        let me = cx.core() as u16;
+        for (_, group) in incoming.shares.iter().filter(|(core, _)| *core == me) {
+            let member = self.choose_member(cx, group, incoming.qos);
+            filters += usize::from(member.is_some());
+            matches.extend(member.map(|member| (member.session, member)));
+        }
         if filters > 1 {
             // Stable: a session's subscriptions stay in the order of the filters.
             matches.sort_by_key(|(session, _)| *session);
@@ -541,6 +552,7 @@ impl Broker {
                 publisher: incoming.publisher,
                 origin: incoming.origin,
                 recipients,
+                shares: if relayed { incoming.shares.to_vec() } else { Vec::new() },
                 payload: Bytes::new(),
             };
             let kept = self.store.keep(&record, incoming.payload, cx.clock().unix_ms);

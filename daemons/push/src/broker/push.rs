@@ -68,6 +68,7 @@ impl Broker {
             origin: None,
             receipt: Some((cx.core() as u16, push.id)),
             device,
+            shares: &[],
         };
         match self.route(cx, &incoming, Some(ticket)) {
             Ok(recipients) => {

@@ -17,7 +17,7 @@
 //!
 //! ```text
 //!   message   flags id? topic forward expires_at? receipt? waits_for? publisher? origin?
-//!             recipients payload
+//!             recipients shares? payload
 //!   fact      kind fields…
 //! ```
 //!
@@ -25,9 +25,12 @@
 //! written by a later version, and opening fails rather than losing it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sextant_mqtt::QoS;
+
+use super::shares::Chosen;
 
 pub(super) const MESSAGE: u8 = 1;
 pub(super) const SESSION: u8 = 2;
@@ -218,6 +221,8 @@ pub(super) struct MessageRecord {
     pub(super) publisher: Option<Publisher>,
     pub(super) origin: Option<Origin>,
     pub(super) recipients: Vec<Recipient>,
+    /// Of one that is relayed: the cores whose members of a shared subscription it is for.
+    pub(super) shares: Vec<Chosen>,
     pub(super) payload: Bytes,
 }
 
@@ -233,7 +238,8 @@ mod flag {
     pub(super) const QOS_SHIFT: u32 = 8;
     /// Lives are told: of what was written before they were counted it is the first, zero.
     pub(super) const LIVES: u64 = 1 << 10;
-    pub(super) const KNOWN: u64 = (1 << 11) - 1;
+    pub(super) const SHARES: u64 = 1 << 11;
+    pub(super) const KNOWN: u64 = (1 << 12) - 1;
 }
 
 impl MessageRecord {
@@ -256,6 +262,7 @@ impl MessageRecord {
         set(relayed.is_some(), flag::RELAYED);
         set(self.origin.is_some(), flag::ORIGIN);
         set(relayed.is_some() || self.origin.is_some(), flag::LIVES);
+        set(!self.shares.is_empty(), flag::SHARES);
         out.number(flags);
         out.number(self.id);
         out.bytes(self.topic.as_bytes());
@@ -284,6 +291,13 @@ impl MessageRecord {
         }
         out.number(self.recipients.len() as u64);
         self.recipients.iter().for_each(|recipient| recipient.put(out));
+        if !self.shares.is_empty() {
+            out.number(self.shares.len() as u64);
+            for (core, key) in &self.shares {
+                out.number(u64::from(*core));
+                out.bytes(key.as_bytes());
+            }
+        }
         out.number(payload_len as u64);
     }
 
@@ -325,6 +339,10 @@ impl MessageRecord {
         };
         let count = from.number()?;
         let recipients = (0..count).map(|_| Recipient::take(&mut from)).collect::<Parsed<_>>()?;
+        let count = if has(flag::SHARES) { from.number()? } else { 0 };
+        let shares = (0..count)
+            .map(|_| Ok((from.small()?, Arc::from(from.text()?))))
+            .collect::<Parsed<_>>()?;
         let payload = from.bytes()?;
         Ok(MessageRecord {
             id: if id == 0 { seq } else { id },
@@ -339,6 +357,7 @@ impl MessageRecord {
             publisher,
             origin,
             recipients,
+            shares,
             payload,
         })
     }
@@ -790,6 +809,7 @@ mod tests {
             publisher in any::<Option<(u64, u16, Option<u64>)>>(),
             origin in any::<Option<(u16, u64, u64)>>(),
             recipients in prop::collection::vec(recipient(), 0..5),
+            shares in prop::collection::vec((any::<u16>(), text()), 0..3),
             (forward, payload) in any::<(Vec<u8>, Vec<u8>)>(),
         ) -> MessageRecord {
             let publisher = publisher
@@ -798,6 +818,7 @@ mod tests {
                 id, topic, expires_at, qos, retain, retained, receipt, waits_for, recipients,
                 publisher,
                 origin: origin.map(|(core, life, id)| Origin { core, told: Told { life, id } }),
+                shares: shares.into_iter().map(|(core, key)| (core, Arc::from(key))).collect(),
                 forward: forward.into(),
                 payload: payload.into(),
             }

@@ -475,7 +475,8 @@ impl Broker {
         let Some(Relayed { publisher, .. }) = self.relays.get(message.id) else { return };
         let Some(life) = publisher.relayed else { return };
         let qos = QoS::from_u8(message.qos).unwrap_or(QoS::ExactlyOnce);
-        let incoming = Incoming { retain: message.retain, ..Incoming::of(message, qos) };
+        let (retain, shares) = (message.retain, &*message.shares);
+        let incoming = Incoming { retain, shares, ..Incoming::of(message, qos) };
         let told = Told { life, id: message.id };
         let origin = Origin { core: cx.core() as u16, told };
         let publication = Publication::new(&incoming, Some(origin));

@@ -14,6 +14,7 @@ use super::conn::{Answer, Stage};
 use super::message::{Message, device_of};
 use super::records::{Fact, Subscribed};
 use super::session::Subscriber;
+use super::shares::shared;
 use super::store::Gated;
 use super::{Broker, Context, Then};
 use crate::home::home;
@@ -103,13 +104,9 @@ impl Broker {
             _ => return ReasonCode::UnspecifiedError,
         };
         let refuse = |reason| if v311 { ReasonCode::UnspecifiedError } else { reason };
-        match Filter::parse(filter) {
-            Ok(parsed) if parsed.share.is_some() => {
-                return refuse(ReasonCode::SharedSubscriptionsNotSupported);
-            }
-            Ok(_) => {}
-            Err(_) => return refuse(ReasonCode::TopicFilterInvalid),
-        }
+        let Ok(parsed) = Filter::parse(filter) else {
+            return refuse(ReasonCode::TopicFilterInvalid);
+        };
         let Some(session) = self.sessions.get_mut(slot) else {
             return ReasonCode::UnspecifiedError;
         };
@@ -141,9 +138,12 @@ impl Broker {
         if session.is_persistent() {
             self.store.fact(&Fact::Subscribed(session.number, subscribed.clone()));
         }
-        if at.is_some() {
+        if at.is_some() && parsed.share.is_none() {
+            // No other core hears of that.
             let _ = self.filters.remove(filter, |held| held.session == slot);
             self.subscriptions -= 1;
+        } else if at.is_some() {
+            self.drop_filter(cx, slot, filter);
         }
         self.hold_filter(cx, slot, &subscribed, Some(ticket));
         let wants_retained = match subscription.retain_handling {
@@ -151,7 +151,8 @@ impl Broker {
             RetainHandling::SendIfNew => at.is_none(),
             RetainHandling::DoNotSend => false,
         };
-        if wants_retained {
+        // Of what is retained a group gets nothing (section 4.8.2).
+        if wants_retained && parsed.share.is_none() {
             self.ask_retained(cx, slot, &subscribed, ticket);
         }
         subscription.qos.granted()
@@ -175,6 +176,9 @@ impl Broker {
         };
         self.receivers_change(cx);
         self.subscriptions += 1;
+        if let Some(inner) = shared(&subscribed.filter) {
+            return self.join_share(cx, (&subscribed.filter, inner), subscriber, ticket);
+        }
         let first = self.filters.insert(&subscribed.filter, subscriber);
         if first && !is_at_home(&subscribed.filter, cx) {
             self.announce(cx, &subscribed.filter, true, ticket);
@@ -185,6 +189,10 @@ impl Broker {
 
     fn drop_filter(&mut self, cx: &mut Context, slot: SlotId, filter: &str) {
         self.receivers_change(cx);
+        if let Some(inner) = shared(filter) {
+            self.subscriptions -= 1;
+            return self.leave_share(cx, (filter, inner), slot);
+        }
         let last = self.filters.remove(filter, |held| held.session == slot);
         assert!(last.is_some(), "a session's subscriptions are among the filters");
         self.subscriptions -= 1;

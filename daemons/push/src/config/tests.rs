@@ -164,8 +164,7 @@ fn durability_is_a_word_or_a_time() {
 #[test]
 fn the_limits_of_the_protocol_are_those_configured() {
     let limits = Config::default().server_limits();
-    let offered = ServerLimits { shared_subscriptions: false, ..ServerLimits::default() };
-    assert_eq!(limits, offered);
+    assert_eq!(limits, ServerLimits::default());
     let limits = loaded(
         "mqtt.keep_alive_max = \"0\"\nmqtt.session_expiry_max = \"36525d\"\n\
          mqtt.topic_alias_max = 3\nmqtt.packet_bytes_max = \"256KiB\"\nmqtt.receive_max = 7\n",

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sextant_mqtt::topic::Filter;
 use sextant_mqtt::{QoS, topic};
 
 /// The number of a message: its payload begins with it.
@@ -58,6 +59,13 @@ struct Sub {
     no_local: bool,
     /// When its SUBACK was seen.
     granted: Option<u64>,
+}
+
+/// Whether a subscription may bring what is published to a topic. What it has to bring is said of
+/// those alone that are not shared: [`topic::matches`] knows no `$share`.
+fn covers(filter: &str, name: &str) -> bool {
+    let filter = Filter::parse(filter).map_or(filter, |parsed| parsed.filter);
+    topic::matches(filter, name)
 }
 
 /// What is known of one client's session.
@@ -268,7 +276,7 @@ impl Model {
         self.deliveries += 1;
         let session = &mut self.sessions[client];
         assert!(
-            session.asked.iter().any(|filter| topic::matches(filter, name)),
+            session.asked.iter().any(|filter| covers(filter, name)),
             "client {client} got {name:?}, and never subscribed to it"
         );
         let Some(id) = payload.first_chunk().map(|id| u64::from_le_bytes(*id) as MsgId) else {
@@ -367,7 +375,7 @@ impl Model {
                 && !(sub.no_local && from == client)
                 && topic::matches(filter, name)
         });
-        let asked = || session.asked.iter().any(|filter| topic::matches(filter, name));
+        let asked = || session.asked.iter().any(|filter| covers(filter, name));
         if granted { Some(true) } else { Some(false).filter(|_| !asked()) }
     }
 

@@ -597,6 +597,106 @@ fn a_session_waits_for_a_slow_disk_and_the_others_do_not() {
     play.finish();
 }
 
+/// Members of a group `g` on all cores, subscribed to `t/#` at QoS 2, and two of a group `h`; the
+/// publisher's core is the first.
+fn groups(seed: u64, count: usize) -> (Play, usize, Vec<usize>) {
+    let mut play = Play::new(seed, cores(count));
+    let publisher = play.add(Profile::persistent(&name_at(0, count, "publisher"), Version::V5));
+    let mut members = Vec::new();
+    for n in 0..6 {
+        let version = [Version::V311, Version::V5][n % 2];
+        let name = name_at(n % count, count, &format!("member-{n}"));
+        members.push(play.add(Profile::persistent(&name, version)));
+        play.ensure_subscribed(members[n], "$share/g/t/#", Q2);
+    }
+    for member in &members[..2] {
+        play.ensure_subscribed(*member, "$share/h/t/+", Q2);
+    }
+    play.connect(publisher);
+    play.settle();
+    (play, publisher, members)
+}
+
+#[test]
+fn members_of_a_group_have_their_turns() {
+    for count in 1..=3 {
+        let (mut play, publisher, members) = groups(count as u64, count);
+        for member in &members[..2] {
+            assert!(play.clients[*member].unsubscribe("$share/h/t/+", &mut play.model));
+        }
+        play.settle();
+        for qos in [QoS::AtMostOnce, Q1, Q2].into_iter().cycle().take(60) {
+            play.publish(publisher, "t/a", qos, false, 20);
+        }
+        play.until("everything arrives", SOON, |play| {
+            members.iter().map(|member| play.clients[*member].inbox.len()).sum::<usize>() == 60
+        });
+        for member in &members {
+            assert_eq!(play.clients[*member].inbox.len(), 10, "of {count} cores");
+        }
+        play.finish();
+    }
+}
+
+/// Connections end and the daemon crashes while a group is published to: each message has to reach
+/// the group, and at QoS 2 one member once.
+fn share_through_anything(seed: u64, count: usize) {
+    let (mut play, publisher, members) = groups(seed, count);
+    let mut sent = Vec::new();
+    for _ in 0..40 {
+        if play.rig.is_running() {
+            for _ in 0..play.rng.usize(0..6) {
+                let qos = [QoS::AtMostOnce, Q1, Q2, Q2][play.rng.usize(..4)];
+                sent.push(play.publish(publisher, "t/a", qos, false, 30));
+            }
+        } else {
+            play.rig.start();
+        }
+        let client = play.rng.usize(..play.clients.len());
+        match play.rng.u8(..8) {
+            0 | 1 => play.part(client, Parting::Reset),
+            2..=5 if play.clients[client].is_offline() => play.connect(client),
+            6 if play.rng.bool() => play.crash(),
+            _ => {}
+        }
+        let time = Duration::from_micros(play.rng.u64(0..4000));
+        play.pass(time);
+    }
+    if !play.rig.is_running() {
+        play.rig.start();
+    }
+    play.settle();
+    let got = |play: &Play, id: MsgId, members: &[usize]| -> u32 {
+        members.iter().map(|member| play.model.got(*member, id)).sum()
+    };
+    play.until("both groups have everything", Duration::from_secs(30), |play| {
+        let kept = sent.iter().filter(|id| play.model.messages[**id].qos > QoS::AtMostOnce);
+        kept.clone().all(|id| got(play, *id, &members) >= 1)
+    });
+    play.pass(Duration::from_millis(100));
+    for id in sent {
+        let (qos, all) = (play.model.messages[id].qos, got(&play, id, &members));
+        // A message to both groups may reach one session for both, which then has it once.
+        let fits = match qos {
+            Q2 => (1..=2).contains(&all),
+            Q1 => all >= 1,
+            QoS::AtMostOnce => all <= 2,
+        };
+        let message = &play.model.messages[id];
+        assert!(fits, "seed {seed}: message {id} came {all} times: {message:?}");
+        let others = got(&play, id, &members[2..]);
+        assert!(qos != Q2 || others <= 1, "seed {seed}: message {id} came to two members of g");
+    }
+    play.finish();
+}
+
+#[test]
+fn a_group_has_each_message_through_lost_connections_and_crashes() {
+    for seed in 0..200 {
+        share_through_anything(seed, 1 + seed as usize % 3);
+    }
+}
+
 /// Publishes at random what a burst is made of, and what ends one; each subscriber's core has to
 /// give it all of that once, and in its order.
 fn bursts(seed: u64, count: usize) {
