@@ -387,3 +387,23 @@ fn clients_are_listed_shown_and_kicked_by_hand() {
     let (code, _, said) = run(sextant(&daemon, &["push", "kick", "lamp/1"]));
     assert!(code == 1 && said.contains("lamp/1"), "{said}");
 }
+
+#[test]
+fn bans_are_made_listed_and_lifted_by_hand() {
+    let daemon = Daemon::start();
+    let _lamp = Mqtt::clean(daemon.mqtt(), "lamp");
+    let args = ["push", "ban", "client", "lamp", "--for", "1h", "--why", "too noisy"];
+    let (code, _, said) = run(sextant(&daemon, &args));
+    assert!(code == 0 && said.contains("lamp is banned for 1 h 0 m"), "{said}");
+    assert!(said.contains("connections closed: 1"), "{said}");
+    let (code, _, said) = run(sextant(&daemon, &["push", "ban", "user", "bob"]));
+    assert!(code == 0 && said.contains("bob is banned until it is lifted"), "{said}");
+    let (code, table, _) = run(sextant(&daemon, &["push", "ban", "list"]));
+    assert!(code == 0 && table.contains("too noisy") && table.contains("bob"), "{table}");
+    let (_, json, _) = run(sextant(&daemon, &["push", "ban", "list", "--json"]));
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["bans"][0]["name"], "lamp");
+    for (code, text) in [(0, "lamp may come back"), (1, "no such ban")] {
+        let (ended, _, said) = run(sextant(&daemon, &["push", "ban", "lift", "client", "lamp"]));
+        assert!(ended == code && said.contains(text), "{said}");
+    }
+}

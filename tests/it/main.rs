@@ -7,7 +7,7 @@
 //!   drivers   the daemon on io_uring, on epoll, and where io_uring is forbidden
 //!   hostile   clients that break rules, send garbage, do not read; a disk that is full
 //!   cli       sextant up, status, push; what is said when something is wrong
-//!   operators clients listed, shown and kicked, over HTTP
+//!   operators clients listed, shown, kicked and banned, over HTTP
 //!   systemd   units, socket activation, notifications
 //! ```
 

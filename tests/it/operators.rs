@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use sextant_mqtt::{Connect, Packet, QoS, ReasonCode, Version};
-use sextant_tests::{Daemon, Mqtt, Options, Sub, publish, until};
+use sextant_tests::{Answer, Daemon, Mqtt, Options, Sub, publish, until};
 
 /// The identifiers of a listing, all pages of it, in order.
 #[track_caller]
@@ -113,4 +113,77 @@ fn every_client_of_all_cores_is_in_one_page_of_a_listing() {
         assert_eq!(untold.ask(method, path, None).unwrap().status, 401, "{method} {path}");
     }
     clients[1].ping();
+}
+
+/// The reason of the answer to a CONNECT.
+#[track_caller]
+fn answer(daemon: &Daemon, version: Version, client: &str) -> ReasonCode {
+    let (_, answer) = Mqtt::try_connect(daemon.mqtt(), &Connect::new(version, client));
+    let Packet::ConnAck(connack) = answer.packet() else { panic!("{answer:?}") };
+    connack.reason
+}
+
+#[track_caller]
+fn ban(daemon: &Daemon, path: &str, body: &str) -> Answer {
+    daemon.api().ask("PUT", &format!("/v1/bans/{path}"), Some(body.as_bytes())).unwrap()
+}
+
+#[test]
+fn a_banned_mosquitto_sub_is_disconnected_and_stays_out_through_a_crash() {
+    let mut daemon = Daemon::start_with(Options::config("cores = 2"));
+    let mut sub = Sub::start(daemon.mqtt(), &["-V", "5", "-i", "lamp", "-t", "d/#"]);
+    let made = ban(&daemon, "client/lamp", r#"{"why": "it is noisy"}"#);
+    assert_eq!((made.status, &made.json["disconnected"]), (200, &json!(1)), "{}", made.text);
+    sub.lines().line_with("DISCONNECT (152)");
+    let args = ["-V", "5", "-i", "lamp", "-t", "d/#"];
+    Sub::start_unacknowledged(daemon.mqtt(), &args).lines().line_with("CONNACK (138)");
+    assert_eq!(answer(&daemon, Version::V5, "lamp"), ReasonCode::Banned);
+    assert_eq!(answer(&daemon, Version::V311, "lamp"), ReasonCode::NotAuthorized);
+    assert_eq!(answer(&daemon, Version::V5, "door"), ReasonCode::Success);
+    daemon.kill();
+    daemon.start_again();
+    assert_eq!(answer(&daemon, Version::V5, "lamp"), ReasonCode::Banned);
+    let bans = daemon.api().get("/v1/bans").json;
+    assert_eq!(
+        (&bans["bans"][0]["name"], &bans["bans"][0]["why"]),
+        (&json!("lamp"), &json!("it is noisy"))
+    );
+    assert_eq!(delete(&daemon, "/v1/bans/client/lamp"), 204);
+    assert_eq!(delete(&daemon, "/v1/bans/client/lamp"), 404);
+    assert_eq!(answer(&daemon, Version::V5, "lamp"), ReasonCode::Success);
+    assert_eq!(daemon.api().metric("sextant_push_connects_refused_total", "banned"), 1.0);
+}
+
+#[test]
+fn a_banned_user_loses_every_connection_on_all_cores_until_the_ban_ends() {
+    let daemon = Daemon::start_with(Options::config("cores = 2"));
+    let mut clients: Vec<Mqtt> =
+        (0..20).map(|n| Mqtt::clean(daemon.mqtt(), &format!("c{n}"))).collect();
+    let made = ban(&daemon, "user/anonymous", r#"{"for": "1s"}"#);
+    assert_eq!((made.status, &made.json["disconnected"]), (200, &json!(20)), "{}", made.text);
+    for client in &mut clients {
+        let last = client.receive();
+        let Packet::Disconnect(disconnect) = last.packet() else { panic!("{last:?}") };
+        assert_eq!(disconnect.reason, ReasonCode::AdministrativeAction);
+    }
+    until("the ban has ended", || {
+        (answer(&daemon, Version::V5, "c1") == ReasonCode::Success).then_some(())
+    });
+    assert_eq!(daemon.api().get("/v1/bans").json, json!({"bans": []}));
+    let untold = daemon.api().with_token(None);
+    for (method, path) in
+        [("GET", "/v1/bans"), ("PUT", "/v1/bans/user/a"), ("DELETE", "/v1/bans/user/a")]
+    {
+        assert_eq!(untold.ask(method, path, None).unwrap().status, 401, "{method}");
+    }
+}
+
+#[test]
+fn a_daemon_whose_bans_cannot_be_read_does_not_start() {
+    let mut daemon = Daemon::start();
+    daemon.stop();
+    std::fs::write(daemon.data().join("bans.json"), "[{\"kind\": \"client\"").unwrap();
+    daemon.adopt(daemon.command());
+    assert!(!daemon.wait().success());
+    assert!(daemon.log().contains("bans.json does not hold bans"), "{}", daemon.log());
 }

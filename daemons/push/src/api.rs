@@ -9,6 +9,10 @@
 //!   GET    /v1/clients      200 a page of all clients      400 503 504
 //!   GET    /v1/clients/{id} 200 one, with what it is subscribed to  404 503 504
 //!   DELETE /v1/clients/{id} 204 its connection is closed   404 503 504
+//!
+//!   GET    /v1/bans               200 all of them
+//!   PUT    /v1/bans/{kind}/{name} 200 nobody of that name is let in  404 409 422 503 504
+//!   DELETE /v1/bans/{kind}/{name} 204 as before            404 503 504
 //! ```
 //!
 //! Handlers run on the thread of the control plane and speak to the cores through [`Cores`]: one
@@ -20,6 +24,7 @@
 //! Bodies are JSON objects, whatever their content type says, and read strictly: an unknown or
 //! repeated key, a value of another type or out of its range is an error that names the key.
 
+mod bans;
 mod body;
 mod clients;
 
@@ -33,7 +38,7 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -44,10 +49,11 @@ use sextant_mqtt::QoS;
 use sextant_mqtt::topic::{self, TopicLimits};
 use sextant_service::admin::Problem;
 use sextant_service::config;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
+pub use self::bans::Kept;
 use self::body::Fields;
 use crate::auth::token::{TokenKey, check_device};
 use crate::config::Durability;
@@ -104,8 +110,14 @@ pub struct Settings {
 }
 
 /// The API's routes, for [`sextant_service::admin::router`].
-pub fn router(cores: Arc<dyn Cores>, token_key: TokenKey, settings: Settings) -> Router {
-    let api = Api { cores, token_key, settings, started: Instant::now() };
+pub fn router(
+    cores: Arc<dyn Cores>,
+    token_key: TokenKey,
+    settings: Settings,
+    bans: Kept,
+) -> Router {
+    let bans = Mutex::new(bans);
+    let api = Api { cores, token_key, settings, bans, started: Instant::now() };
     Router::new()
         .route("/v1/messages", post(push))
         .route("/v1/messages/{id}", get(receipt))
@@ -113,6 +125,8 @@ pub fn router(cores: Arc<dyn Cores>, token_key: TokenKey, settings: Settings) ->
         .route("/v1/status", get(status))
         .route("/v1/clients", get(clients::list))
         .route("/v1/clients/{id}", get(clients::one).delete(clients::kick))
+        .route("/v1/bans", get(bans::list))
+        .route("/v1/bans/{kind}/{name}", put(bans::put).delete(bans::lift))
         .with_state(Arc::new(api))
 }
 
@@ -120,6 +134,7 @@ struct Api {
     cores: Arc<dyn Cores>,
     token_key: TokenKey,
     settings: Settings,
+    bans: Mutex<Kept>,
     started: Instant,
 }
 

@@ -9,8 +9,9 @@ use sextant_mqtt::{QoS, ReasonCode};
 use sextant_ring::time::Time;
 use tokio::sync::oneshot;
 
-use self::clients::{ClientDetail, Kicked, Listing};
+use self::clients::{ClientDetail, Evicted, Kicked, Listing};
 use crate::auth::{Authenticator, Verified};
+use crate::bans::Bans;
 
 /// A message that a sender pushes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,6 +196,20 @@ pub enum Command {
         session: bool,
         /// Answered when it is done; with the session, once that is on disk.
         reply: oneshot::Sender<Kicked>,
+    },
+    /// Lets nobody in who is banned from now on; who is connected stays.
+    Bans {
+        /// All bans.
+        bans: std::sync::Arc<Bans>,
+        /// Answered at once.
+        reply: oneshot::Sender<()>,
+    },
+    /// Ends the connections of those who are banned, among some of the core's clients.
+    Evict {
+        /// The slot to begin at.
+        from: usize,
+        /// Answered at once.
+        reply: oneshot::Sender<Evicted>,
     },
     /// A password was checked: the connection's CONNECT goes on.
     Verified {

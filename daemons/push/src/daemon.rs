@@ -31,10 +31,11 @@ use sextant_service::signals::{Signal, Signals};
 use sextant_service::{runtime, telemetry};
 use tracing::{error, info, warn};
 
-use crate::api::{self, Cores, Unavailable};
+use crate::api::{self, Cores, Kept, Unavailable};
 use crate::auth::Authenticator;
 use crate::auth::hasher::Hasher;
 use crate::auth::token::TokenKey;
+use crate::bans::Keeper;
 use crate::broker::{Broker, Message, Parts, Settings, Shared, restore};
 use crate::config::{Config, is_loopback};
 use crate::control::Command;
@@ -86,6 +87,8 @@ pub fn run(
     let data = DataDir::open(&config.data)?;
     let token = Arc::new(AdminToken::load_or_create(data.path())?);
     let token_key = TokenKey::load_or_create(data.path())?;
+    let (keeper, bans) = Keeper::open(data.path())?;
+    let bans = Arc::new(bans);
     let admin_listener = admin_listener(config, &mut activation)?;
     let listeners = mqtt_listeners(config, &mut activation)?;
     for name in activation.left() {
@@ -116,6 +119,7 @@ pub fn run(
     for (core, (remote, port)) in remotes.iter().cloned().zip(ports).enumerate() {
         let parts = Parts {
             auth: Arc::clone(&auth),
+            bans: Arc::clone(&bans),
             hasher: hasher.clone(),
             heartbeat: heartbeats.core(core),
             shared: Arc::clone(&shared),
@@ -150,7 +154,8 @@ pub fn run(
         addresses,
         log,
     };
-    let outcome = runtime::run(control.serve(admin_listener, &threads, loaded, reload))?;
+    let kept = Kept::new(keeper, bans);
+    let outcome = runtime::run(control.serve(admin_listener, kept, &threads, loaded, reload))?;
     let mut failed = outcome.err();
     for thread in threads {
         match thread.join() {
@@ -389,6 +394,7 @@ impl Control {
     async fn serve(
         self,
         listener: TcpListener,
+        bans: Kept,
         threads: &[JoinHandle<anyhow::Result<()>>],
         loaded: Loaded<Config>,
         reload: impl Fn() -> Option<Loaded<Config>>,
@@ -397,7 +403,7 @@ impl Control {
         let notifier = Notifier::from_env()?;
         let health = Health::default();
         let admin_addr = listener.local_addr()?;
-        let router = self.router(&health);
+        let router = self.router(&health, bans);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let limits = self.config.admin.limits();
         let server = tokio::spawn(admin::serve(listener, router, limits, async {
@@ -429,7 +435,7 @@ impl Control {
         outcome
     }
 
-    fn router(&self, health: &Health) -> axum::Router {
+    fn router(&self, health: &Health, bans: Kept) -> axum::Router {
         let cores: Arc<dyn Cores> = Arc::<Commands>::clone(&self.commands);
         let settings = api::Settings {
             packet_bytes_max: self.config.mqtt.packet_bytes_max.get(),
@@ -442,7 +448,7 @@ impl Control {
             health: health.clone(),
             metrics: Arc::clone(&self.metrics),
         };
-        admin::router(api::router(cores, self.token_key.clone(), settings), admin)
+        admin::router(api::router(cores, self.token_key.clone(), settings, bans), admin)
     }
 
     fn poke(&self) {

@@ -3,13 +3,14 @@
 //!
 //! - [`broker`]: what one core does; [`daemon`] puts the cores and the control plane together.
 //! - [`control`]: what the control plane asks of the cores; [`api`] asks it over HTTP.
-//! - [`auth`]: who may connect, and what they may do.
+//! - [`auth`]: who may connect, and what they may do; [`bans`]: who may not, whatever they know.
 //! - [`home`]: which core a name lives on.
 //! - [`drivers`]: what the cores ask the kernel through.
 //! - [`config`], [`meters`]: settings, and what is counted.
 
 pub mod api;
 pub mod auth;
+pub mod bans;
 pub mod broker;
 pub mod config;
 pub mod control;

@@ -16,7 +16,7 @@ pub struct Names {
     pub(crate) delivered: [Counter; 3],
     pub(crate) dropped: [Counter; 7],
     pub(crate) closed: [Counter; 11],
-    pub(crate) connect_refused: [Counter; 5],
+    pub(crate) connect_refused: [Counter; 6],
     pub(crate) publish_refused: [Counter; 3],
     pub(crate) pushes: Counter,
     pub(crate) received_bytes: Counter,
@@ -74,6 +74,7 @@ pub(crate) enum ConnectRefused {
     Invalid = 2,
     Busy = 3,
     Unavailable = 4,
+    Banned = 5,
 }
 
 /// Why a PUBLISH was refused.
@@ -152,7 +153,7 @@ impl Names {
                 "sextant_push_connects_refused_total",
                 "CONNECT packets refused.",
                 "reason",
-                ["credentials", "not_authorized", "invalid", "busy", "unavailable"],
+                ["credentials", "not_authorized", "invalid", "busy", "unavailable", "banned"],
             ),
             publish_refused: builder.counters(
                 "sextant_push_publishes_refused_total",

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -137,6 +137,11 @@ pub(crate) enum PushCommand {
     /// Close a client's connection
     #[command(after_help = KICK_EXAMPLES)]
     Kick(KickArgs),
+    /// Keep clients and users out
+    Ban {
+        #[command(subcommand)]
+        command: BanCommand,
+    },
     /// Make a token with which a device can log in, and print it
     #[command(after_help = TOKEN_EXAMPLES)]
     Token(TokenArgs),
@@ -297,6 +302,69 @@ pub(crate) struct KickArgs {
     /// End its session, too: its subscriptions and what waits for it are gone
     #[arg(long)]
     pub(crate) session: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BanCommand {
+    /// Ban a client identifier, and disconnect its client
+    #[command(after_help = BAN_EXAMPLES)]
+    Client(BanMakeArgs),
+    /// Ban a user or a device by the name it logs in with, and disconnect all its clients
+    #[command(after_help = BAN_EXAMPLES)]
+    User(BanMakeArgs),
+    /// Let a client or a user in again
+    #[command(after_help = "Example:\n  sextant push ban lift client lamp")]
+    Lift(BanNameArgs),
+    /// Show all bans
+    #[command(after_help = "Example:\n  sextant push ban list")]
+    List(BanListArgs),
+}
+
+/// What a ban names.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum BanOf {
+    Client,
+    User,
+}
+
+const BAN_EXAMPLES: &str = "\
+Sessions stay, with what waits for them; `sextant push kick ID --session` ends one.
+
+Examples:
+  sextant push ban client lamp --for 1h --why 'floods the log'
+  sextant push ban user bob";
+
+#[derive(Debug, Args)]
+pub(crate) struct BanMakeArgs {
+    /// The client identifier, or the user's name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// How long, such as 1h; a bare number is seconds [default: until it is lifted]
+    #[arg(long = "for", value_name = "TIME")]
+    pub(crate) length: Option<String>,
+
+    /// A note for people, shown by `sextant push ban list`
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BanNameArgs {
+    /// Of what the name is
+    #[arg(value_name = "KIND")]
+    pub(crate) of: BanOf,
+
+    /// The client identifier, or the user's name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BanListArgs {
+    /// Print what the daemon says as it is
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const TOKEN_EXAMPLES: &str = "\

@@ -244,6 +244,7 @@ fn broker() -> (Bench<Broker>, tempfile::TempDir) {
     let hasher = Hasher::spawn(1, |_, _, _| {}).expect("a thread");
     let parts = Parts {
         auth: Arc::new(Authenticator::new(&sextant_push::config::Auth::default(), key)),
+        bans: Arc::default(),
         hasher,
         heartbeat: Heartbeats::new(1).core(0),
         shared: Arc::new(Shared::default()),

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use sextant_mqtt::Version;
 use tower::ServiceExt;
 
+use crate::bans::{Banned, Bans, Keeper};
 use crate::control::clients::{
-    Client, ClientDetail, Connection, Kicked, Listed, Listing, Subscribed,
+    Client, ClientDetail, Connection, Evicted, Kicked, Listed, Listing, Subscribed,
 };
 
 const NOW: u64 = 1_790_000_000_123;
@@ -43,13 +44,19 @@ fn api(
     cores: usize,
     behaviour: impl Fn(usize, Command) -> Result<(), Unavailable> + Send + Sync + 'static,
 ) -> Router {
-    let settings = Settings {
+    let dir = tempfile::tempdir().unwrap();
+    let (keeper, bans) = Keeper::open(dir.path()).unwrap();
+    let kept = Kept::new(keeper, Arc::new(bans));
+    router(Arc::new(Fake { cores, behaviour: Box::new(behaviour) }), key(), settings(), kept)
+}
+
+fn settings() -> Settings {
+    Settings {
         packet_bytes_max: PACKET_BYTES_MAX,
         durability: "50ms".parse().unwrap(),
         driver: "sim",
         clock: || NOW,
-    };
-    router(Arc::new(Fake { cores, behaviour: Box::new(behaviour) }), key(), settings)
+    }
 }
 
 type Pushes = Arc<Mutex<Vec<(usize, Push)>>>;
@@ -601,4 +608,103 @@ async fn what_comes_of_a_kick_is_told_by_its_status() {
         let (response, _) = call(&nobody, Method::DELETE, &path, "").await;
         assert_eq!(response.status(), 400, "{query}");
     }
+}
+
+/// Cores that were given bans, with who is connected: everybody is disconnected once.
+fn with_bans(cores: usize, dir: &std::path::Path) -> (Router, Arc<Mutex<Vec<Arc<Bans>>>>) {
+    let held = Arc::new(Mutex::new(vec![Arc::<Bans>::default(); cores]));
+    let seen = Arc::clone(&held);
+    let behaviour = move |core: usize, command| {
+        match command {
+            Command::Bans { bans, reply } => {
+                seen.lock().unwrap()[core] = bans;
+                reply.send(()).unwrap();
+            }
+            Command::Kick { client_id, session, reply } => {
+                assert!(core == home(&client_id, cores) && !session);
+                let bans = Arc::clone(&seen.lock().unwrap()[core]);
+                assert!(bans.refuses(Banned::Client, &client_id, NOW), "banned first");
+                reply.send(Kicked::Done).unwrap();
+            }
+            Command::Evict { from, reply } => {
+                let next = (from < 2).then_some(from + 1);
+                reply.send(Evicted { disconnected: 1, next }).unwrap();
+            }
+            command => panic!("{command:?}"),
+        }
+        Ok(())
+    };
+    let (keeper, bans) = Keeper::open(dir).unwrap();
+    let kept = Kept::new(keeper, Arc::new(bans));
+    (
+        router(Arc::new(Fake { cores, behaviour: Box::new(behaviour) }), key(), settings(), kept),
+        held,
+    )
+}
+
+#[tokio::test]
+async fn a_ban_is_on_disk_and_on_every_core_before_it_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (api, held) = with_bans(3, dir.path());
+    let body = r#"{"for":"1h","why":"noise"}"#;
+    let (response, made) = call(&api, Method::PUT, "/v1/bans/client/a%2Fb", body).await;
+    assert_eq!(response.status(), 200, "{made}");
+    let told = json!({
+        "kind": "client", "name": "a/b", "since": NOW_TOLD,
+        "until": "2026-09-21T15:13:20.123Z", "why": "noise",
+    });
+    let mut expected = told.clone();
+    expected["disconnected"] = json!(1);
+    assert_eq!(made, expected);
+    let (_, made) = call(&api, Method::PUT, "/v1/bans/user/bob", "").await;
+    assert_eq!((&made["disconnected"], made.get("until")), (&json!(9), None), "{made}");
+    let on_disk = Keeper::open(dir.path()).unwrap().1;
+    assert!(held.lock().unwrap().iter().all(|bans| **bans == on_disk));
+    let (_, all) = get_json(&api, "/v1/bans").await;
+    assert_eq!(all["bans"][0], told);
+    assert_eq!(
+        (all["bans"].as_array().unwrap().len(), &all["bans"][1]["name"]),
+        (2, &json!("bob"))
+    );
+
+    let again = with_bans(3, dir.path()).0;
+    assert_eq!(get_json(&again, "/v1/bans").await.1, all, "they outlive the daemon");
+    for status in [204, 404] {
+        let (response, _) = call(&api, Method::DELETE, "/v1/bans/client/a%2Fb", "").await;
+        assert_eq!(response.status(), status);
+    }
+    assert!(!held.lock().unwrap()[2].refuses(Banned::Client, "a/b", NOW));
+    assert_eq!(Keeper::open(dir.path()).unwrap().1.list(NOW).len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_ban_must_not_say_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (api, held) = with_bans(1, dir.path());
+    let (long_name, long_why) = ("n".repeat(1025), "w".repeat(257));
+    for (path, body, status, named) in [
+        ("client/a", r#"{"for":"soon"}"#, 422, "`for`"),
+        ("client/a", r#"{"for":0}"#, 422, "`for`"),
+        ("client/a", r#"{"until":1}"#, 422, "until"),
+        ("client/a", &format!(r#"{{"why":"{long_why}"}}"#), 422, "`why`"),
+        ("client/a", "{", 400, "body"),
+        ("device/a", "", 404, "`client` or a `user`"),
+        (&format!("user/{long_name}"), "", 422, "name"),
+    ] {
+        let (response, problem) = call(&api, Method::PUT, &format!("/v1/bans/{path}"), body).await;
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(response.status() == status && detail.contains(named), "{body} {problem}");
+    }
+    assert!(held.lock().unwrap()[0].list(NOW).is_empty());
+}
+
+#[tokio::test]
+async fn a_ban_that_cannot_be_kept_is_not_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let (api, held) = with_bans(1, dir.path());
+    drop(dir);
+    let (response, problem) = call(&api, Method::PUT, "/v1/bans/client/a", "").await;
+    assert_eq!(response.status(), 503, "{problem}");
+    assert!(held.lock().unwrap()[0].list(NOW).is_empty());
+    assert_eq!(get_json(&api, "/v1/bans").await.1, json!({"bans": []}));
 }

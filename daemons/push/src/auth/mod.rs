@@ -145,6 +145,9 @@ pub enum Refusal {
     /// It has a device's token, and another client id.
     #[error("the client id of a device is its device id")]
     ClientIdNotValid,
+    /// An operator has banned its client identifier or its user.
+    #[error("it is banned")]
+    Banned,
     /// Too many passwords wait to be checked.
     #[error("too many passwords wait to be checked")]
     Busy,
@@ -156,6 +159,7 @@ impl From<Refusal> for ReasonCode {
             Refusal::BadCredentials => ReasonCode::BadUserNameOrPassword,
             Refusal::NotAuthorized => ReasonCode::NotAuthorized,
             Refusal::ClientIdNotValid => ReasonCode::ClientIdentifierNotValid,
+            Refusal::Banned => ReasonCode::Banned,
             Refusal::Busy => ReasonCode::ServerBusy,
         }
     }

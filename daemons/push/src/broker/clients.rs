@@ -14,8 +14,9 @@ use super::conn::Stage;
 use super::session::Session;
 use super::store::Gated;
 use super::{Broker, Context, Then};
+use crate::bans::Banned;
 use crate::control::clients::{
-    Client, ClientDetail, Connection, Kicked, Listed, Listing, Subscribed,
+    Client, ClientDetail, Connection, Evicted, Kicked, Listed, Listing, Subscribed,
 };
 use crate::meters::Closed;
 
@@ -24,6 +25,8 @@ const LOOKED_AT_MAX: usize = 4096;
 /// Bytes of identifiers that are looked at for one question, and of filters that are told; the
 /// last one may go beyond.
 const BYTES_MAX: usize = 1 << 20;
+/// Connections that are closed for one question, each with all that its end brings.
+const EVICTED_MAX: usize = 256;
 /// Peer addresses that are asked for at a time; whoever asks for more is not told.
 const PEERS_ASKED_MAX: usize = 64;
 
@@ -160,6 +163,25 @@ impl Broker {
         }
         let ticket = self.open_ticket(cx, Then::Kicked(reply));
         self.store.gate(Gated::Part(ticket));
+    }
+
+    /// Ends the connections of whoever is banned, as many as one look finds.
+    pub(super) fn evict(&mut self, cx: &mut Context, from: usize) -> Evicted {
+        let unix_ms = cx.clock().unix_ms;
+        let span = self.sessions.span();
+        let end = span.min(from.saturating_add(LOOKED_AT_MAX));
+        let mut disconnected = 0;
+        for at in from..end {
+            if disconnected == EVICTED_MAX {
+                return Evicted { disconnected, next: Some(at) };
+            }
+            let Some(slot) = self.sessions.id_at(at) else { continue };
+            let Some(session) = self.sessions.get(slot) else { continue };
+            let banned = self.bans.refuses(Banned::User, session.owner.name(), unix_ms)
+                || self.bans.refuses(Banned::Client, &session.client_id, unix_ms);
+            disconnected += usize::from(banned && self.kick_slot(cx, slot));
+        }
+        Evicted { disconnected, next: (end < span).then_some(end) }
     }
 
     /// Ends the connection of a session; whether it had one.

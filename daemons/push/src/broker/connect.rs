@@ -17,6 +17,7 @@ use super::session::{Owner, Session, Will};
 use super::store::Gated;
 use super::{Broker, Context, timer};
 use crate::auth::{Credentials, Decision, Principal, Refusal, Verified};
+use crate::bans::Banned;
 use crate::home::home;
 use crate::meters::{Closed, ConnectRefused};
 
@@ -143,6 +144,10 @@ impl Broker {
             cx.hand_over(conn, at_home, Message::Arrived, bytes);
             return;
         }
+        let unix_ms = cx.clock().unix_ms;
+        if self.bans.refuses(Banned::Client, client_id, unix_ms) {
+            return self.refuse(cx, conn, connecting, Refusal::Banned);
+        }
         let principal = match verified {
             Some(principal) => principal,
             None => match self.authenticate(cx, conn, client_id, &connect, bytes) {
@@ -151,6 +156,9 @@ impl Broker {
                 Err(refusal) => return self.refuse(cx, conn, connecting, refusal),
             },
         };
+        if self.bans.refuses(Banned::User, principal.name(), unix_ms) {
+            return self.refuse(cx, conn, connecting, Refusal::Banned);
+        }
         let rest = &bytes[first.total_len..];
         let opened = self.open(cx, conn, connecting, &connect, client_id, principal, bytes);
         if opened && !rest.is_empty() {
@@ -227,6 +235,7 @@ impl Broker {
             Refusal::BadCredentials => ConnectRefused::Credentials,
             Refusal::NotAuthorized => ConnectRefused::NotAuthorized,
             Refusal::ClientIdNotValid => ConnectRefused::Invalid,
+            Refusal::Banned => ConnectRefused::Banned,
             Refusal::Busy => ConnectRefused::Busy,
         });
         self.refuse_with(cx, conn, connecting, why.into());

@@ -66,6 +66,7 @@ pub use restore::{RestoreError, Restored, restore};
 
 use crate::auth::hasher::Hasher;
 use crate::auth::{Authenticator, Verified};
+use crate::bans::Bans;
 use crate::control::clients::Kicked;
 use crate::control::{Command, CoreStatus, PushError};
 use crate::meters::{Closed, Meters};
@@ -117,6 +118,8 @@ pub struct Settings {
 pub struct Parts {
     /// Decides who may do what.
     pub auth: Arc<Authenticator>,
+    /// Who is not let in.
+    pub bans: Arc<Bans>,
     /// Checks passwords.
     pub hasher: Hasher,
     /// This core's sign of life.
@@ -191,6 +194,7 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 pub struct Broker {
     settings: Arc<Settings>,
     auth: Arc<Authenticator>,
+    bans: Arc<Bans>,
     hasher: Hasher,
     heartbeat: Heartbeat,
     shared: Arc<Shared>,
@@ -250,12 +254,13 @@ type Context = Cx<Message>;
 impl Broker {
     /// A core of the broker, with what was found in its log.
     pub fn new(settings: Settings, parts: Parts, restored: Restored, cores: usize) -> Broker {
-        let Parts { auth, hasher, heartbeat, shared, names, metrics } = parts;
+        let Parts { auth, bans, hasher, heartbeat, shared, names, metrics } = parts;
         let receipts = Receipts::new(settings.receipts_max);
         let Restored { log, state } = restored;
         let mut broker = Broker {
             settings: Arc::new(settings),
             auth,
+            bans,
             hasher,
             heartbeat,
             shared,
@@ -555,6 +560,13 @@ impl Broker {
             Command::Client { client_id, reply } => self.tell_client(cx, &client_id, reply),
             Command::Kick { client_id, session, reply } => {
                 self.kick(cx, &client_id, session, reply);
+            }
+            Command::Bans { bans, reply } => {
+                self.bans = bans;
+                let _ = reply.send(());
+            }
+            Command::Evict { from, reply } => {
+                let _ = reply.send(self.evict(cx, from));
             }
             Command::Verified { conn, result } => {
                 self.verified(cx, ConnId::from_bits(conn), result);

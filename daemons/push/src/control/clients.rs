@@ -92,6 +92,15 @@ pub struct Listed {
     pub next: Option<usize>,
 }
 
+/// What came of looking for those who are banned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evicted {
+    /// Connections that were closed.
+    pub disconnected: usize,
+    /// The slot to go on at; none is the end.
+    pub next: Option<usize>,
+}
+
 /// What came of kicking a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kicked {

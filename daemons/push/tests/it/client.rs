@@ -465,6 +465,7 @@ impl Client {
             ReasonCode::ServerShuttingDown,
             ReasonCode::QuotaExceeded,
             ReasonCode::ImplementationSpecificError,
+            ReasonCode::AdministrativeAction,
         ];
         let late = reason == ReasonCode::KeepAliveTimeout && model.clients_may_be_late;
         assert!(late || fair.contains(&reason), "client {} was told {reason:?}", self.me);

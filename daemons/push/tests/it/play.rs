@@ -90,6 +90,15 @@ impl Play {
         self.clients[client].part(how, cut, now_ms, &mut self.model);
     }
 
+    /// An operator ends a client's connection.
+    pub(crate) fn kick(&mut self, client: usize) {
+        let client_id = self.clients[client].profile.name.clone();
+        let core = home(&client_id, self.rig.setup.cores);
+        let (reply, _) = oneshot::channel();
+        let kicked = self.rig.command(core, Command::Kick { client_id, session: false, reply });
+        assert!(kicked, "a core takes a command");
+    }
+
     pub(crate) fn publish(
         &mut self,
         client: usize,

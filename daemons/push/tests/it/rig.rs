@@ -186,6 +186,7 @@ impl Rig {
         for (core, (remote, port)) in remotes.into_iter().zip(ports).enumerate() {
             let parts = Parts {
                 auth: Arc::clone(&auth),
+                bans: Arc::default(),
                 hasher: hasher(),
                 heartbeat: heartbeats.core(core),
                 shared: Arc::clone(&shared),

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use sextant_mqtt::{QoS, ReasonCode, Version};
+use sextant_push::control::Command;
+use sextant_push::control::clients::{Like, Listing};
 use sextant_push::home::home;
 use sextant_segment::Durability;
 
@@ -759,4 +761,41 @@ fn messages_that_come_together_reach_everybody_once_and_in_their_order() {
     for seed in 0..60 {
         bursts(seed, 1 + seed as usize % 3);
     }
+}
+
+#[test]
+fn a_kick_at_any_moment_of_qos_2_neither_loses_nor_doubles_a_message() {
+    for moment in 0..60 {
+        let (mut play, publisher, subscriber) = pair(moment, cores(2));
+        for _ in 0..3 {
+            play.publish(publisher, "t/a", Q2, false, 100);
+        }
+        play.pass(Duration::from_micros(250) * moment as u32);
+        play.kick(subscriber);
+        play.pass(Duration::from_micros(700));
+        play.kick(publisher);
+        play.finish();
+    }
+}
+
+#[test]
+fn operators_are_told_of_each_client_by_its_core_alone() {
+    let (mut play, publisher, subscriber) = pair(1, cores(2));
+    play.part(publisher, Parting::Reset);
+    play.pass(SOON);
+    for (client, connected) in [(publisher, false), (subscriber, true)] {
+        let name = play.clients[client].profile.name.clone();
+        let told = play.rig.ask(|reply| Command::Client { client_id: name.clone(), reply });
+        let told: Vec<_> = told.into_iter().flatten().collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(*told[0].client.client_id, *name);
+        assert_eq!(told[0].client.connection.is_some(), connected);
+        assert_eq!(told[0].peer.is_some(), connected, "{told:?}");
+        assert_eq!(told[0].filters.len(), usize::from(connected));
+    }
+    let listed = play.rig.ask(|reply| {
+        Command::Clients(Listing { from: 0, limit: 10, like: Like::default(), reply })
+    });
+    assert_eq!(listed.iter().map(|listed| listed.clients.len()).collect::<Vec<_>>(), [1, 1]);
+    play.finish();
 }

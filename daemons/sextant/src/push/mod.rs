@@ -1,5 +1,6 @@
 //! `sextant push`: the push daemon's HTTP API by hand, and an MQTT client to look at topics with.
 
+mod ban;
 mod clients;
 mod passwd;
 mod receipt;
@@ -19,6 +20,7 @@ pub(crate) fn run(place: &Place, command: &PushCommand) -> Result<(), Error> {
         PushCommand::Clients(args) => clients::list(place, args),
         PushCommand::Client(args) => clients::show(place, args),
         PushCommand::Kick(args) => clients::kick(place, args),
+        PushCommand::Ban { command } => ban::run(place, command),
         PushCommand::Token(args) => token::run(place, args),
         PushCommand::Passwd(args) => passwd::run(args),
     }
