@@ -131,6 +131,13 @@ impl Broker {
                 return;
             }
         };
+        if connect.properties.auth_method.is_some() {
+            // [MQTT-4.12.0-1]: none is offered, and to let the client in would tell it that its
+            // own succeeded.
+            self.meters.connect_refused(ConnectRefused::NotAuthorized);
+            self.refuse_with(cx, conn, connecting, ReasonCode::BadAuthenticationMethod);
+            return;
+        }
         let assigned;
         let client_id = if connect.client_id.is_empty() {
             assigned = self.assign_client_id(cx);
