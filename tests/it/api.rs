@@ -35,7 +35,7 @@ fn device<'a>(version: Version, id: &'a str, token: &'a str) -> Connect<'a> {
 }
 
 /// Settings with a user "dashboard" whose password is "geheim", made as an operator would.
-fn with_user() -> String {
+pub(crate) fn with_user() -> String {
     let mut command = Command::new(binary("sextant"));
     command.args(["push", "passwd", "dashboard"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();

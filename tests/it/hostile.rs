@@ -127,6 +127,7 @@ fn a_packet_that_is_too_large_is_refused_by_its_header() {
     assert_eq!(disconnected_with(&mut mqtt), ReasonCode::PacketTooLarge);
 }
 
+// [MQTT-4.13.1-1], [MQTT-4.13.2-1], [MQTT-3.1.0-2], [MQTT-3.14.4-2], [3.1.1: MQTT-4.8.0-1]
 #[test]
 fn rules_that_are_broken_end_the_connection_with_their_reason() {
     let daemon = Daemon::start();
@@ -176,6 +177,7 @@ fn rules_that_are_broken_end_the_connection_with_their_reason() {
     }
 }
 
+// [MQTT-3.1.0-1], [MQTT-3.14.0-1]
 #[test]
 fn nothing_is_served_before_connect() {
     let daemon = Daemon::start();

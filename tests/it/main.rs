@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   smoke     what MQTT 3.1.1 and 5 promise, by mosquitto's clients and by single packets
+//!   conformance  statements of the MQTT standards that no other test proves
 //!   api       the HTTP side: messages, receipts, tokens, errors, who may what
 //!   crash     kill -9 in the middle of ten thousand publishes
 //!   drivers   the daemon on io_uring, on epoll, and where io_uring is forbidden
@@ -15,6 +16,7 @@
 
 mod api;
 mod cli;
+mod conformance;
 mod crash;
 mod drivers;
 mod hostile;

@@ -49,6 +49,7 @@ fn disconnect_reason(received: &[Received]) -> ReasonCode {
     }
 }
 
+// [MQTT-4.2.0-1]
 #[test]
 fn mosquitto_sub_gets_what_mosquitto_pub_sends_at_each_qos() {
     let daemon = Daemon::start();
@@ -67,6 +68,7 @@ fn mosquitto_sub_gets_what_mosquitto_pub_sends_at_each_qos() {
     }
 }
 
+// [MQTT-3.8.4-8]
 #[test]
 fn a_subscription_bounds_the_qos_of_what_it_gets() {
     let daemon = Daemon::start();
@@ -75,6 +77,8 @@ fn a_subscription_bounds_the_qos_of_what_it_gets() {
     assert_eq!(sub.message().qos, 1);
 }
 
+// [MQTT-3.3.1-5], [MQTT-3.3.1-9], [3.1.1: MQTT-3.3.1-6], [3.1.1: MQTT-3.3.1-8],
+// [3.1.1: MQTT-3.1.2-7]
 #[test]
 fn a_retained_message_waits_for_its_subscribers_until_it_is_removed() {
     let mut daemon = Daemon::start();
@@ -102,6 +106,7 @@ fn a_retained_message_waits_for_its_subscribers_until_it_is_removed() {
     assert_eq!(late.message().text(), "live", "nothing retained came before it");
 }
 
+// [MQTT-3.1.2-7], [MQTT-3.1.2-8]
 #[test]
 fn a_will_is_published_when_its_client_is_gone_without_a_word() {
     let daemon = Daemon::start();
@@ -129,6 +134,7 @@ fn a_will_is_published_when_its_client_is_gone_without_a_word() {
     }
 }
 
+// [MQTT-3.14.4-3], [3.1.1: MQTT-3.14.4-3], [MQTT-3.1.2-10]
 #[test]
 fn a_client_that_says_goodbye_takes_its_will_along() {
     let daemon = Daemon::start();
@@ -146,6 +152,7 @@ fn a_client_that_says_goodbye_takes_its_will_along() {
     assert_eq!(watcher.message().topic, "wills/sentinel");
 }
 
+// [MQTT-4.7.2-1], [MQTT-3.3.2-3]
 #[test]
 fn wildcards_match_levels_and_leave_dollar_topics_alone() {
     let daemon = Daemon::start();
@@ -197,6 +204,7 @@ fn offline_queue(version: &str, mut interlude: impl FnMut(&mut Daemon)) {
     assert_eq!(back.message().payload, "live", "and nothing twice");
 }
 
+// [MQTT-4.5.0-1], [3.1.1: MQTT-3.1.2-5]
 #[test]
 fn a_persistent_session_gets_what_came_while_it_was_away() {
     for version in VERSIONS {
@@ -214,6 +222,7 @@ fn an_offline_queue_survives_a_stop() {
     }
 }
 
+// [MQTT-3.1.2-23]
 #[test]
 fn an_offline_queue_survives_kill_9() {
     for version in VERSIONS {
@@ -224,6 +233,7 @@ fn an_offline_queue_survives_kill_9() {
     }
 }
 
+// [MQTT-3.1.2-5], [MQTT-3.2.2-3]
 #[test]
 fn a_subscription_survives_kill_9_with_its_session() {
     let mut daemon = Daemon::start();
@@ -237,6 +247,7 @@ fn a_subscription_survives_kill_9_with_its_session() {
     assert_eq!(keeper.message().text(), "after");
 }
 
+// [MQTT-3.1.2-4], [MQTT-3.1.2-6], [MQTT-3.1.4-4], [MQTT-3.2.2-2], [MQTT-3.2.2-3]
 #[test]
 fn a_clean_start_forgets_the_session() {
     let daemon = Daemon::start();
@@ -305,6 +316,7 @@ fn mqtt_5_properties_pass_through_mosquittos_clients() {
     assert!((590..=600).contains(&expiry), "{expiry}");
 }
 
+// [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17], [MQTT-3.3.2-20]
 #[test]
 fn properties_and_expiry_survive_the_offline_queue() {
     let mut daemon = Daemon::start();
@@ -339,6 +351,7 @@ fn properties_and_expiry_survive_the_offline_queue() {
     assert_eq!(got, PublishProperties { message_expiry_s: Some(expiry), ..properties });
 }
 
+// [MQTT-3.3.2-5]
 #[test]
 fn a_message_that_expired_is_not_delivered() {
     let daemon = Daemon::start();
@@ -355,6 +368,7 @@ fn a_message_that_expired_is_not_delivered() {
     assert_eq!(keeper.message().text(), "fresh");
 }
 
+// [MQTT-4.1.0-1], [MQTT-4.1.0-2]
 #[test]
 fn a_session_ends_when_its_expiry_has_passed() {
     let daemon = Daemon::start();
@@ -370,6 +384,7 @@ fn a_session_ends_when_its_expiry_has_passed() {
     assert!(!session_present(&connack));
 }
 
+// [MQTT-3.3.4-9], [MQTT-3.3.4-10], [MQTT-4.9.0-2], [MQTT-4.9.0-3]
 #[test]
 fn a_clients_receive_maximum_bounds_what_is_in_flight_to_it() {
     let daemon = Daemon::start();
@@ -411,6 +426,7 @@ fn more_publishes_in_flight_than_the_broker_takes_end_the_connection() {
     assert_eq!(disconnect_reason(&greedy.receive_to_end()), ReasonCode::ReceiveMaximumExceeded);
 }
 
+// [MQTT-3.3.2-12]
 #[test]
 fn a_topic_alias_stands_for_its_topic() {
     let daemon = Daemon::start();
@@ -486,6 +502,7 @@ fn what_nobody_of_a_group_is_there_for_waits_for_one_of_its_sessions() {
     assert_eq!(got, ["a", "b", "c", "d"]);
 }
 
+// [MQTT-3.1.2-22]
 #[test]
 fn a_client_that_is_silent_past_its_keep_alive_is_disconnected() {
     let daemon = Daemon::start();
@@ -521,6 +538,7 @@ fn the_second_connection_of_a_client_takes_over_from_the_first() {
     assert_eq!(second.message().text(), "x");
 }
 
+// [MQTT-3.1.3-6], [MQTT-3.1.3-7]
 #[test]
 fn a_client_without_a_name_is_given_one() {
     let daemon = Daemon::start();
@@ -532,6 +550,7 @@ fn a_client_without_a_name_is_given_one() {
     assert_eq!(sub.message().payload, "y");
 }
 
+// [MQTT-3.3.1-11], [MQTT-3.3.1-13], [MQTT-3.3.4-3], [MQTT-3.8.3-3]
 #[test]
 fn subscription_options_are_kept() {
     let daemon = Daemon::start();
@@ -555,6 +574,7 @@ fn subscription_options_are_kept() {
     assert_eq!(publish.properties.subscription_ids.iter().collect::<Vec<_>>(), [id.unwrap()]);
 }
 
+// [MQTT-4.6.0-6]
 #[test]
 fn messages_of_one_client_keep_their_order() {
     let daemon = Daemon::start();
@@ -587,6 +607,7 @@ fn a_payload_that_just_fits_passes() {
     assert!(mqtt.message().payload == payload);
 }
 
+// [MQTT-3.1.2-24]
 #[test]
 fn a_client_gets_no_packet_larger_than_it_takes() {
     let daemon = Daemon::start();

@@ -8,11 +8,13 @@
 //!   fuzz    looks for inputs that break what reads them, for minutes
 //!   bench   measures beside peers, and leaves a table, a picture and JSON
 //!   counts  counts the instructions of the hot paths
+//!   conformance  writes which code and test each statement of MQTT has
 //! ```
 //!
 //! One profile, release, is used throughout, so that what is built once serves all of them.
 
 mod bench;
+mod conformance;
 mod counts;
 mod fuzz;
 mod proof;
@@ -52,6 +54,8 @@ enum Command {
     Bench(bench::Args),
     /// Count the instructions of the hot paths, beside those that are expected
     Counts(counts::Args),
+    /// Write which code meets each statement of the MQTT standards, and which test proves it
+    Conformance(conformance::Args),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Counts(args) => counts::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

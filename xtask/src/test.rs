@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::setup::{self, Purpose};
-use crate::sh;
+use crate::{conformance, sh};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -24,6 +24,8 @@ pub(crate) struct Args {
 enum Part {
     /// Formatting
     Fmt,
+    /// What is said of the MQTT standards
+    Conformance,
     /// Lints
     Clippy,
     /// The tests of each crate by itself, and those in its documentation
@@ -46,6 +48,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if runs(Part::Fmt) {
         sh::stage("fmt", || sh::run(sh::cargo().args(["fmt", "--all", "--check"])))?;
+    }
+    if runs(Part::Conformance) {
+        sh::stage("conformance", conformance::check)?;
     }
     if runs(Part::Clippy) {
         sh::stage("clippy", || {

@@ -29,7 +29,9 @@ pub(super) enum Flow {
 }
 
 impl Broker {
+    // [MQTT-4.2.0-1]: TCP.
     pub(super) fn accepted(&mut self, cx: &mut Context, conn: ConnId) {
+        // [MQTT-3.2.0-1], [MQTT-3.14.0-1]: what is not online yet is closed without a DISCONNECT.
         let awaiting = AwaitingConnect::new(cx.now().as_millis(), &self.settings.server);
         let deadline = awaiting.deadline();
         let held = Conn::new(conn, Stage::Awaiting { awaiting, bytes: Vec::new() });
@@ -120,6 +122,7 @@ impl Broker {
             }
         };
         let awaiting = AwaitingConnect::new(now, &limits);
+        // [MQTT-3.1.4-1]
         let (connecting, connect) = match awaiting.handle(now, &first, &limits) {
             Ok(connect) => connect,
             Err(refused) => {
@@ -139,6 +142,7 @@ impl Broker {
             return;
         }
         let assigned;
+        // [MQTT-3.1.3-5], [MQTT-3.1.3-6], [MQTT-3.1.3-7]
         let client_id = if connect.client_id.is_empty() {
             assigned = self.assign_client_id(cx);
             assigned.as_str()
@@ -180,6 +184,7 @@ impl Broker {
             // Without randomness from the system there is no daemon: it started with some.
             getrandom::fill(&mut random).expect("the system has randomness");
             let id = random.iter().fold("auto-".to_owned(), |id, byte| format!("{id}{byte:02x}"));
+            // [MQTT-3.2.2-16]
             if home(&id, cx.cores()) == cx.core() && self.sessions.of_client(&id).is_none() {
                 return id;
             }
@@ -239,8 +244,10 @@ impl Broker {
 
     fn refuse(&mut self, cx: &mut Context, conn: ConnId, connecting: Connecting, why: Refusal) {
         self.meters.connect_refused(match why {
+            // [MQTT-3.1.4-2]
             Refusal::BadCredentials => ConnectRefused::Credentials,
             Refusal::NotAuthorized => ConnectRefused::NotAuthorized,
+            // [MQTT-3.1.3-8]
             Refusal::ClientIdNotValid => ConnectRefused::Invalid,
             Refusal::Banned => ConnectRefused::Banned,
             Refusal::Busy => ConnectRefused::Busy,
@@ -256,6 +263,7 @@ impl Broker {
         reason: ReasonCode,
     ) {
         let mut answer = Vec::new();
+        // [MQTT-4.12.0-4], [MQTT-4.13.2-1]
         // One that the client does not take is not sent; it is closed all the same.
         let _ = connecting.refuse(reason, None, &mut answer);
         self.drop_conn(cx, conn, &answer);
@@ -290,6 +298,7 @@ impl Broker {
             self.refuse(cx, conn, connecting, Refusal::NotAuthorized);
             return false;
         }
+        // [MQTT-3.1.3-2]
         let found = self.sessions.of_client(client_id);
         let owner =
             found.and_then(|slot| self.sessions.get(slot)).map(|session| session.owner.name());
@@ -302,6 +311,7 @@ impl Broker {
         // Without its connection it may have ended.
         let found = self.sessions.of_client(client_id);
         let session_present = match found {
+            // [MQTT-3.1.2-4], [MQTT-3.1.4-4], [3.1.1: MQTT-3.1.2-6]
             Some(session) if connect.clean_start => {
                 let kept = self.sessions.get(session).is_some_and(Session::is_persistent);
                 self.end_session(cx, session);
@@ -315,6 +325,7 @@ impl Broker {
             }
             found => found.is_some(),
         };
+        // [MQTT-3.1.2-5], [MQTT-3.1.2-6]
         let session = match found.filter(|_| session_present) {
             Some(session) => session,
             None => self.new_session(client_id, principal.clone()),
@@ -332,6 +343,7 @@ impl Broker {
             false
         };
         match self.sessions.get_mut(session) {
+            // [MQTT-3.1.2-7], [MQTT-3.1.3-9]: that of an earlier connection is forgotten.
             Some(session) if accepted => session.will = will,
             Some(_) if !session_present => self.end_session(cx, session),
             _ => {}
@@ -371,6 +383,7 @@ impl Broker {
         };
         let mut answer = Vec::new();
         let now = cx.now().as_millis();
+        // [MQTT-3.1.4-5]
         let accepted = connecting.accept(now, &self.settings.server, &options, &mut answer);
         match accepted.ok().filter(|_| cx.send_copy(conn, &answer).is_ok()) {
             Some(link) => {
@@ -413,6 +426,7 @@ impl Broker {
         }
         session.conn = Some(conn);
         session.left_at = 0;
+        // [MQTT-4.4.0-1], [3.1.1: MQTT-4.4.0-1]
         session.flight.resume(peer_receive_max);
         self.note_presence(slot);
         self.note_shares(cx, slot, true);
@@ -425,6 +439,7 @@ impl Broker {
     /// all is as it should be then.
     fn keep_session(&mut self, cx: &mut Context, slot: SlotId) -> bool {
         let Some(session) = self.sessions.get_mut(slot) else { return false };
+        // [MQTT-3.1.2-23]
         if session.record.is_some() || session.expiry_s == 0 {
             return true;
         }
@@ -452,7 +467,8 @@ impl Broker {
         }
     }
 
-    /// An older connection of the same client gives way `[MQTT-3.1.4-3]`.
+    /// An older connection of the same client gives way `[MQTT-3.1.4-3]`,
+    /// `[3.1.1: MQTT-3.1.4-2]`.
     fn take_over(&mut self, cx: &mut Context, client_id: &str) {
         let session = self.sessions.of_client(client_id).and_then(|slot| self.sessions.get(slot));
         if let Some(older) = session.and_then(|session| session.conn) {
@@ -524,6 +540,7 @@ impl Broker {
                 self.client_left(cx, conn, session, &disconnect);
                 return Flow::Ended;
             }
+            // [MQTT-4.12.1-2]
             // No method is offered, so none was agreed on, and the link lets no AUTH through.
             Event::Auth(_) => {
                 self.disconnect(cx, conn, ReasonCode::BadAuthenticationMethod, Closed::Protocol);
@@ -547,6 +564,7 @@ impl Broker {
         {
             session.expiry_s = expiry_s.min(max);
         }
+        // [MQTT-3.14.4-3], [3.1.1: MQTT-3.14.4-3]
         let in_order = disconnect.reason != ReasonCode::DisconnectWithWill;
         self.detach(cx, conn, in_order);
         cx.finish(conn);
@@ -576,6 +594,7 @@ impl Broker {
             return;
         }
         self.meters.closed(why);
+        // [MQTT-3.14.4-1], [MQTT-3.14.4-2], [MQTT-4.13.1-1], [3.1.1: MQTT-4.8.0-1]
         self.write(cx, conn, |link, out| link.disconnect(reason, None, out));
         self.detach(cx, conn, false);
         cx.finish(conn);
@@ -583,6 +602,7 @@ impl Broker {
 
     /// Ends a connection that has no session, with these last bytes.
     fn drop_conn(&mut self, cx: &mut Context, conn: ConnId, last: &[u8]) {
+        // [MQTT-3.1.4-6]: what it sent behind its CONNECT is not looked at.
         self.forget_conn(cx, conn);
         // It may be gone; then there is nobody to tell.
         let _ = cx.send_copy(conn, last);
@@ -620,6 +640,7 @@ impl Broker {
         let ends = session.expiry_s == 0;
         self.note_shares(cx, slot, false);
         let Some(session) = self.sessions.get_mut(slot) else { return };
+        // [MQTT-3.1.2-8], [MQTT-3.1.2-10]
         let mut will = session.will.take().filter(|_| !in_order && !cx.is_stopping());
         let delay_s = will.as_ref().map_or(0, |will| will.delay_s.min(session.expiry_s));
         if delay_s > 0 {
@@ -628,6 +649,7 @@ impl Broker {
         if let Some(will) = will {
             self.publish_will(cx, &will);
         }
+        // [MQTT-4.1.0-1], [MQTT-4.1.0-2]
         if ends {
             self.end_session(cx, slot);
             return;
@@ -721,12 +743,14 @@ impl Session {
 impl Will {
     fn new(will: &sextant_mqtt::Will<'_>) -> Will {
         let mut forward = Vec::new();
+        // [MQTT-3.1.3-10]
         will.properties.publish().write_forward(&mut forward);
         Will {
             topic: will.topic.into(),
             payload: bytes::Bytes::copy_from_slice(will.payload),
             forward: forward.into(),
             qos: will.qos,
+            // [MQTT-3.1.2-14], [MQTT-3.1.2-15]
             retain: will.retain,
             expiry_s: will.properties.message_expiry_s.unwrap_or(0),
             delay_s: will.properties.will_delay_s.unwrap_or(0),

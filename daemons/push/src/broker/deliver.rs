@@ -110,6 +110,7 @@ impl Broker {
         wanted: &Wanted<'_>,
         tracked: bool,
     ) {
+        // [MQTT-4.3.1-1]
         let Some(conn) = self.sessions.get(slot).and_then(|session| session.conn) else {
             return self.count(cx, shared.incoming.receipt.filter(|_| tracked), Progress::Dropped);
         };
@@ -168,6 +169,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else {
             return self.finish(cx, slot, delivery, Some(Dropped::SessionEnded));
         };
+        // [MQTT-4.6.0-5]: none overtakes what is queued.
         let next = session.queue.is_empty()
             && session.flight.has_room()
             && self.takes_more(cx, slot)
@@ -226,6 +228,7 @@ impl Broker {
     /// Sends again what was in flight when the last connection ended, as far as this one takes it
     /// and it is in memory, then goes on. What QoS 2 sends again waits until the disk has what was
     /// said of it: that may still be on its way.
+    // [MQTT-4.8.2-4]
     pub(super) fn resend(&mut self, cx: &mut Context, slot: SlotId) {
         while self.takes_more(cx, slot) {
             let Some(session) = self.sessions.get_mut(slot) else { return };
@@ -237,6 +240,7 @@ impl Broker {
                 continue;
             };
             let InFlight { held, qos, retain, ids } = message;
+            // [MQTT-4.3.3-7]: what was sent once does not expire.
             if persistent && qos == QoS::ExactlyOnce {
                 self.store.gate(Gated::Publish { session: slot, conn, packet_id, dup: true });
                 self.store.release(held);
@@ -305,6 +309,7 @@ impl Broker {
             let read_later = front.qos == QoS::ExactlyOnce && session.is_persistent();
             let has_room = session.flight.has_room();
             let held = Rc::clone(&front.held);
+            // [MQTT-3.3.4-10], [MQTT-4.9.0-3]: a full window holds up the queue alone.
             let may_start =
                 !expired && has_room && self.takes_more(cx, slot) && !self.awaits_resend(slot);
             if !expired && !may_start {
@@ -322,6 +327,7 @@ impl Broker {
             let popped = self.sessions.get_mut(slot).and_then(super::session::Session::pop);
             let Some(delivery) = popped else { return };
             match loaded {
+                // [MQTT-3.3.2-5]
                 Ok(_) if expired => self.finish(cx, slot, delivery, Some(Dropped::Expired)),
                 Ok(Some(Loaded::Here(record))) => {
                     let incoming = Incoming::of(&record, delivery.qos);
@@ -376,6 +382,7 @@ impl Broker {
                 self.store.gate(Gated::Publish { session: slot, conn, packet_id, dup });
             }
         } else if let Some((incoming, payload)) = content {
+            // [MQTT-3.3.1-3], [MQTT-4.3.2-2], [MQTT-4.3.3-2]
             let flags = (qos, retain, false);
             self.send_publish(cx, slot, packet_id, incoming, flags, &ids, payload);
         } else {
@@ -577,6 +584,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         match session.flight.puback(ack.packet_id, ack.reason) {
             Puback::Acknowledged(delivery) => self.finish(cx, slot, delivery, None),
+            // [MQTT-4.8.2-6]: nobody else of a group gets it.
             Puback::Refused(delivery) => self.finish(cx, slot, delivery, Some(Dropped::Refused)),
             Puback::Unknown => {}
             Puback::WrongState => {
@@ -664,6 +672,8 @@ impl Broker {
         let packet_id = ack.packet_id;
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let reason = match session.flight.release(packet_id) {
+            // [MQTT-4.3.2-5], [MQTT-4.3.3-12], [MQTT-4.3.3-13]: that one is over, however old its
+            // message.
             Released::Known => ReasonCode::Success,
             Released::Unknown => ReasonCode::PacketIdentifierNotFound,
         };

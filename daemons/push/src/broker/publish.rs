@@ -108,6 +108,7 @@ impl Broker {
                 }
             }
         }
+        // [MQTT-3.3.4-1]
         let answer = match qos {
             QoS::ExactlyOnce => Answer::Pubrec(packet_id),
             _ => Answer::Puback(packet_id),
@@ -457,6 +458,7 @@ impl Broker {
         }
         let mut matches = std::mem::take(&mut self.matches);
         matches.clear();
+        // [MQTT-3.3.2-3], [MQTT-4.6.0-6]
         let mut filters = self.filters.matches(incoming.topic, |held| {
             matches.extend(held.iter().map(|subscriber| (subscriber.session, *subscriber)));
         });
@@ -464,6 +466,7 @@ impl Broker {
         for (_, group) in incoming.shares.iter().filter(|(core, _)| *core == me) {
             let member = self.choose_member(cx, group, incoming.qos);
             filters += usize::from(member.is_some());
+            // [MQTT-4.8.2-3]
             matches.extend(member.map(|member| (member.session, member)));
         }
         if filters > 1 {
@@ -515,6 +518,7 @@ impl Broker {
                 continue;
             }
             acknowledged = true;
+            // [MQTT-4.5.0-1], [3.1.1: MQTT-3.1.2-5]
             let kept = self.sessions.get(session).filter(|session| session.is_persistent());
             if let Some(session) = kept {
                 recipients.push(Recipient {
@@ -536,6 +540,7 @@ impl Broker {
         if keep {
             self.check_retained(incoming)?;
         }
+        // [MQTT-3.3.1-5], [MQTT-3.3.1-7]
         let stays = keep && !incoming.payload.is_empty();
         let relayed = incoming.publisher.is_some_and(|publisher| publisher.relayed.is_some());
         if acknowledged || stays || waits_for.is_some() || relayed {
@@ -558,12 +563,14 @@ impl Broker {
             let kept = self.store.keep(&record, incoming.payload, cx.clock().unix_ms);
             let held = kept.map_err(|error| self.refused_by(error))?;
             self.arm_held(cx, &held);
+            // [MQTT-4.3.2-4], [MQTT-4.3.3-8]: answered once it is on disk.
             if let Some(ticket) = ticket {
                 self.add_part(ticket);
                 self.store.gate(Gated::Part(ticket));
             }
             delivered.held = Some(held);
         }
+        // [MQTT-3.3.1-8]
         if keep {
             self.keep_retained(incoming, delivered.held.as_ref(), ticket);
         }
@@ -711,8 +718,9 @@ impl<'a> Wanted<'a> {
         let granted = group.iter().map(|(_, subscriber)| subscriber.qos).max();
         let as_published = group.iter().any(|(_, subscriber)| subscriber.retain_as_published);
         Wanted {
+            // [MQTT-3.8.4-8]
             qos: granted.unwrap_or(QoS::AtMostOnce).min(incoming.qos),
-            // [MQTT-3.3.1-12], [MQTT-3.3.1-13]
+            // [MQTT-3.3.1-12], [MQTT-3.3.1-13], [3.1.1: MQTT-3.3.1-9]
             retain: incoming.retain && as_published,
             group,
         }
@@ -723,7 +731,8 @@ impl<'a> Wanted<'a> {
         self.group.into()
     }
 
-    /// The identifiers of the subscriptions that have one `[MQTT-3.3.4-3]`.
+    /// The identifiers of the subscriptions that have one `[MQTT-3.3.4-3]`,
+    /// `[MQTT-3.3.4-4]`.
     pub(super) fn subscription_ids(&self) -> Box<[u32]> {
         self.group.iter().map(|(_, s)| s.subscription_id).filter(|id| *id != 0).collect()
     }

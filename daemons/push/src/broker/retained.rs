@@ -113,6 +113,7 @@ impl Broker {
         };
         let wild = subscribed.filter.contains(['+', '#']);
         let keeper = home(&subscribed.filter, cx.cores());
+        // [3.1.1: MQTT-3.3.1-6], [3.1.1: MQTT-3.1.2-7]
         for core in (0..cx.cores()).filter(|core| wild || *core == keeper) {
             if core == cx.core() {
                 self.give_retained(cx, slot, &ask);
@@ -324,7 +325,7 @@ impl Broker {
 
 fn retained_incoming(record: &MessageRecord) -> Incoming<'_> {
     let qos = QoS::from_u8(record.qos).unwrap_or(QoS::AtMostOnce);
-    // [MQTT-3.3.1-8]: in answer to a subscription it is marked.
+    // [3.1.1: MQTT-3.3.1-8]: in answer to a subscription it is marked.
     Incoming { retain: true, ..Incoming::of(record, qos) }
 }
 

@@ -33,8 +33,10 @@ impl Broker {
     ) {
         let id = subscribe.properties.subscription_id.map_or(0, sextant_mqtt::SubscriptionId::get);
         let packet_id = subscribe.packet_id;
+        // [MQTT-2.2.1-6], [MQTT-3.8.4-2]
         let later = self.answer_later(cx, conn, Answer::Suback(packet_id, Box::default()));
         let Some((ticket, number)) = later else { return };
+        // [MQTT-3.8.4-5], [MQTT-3.8.4-6]
         let reasons = subscribe
             .subscriptions
             .iter()
@@ -58,10 +60,13 @@ impl Broker {
         let later = self.answer_later(cx, conn, Answer::Unsuback(packet_id, Box::default()));
         let Some((ticket, number)) = later else { return };
         let mut reasons = Vec::new();
+        // [MQTT-3.10.4-6]
         for filter in unsubscribe.filters.iter() {
             let Some(session) = self.sessions.get_mut(slot) else { return };
+            // [MQTT-3.10.4-1]
             let at = session.subscriptions.iter().position(|held| *held.filter == *filter);
             let Some(at) = at else {
+                // [MQTT-3.10.4-5]
                 reasons.push(ReasonCode::NoSubscriptionExisted);
                 continue;
             };
@@ -69,6 +74,7 @@ impl Broker {
             if session.is_persistent() {
                 self.store.fact(&Fact::Unsubscribed(session.number, filter.into()));
             }
+            // [MQTT-3.10.4-2], [MQTT-3.10.4-3]: what it has in flight or queued is not touched.
             self.drop_filter(cx, slot, filter);
             reasons.push(ReasonCode::Success);
         }
@@ -120,7 +126,8 @@ impl Broker {
             retain_as_published: subscription.retain_as_published,
             subscription_id,
         };
-        // [MQTT-3.8.4-3]: a second one for the same filter takes the place of the first.
+        // [MQTT-3.8.4-3], [MQTT-3.8.4-4]: a second one for the same filter takes the place of the
+        // first.
         let at = session.subscriptions.iter().position(|held| *held.filter == *filter);
         match at {
             Some(at) => session.subscriptions[at] = subscribed.clone(),
@@ -146,6 +153,7 @@ impl Broker {
             self.drop_filter(cx, slot, filter);
         }
         self.hold_filter(cx, slot, &subscribed, Some(ticket));
+        // [MQTT-3.3.1-9], [MQTT-3.3.1-10], [MQTT-3.3.1-11], [3.1.1: MQTT-3.8.4-3]
         let wants_retained = match subscription.retain_handling {
             RetainHandling::Send => true,
             RetainHandling::SendIfNew => at.is_none(),
@@ -155,6 +163,7 @@ impl Broker {
         if wants_retained && parsed.share.is_none() {
             self.ask_retained(cx, slot, &subscribed, ticket);
         }
+        // [MQTT-3.8.4-7], [3.1.1: MQTT-3.8.4-6]
         subscription.qos.granted()
     }
 
@@ -276,6 +285,7 @@ impl Broker {
         let will = session.will.take();
         let mut left = session.queue.take();
         left.iter().for_each(|delivery| delivery.leaves_queue(session.number));
+        // [MQTT-4.8.2-5]: with the session, and goes to nobody else of a group.
         let ids: Vec<PacketId> = session.flight.inflight().map(|(id, _)| id).collect();
         left.extend(ids.into_iter().filter_map(|id| session.flight.cancel(id)));
         if let Some(timer) = session.timer.take() {

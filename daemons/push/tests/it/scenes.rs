@@ -59,6 +59,7 @@ fn crash_at_every_moment(count: usize, step: Duration, start: impl Fn(&mut Play,
     }
 }
 
+// [MQTT-4.3.3-10], [MQTT-4.3.3-11]
 #[test]
 fn a_crash_at_any_moment_of_qos_2_neither_loses_nor_doubles_a_message() {
     for count in 1..=3 {
@@ -278,6 +279,7 @@ fn will_after(expiry_s: u32, delay_s: u32, back_after: Option<Duration>) -> Opti
     None
 }
 
+// [MQTT-3.1.2-8], [MQTT-3.1.3-9]
 #[test]
 fn a_will_waits_for_its_delay_or_the_end_of_its_session_and_not_if_its_client_is_back() {
     let near = |found: Option<u64>, expected: u64| {
@@ -353,6 +355,7 @@ fn a_second_subscriber_is_told_no_sooner_than_others_know_of_the_first() {
     }
 }
 
+// [MQTT-3.1.2-23], [MQTT-4.1.0-2]
 #[test]
 fn a_session_lives_as_long_as_was_asked_for_across_a_crash_too() {
     for (away, present) in [(1000, true), (4500, true), (5500, false)] {
@@ -373,6 +376,7 @@ fn a_session_lives_as_long_as_was_asked_for_across_a_crash_too() {
     }
 }
 
+// [MQTT-3.1.4-3]
 #[test]
 fn a_second_connection_takes_the_session_over_and_the_first_is_told() {
     let mut play = Play::new(11, cores(3));
@@ -504,6 +508,7 @@ fn a_retained_message_that_follows_its_removal_is_there_after_a_crash() {
     }
 }
 
+// [MQTT-3.1.2-4]
 #[test]
 fn a_client_that_was_told_that_it_begins_anew_has_begun_anew() {
     for seed in 0..30 {

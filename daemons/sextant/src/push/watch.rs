@@ -252,7 +252,7 @@ impl Watch<'_> {
                     granted = true;
                     self.check_granted(&suback)
                 }
-                // Retained messages may come before the answer [MQTT-3.8.4-2].
+                // Retained messages may come before the answer (section 3.8.4).
                 ClientEvent::Publish { topic, publish } => {
                     answer(link, self.now_ms(), &publish, out);
                     self.print(&topic, &publish)

@@ -29,6 +29,7 @@ impl Deref for Topic<'_> {
 }
 
 /// What the peer's aliases stand for.
+// [MQTT-3.3.2-7]: it lives in a link, as long as the connection.
 #[derive(Debug, Default)]
 pub(crate) struct InboundAliases {
     /// Indexed by alias less one.
@@ -43,7 +44,7 @@ impl InboundAliases {
         topic: &'p str,
         alias_max: u16,
     ) -> Result<Topic<'p>, Fault> {
-        // [MQTT-3.3.2-9], [MQTT-3.3.2-11]
+        // [MQTT-3.2.2-17], [MQTT-3.3.2-9], [MQTT-3.3.2-12]
         if alias.get() > alias_max {
             return Err(Fault::TopicAliasInvalid(alias.get()));
         }
@@ -89,7 +90,7 @@ impl OutboundAliases {
         if let Some(index) = self.topics.iter().position(|known| **known == *topic) {
             return number(index).map(OutboundAlias::Use);
         }
-        // [MQTT-3.1.2-26]
+        // [MQTT-3.1.2-26], [MQTT-3.3.2-11]
         if self.topics.len() >= usize::from(alias_max) {
             return None;
         }
@@ -106,6 +107,7 @@ mod tests {
         NonZeroU16::new(value).unwrap()
     }
 
+    // [MQTT-3.2.2-17], [MQTT-3.3.2-9]
     #[test]
     fn mqtt_3_3_2_9_an_alias_above_the_maximum_is_a_fault() {
         let mut aliases = InboundAliases::default();
@@ -129,6 +131,7 @@ mod tests {
         assert_eq!(&*aliases.resolve(alias(2), "", 2).unwrap(), "b");
     }
 
+    // [MQTT-3.1.2-26]
     #[test]
     fn mqtt_3_1_2_26_aliases_are_given_up_to_the_maximum() {
         let mut aliases = OutboundAliases::default();

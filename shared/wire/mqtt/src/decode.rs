@@ -60,7 +60,8 @@ fn check_first_byte(first_byte: u8) -> Result<(), DecodeError> {
         .ok_or(DecodeError::ReservedPacketType(first_byte >> 4))?;
     let flags = first_byte & 0x0F;
     match packet.fixed_flags() {
-        // [MQTT-2.1.3-1]
+        // [MQTT-2.1.3-1], and for each packet [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1],
+        // [MQTT-3.14.1-1], [MQTT-3.15.1-1]
         Some(fixed) if flags != fixed => Err(DecodeError::ReservedFlags { packet, flags }),
         Some(_) => Ok(()),
         None => publish_qos(flags).map(drop),
@@ -154,6 +155,8 @@ fn packet_id(body: &mut Reader<'_>) -> Result<PacketId, DecodeError> {
 }
 
 fn reason(value: u8, packet: PacketType) -> Result<ReasonCode, DecodeError> {
+    // [MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.6.2-1], [MQTT-3.7.2-1], [MQTT-3.9.3-2],
+    // [MQTT-3.11.3-2], [MQTT-3.14.2-1], [MQTT-3.15.2-1]
     ReasonCode::from_u8(value)
         .filter(|reason| reason.allowed_in(packet))
         .ok_or(DecodeError::ReasonCode(value))
@@ -257,6 +260,7 @@ impl<'a> Unsubscribe<'a> {
             return Err(DecodeError::EmptyList);
         }
         while !body.is_empty() {
+            // [MQTT-3.10.3-1]
             topic::Filter::parse(body.string()?).map_err(|_| DecodeError::TopicFilter)?;
         }
         Ok(Unsubscribe { packet_id, properties, filters: Filters::wire(list) })
@@ -331,12 +335,15 @@ impl<'a> Connect<'a> {
             return Err(DecodeError::AuthenticationMethodMissing);
         }
         // [MQTT-3.1.3-1]: client identifier, will, user name, password, in this order.
+        // [MQTT-3.1.3-3], [MQTT-3.1.3-4]
         let client_id = body.string()?;
+        // [MQTT-3.1.2-9]
         let will = if has(connect_flag::WILL) {
             Some(Will::decode(flags, &mut body, version)?)
         } else {
             None
         };
+        // [MQTT-3.1.2-16], [MQTT-3.1.2-17], [MQTT-3.1.2-18], [MQTT-3.1.2-19], [MQTT-3.1.3-12]
         let user_name = if has(connect_flag::USER_NAME) { Some(body.string()?) } else { None };
         let password =
             if has(connect_flag::PASSWORD) { Some(Secret::new(body.binary()?)) } else { None };
@@ -397,6 +404,7 @@ impl<'a> Will<'a> {
             Version::V311 => WillProperties::default(),
             Version::V5 => WillProperties::parse(body.block()?)?,
         };
+        // [MQTT-3.1.3-11]
         let topic = topic_name(body)?;
         // [MQTT-4.7.3-1]
         if topic.is_empty() {
@@ -422,6 +430,7 @@ impl<'a> ConnAck<'a> {
         }
         let code = body.u8()?;
         let reason =
+            // [MQTT-3.2.2-8]
             ReasonCode::from_connack_code(code, version).ok_or(DecodeError::ReasonCode(code))?;
         // [MQTT-3.2.2-6]
         if flags == 1 && reason != ReasonCode::Success {
@@ -532,6 +541,7 @@ mod tests {
         assert_eq!(whole.packet_type(), Ok(PacketType::Publish));
     }
 
+    // [MQTT-1.5.5-1]
     #[test]
     fn mqtt_1_5_5_1_a_remaining_length_is_in_its_shortest_form() {
         assert_eq!(frame(&[0x30, 0x80, 0x00], 100), Err(DecodeError::VariableInteger));
@@ -541,6 +551,7 @@ mod tests {
         assert_eq!(frame(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], u32::MAX), Ok(None));
     }
 
+    // [MQTT-3.2.2-15]
     #[test]
     fn mqtt_3_2_2_15_a_packet_that_is_too_large_is_refused_by_its_header() {
         assert_eq!(frame(&[0x30, 100], 101), Err(DecodeError::TooLarge { len: 102, max: 101 }));
@@ -550,6 +561,8 @@ mod tests {
         assert_eq!(frame(&largest, 1), Err(DecodeError::TooLarge { len, max: 1 }));
     }
 
+    // [MQTT-2.1.3-1], [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1], [MQTT-3.14.1-1],
+    // [MQTT-3.15.1-1]
     #[test]
     fn mqtt_2_1_3_1_reserved_flags_are_as_listed() {
         for first_byte in 0..=u8::MAX {
@@ -573,16 +586,19 @@ mod tests {
         }
     }
 
+    // [MQTT-3.3.1-4]
     #[test]
     fn mqtt_3_3_1_4_qos_3_is_malformed() {
         assert_eq!(frame(&[0x36], 100), Err(DecodeError::QosReserved));
     }
 
+    // [MQTT-3.3.1-2]
     #[test]
     fn mqtt_3_3_1_2_dup_on_qos_0_is_malformed() {
         assert_eq!(frame(&[0x38], 100), Err(DecodeError::DupOnQos0));
     }
 
+    // [MQTT-1.5.4-1], [MQTT-3.1.3-4], [MQTT-3.3.2-1]
     #[test]
     fn mqtt_1_5_4_1_ill_formed_utf_8_is_malformed() {
         for text in [&b"\xFF\xFF"[..], b"\xED\xA0\x80", b"\xC0\xAF", b"\xF8\x88", b"\xE2\x82"] {
@@ -593,6 +609,7 @@ mod tests {
         }
     }
 
+    // [MQTT-1.5.4-2], [MQTT-4.7.3-2]
     #[test]
     fn mqtt_1_5_4_2_the_null_character_is_malformed() {
         refused(V311, 0x30, b"\x00\x02a\x00", DecodeError::NullCharacter);
@@ -600,6 +617,7 @@ mod tests {
         refused(V5, 0x30, &publish5(b"\x03\x00\x01\x00"), DecodeError::NullCharacter);
     }
 
+    // [MQTT-1.5.4-3]
     #[test]
     fn mqtt_1_5_4_3_a_byte_order_mark_is_a_character() {
         let bytes = b"\x30\x07\x00\x04\xEF\xBB\xBFax";
@@ -608,6 +626,7 @@ mod tests {
         assert_eq!(publish.topic, "\u{FEFF}a");
     }
 
+    // [MQTT-1.5.7-1]
     #[test]
     fn mqtt_1_5_7_1_both_strings_of_a_user_property_are_checked() {
         taken(V5, 0x30, &publish5(b"\x26\x00\x01a\x00\x01b"));
@@ -616,6 +635,7 @@ mod tests {
         refused(V5, 0x30, &publish5(b"\x26\x00\x01a"), DecodeError::Truncated);
     }
 
+    // [MQTT-2.2.1-2]
     #[test]
     fn mqtt_2_2_1_2_a_qos_0_publish_has_no_packet_identifier() {
         let bytes = b"\x30\x05\x00\x01a\x00\x07";
@@ -624,6 +644,7 @@ mod tests {
         assert_eq!((publish.delivery, publish.payload), (Delivery::AtMostOnce, &b"\x00\x07"[..]));
     }
 
+    // [MQTT-2.2.1-3]
     #[test]
     fn mqtt_2_2_1_3_packet_identifier_0_is_malformed() {
         for version in [V311, V5] {
@@ -634,6 +655,7 @@ mod tests {
         }
     }
 
+    // [MQTT-2.2.2-1]
     #[test]
     fn mqtt_2_2_2_1_properties_are_not_left_out() {
         refused(V5, 0x30, b"\x00\x01a", DecodeError::Truncated);
@@ -703,12 +725,14 @@ mod tests {
         assert_eq!(connect.session_expiry_s(), u32::MAX);
     }
 
+    // [MQTT-3.1.2-1]
     #[test]
     fn mqtt_3_1_2_1_another_protocol_name_is_malformed() {
         refused(V5, 0x10, b"\x00\x04MQTX\x05\x02\0\0\0\0\0", DecodeError::ProtocolName);
         refused(V5, 0x10, b"\x00\x04mqtt\x04\x02\0\0\0\0", DecodeError::ProtocolName);
     }
 
+    // [MQTT-3.1.2-2]
     #[test]
     fn mqtt_3_1_2_2_another_version_is_not_supported() {
         let version = |level| DecodeError::ProtocolVersion(level);
@@ -718,12 +742,14 @@ mod tests {
         assert_eq!(version(6).reason(), ReasonCode::UnsupportedProtocolVersion);
     }
 
+    // [MQTT-3.1.2-3]
     #[test]
     fn mqtt_3_1_2_3_the_reserved_connect_flag_is_0() {
         refused(V5, 0x10, &connect5(3, &[], &[0, 0]), DecodeError::ConnectFlags);
         refused(V311, 0x10, &connect311(3, &[0, 0]), DecodeError::ConnectFlags);
     }
 
+    // [MQTT-3.1.2-11], [MQTT-3.1.2-13]
     #[test]
     fn mqtt_3_1_2_11_and_13_will_flags_without_a_will_are_malformed() {
         for flags in [0b0_1000, 0b1_0000, 0b10_0000] {
@@ -732,12 +758,14 @@ mod tests {
         }
     }
 
+    // [MQTT-3.1.2-12]
     #[test]
     fn mqtt_3_1_2_12_a_will_of_qos_3_is_malformed() {
         let payload = b"\x00\x00\x00\x01w\x00\x00";
         refused(V311, 0x10, &connect311(0b1_1110, payload), DecodeError::WillFlags);
     }
 
+    // [3.1.1: MQTT-3.1.2-22]
     #[test]
     fn mqtt_3_1_2_22_of_3_1_1_a_password_needs_a_user_name() {
         let payload = b"\x00\x01c\x00\x01p";
@@ -746,6 +774,7 @@ mod tests {
         taken(V5, 0x10, &connect5(0b0100_0010, &[], payload));
     }
 
+    // [MQTT-3.1.3-1], [MQTT-3.1.2-16], [MQTT-3.1.2-17], [MQTT-3.1.2-18], [MQTT-3.1.2-19]
     #[test]
     fn mqtt_3_1_3_1_a_connect_holds_what_its_flags_say_and_no_more() {
         refused(V311, 0x10, &connect311(2, b"\x00\x01cx"), DecodeError::TrailingBytes);
@@ -753,6 +782,7 @@ mod tests {
         refused(V5, 0x10, &connect5(0b1100_0010, &[], b"\0\x01c\0\x01u"), DecodeError::Truncated);
     }
 
+    // [MQTT-4.7.3-1]
     #[test]
     fn a_will_needs_a_topic_name() {
         let will = |topic: &[u8]| [b"\x00\x00", topic, b"\x00\x00"].concat();
@@ -778,11 +808,13 @@ mod tests {
         assert!(shown.contains("Secret(6 bytes)") && shown.contains("Secret(2 bytes)"), "{shown}");
     }
 
+    // [MQTT-3.2.2-1]
     #[test]
     fn mqtt_3_2_2_1_reserved_connack_flags_are_0() {
         refused(V5, 0x20, &[2, 0, 0], DecodeError::ConnectFlags);
     }
 
+    // [MQTT-3.2.2-6]
     #[test]
     fn mqtt_3_2_2_6_a_refusal_has_no_session() {
         refused(V5, 0x20, &[1, 0x87, 0], DecodeError::SessionPresent);
@@ -790,6 +822,7 @@ mod tests {
         taken(V311, 0x20, &[1, 0]);
     }
 
+    // [MQTT-3.2.2-8]
     #[test]
     fn mqtt_3_2_2_8_a_connack_has_one_of_its_reason_codes() {
         refused(V5, 0x20, &[0, 0x8E, 0], DecodeError::ReasonCode(0x8E));
@@ -797,6 +830,7 @@ mod tests {
         refused(V311, 0x20, &[0, 6], DecodeError::ReasonCode(6));
     }
 
+    // [MQTT-3.3.2-2], [MQTT-4.7.0-1]
     #[test]
     fn mqtt_3_3_2_2_a_topic_name_has_no_wildcard() {
         for topic in [&b"\x00\x01#"[..], b"\x00\x03a/+", b"\x00\x02a#"] {
@@ -804,6 +838,7 @@ mod tests {
         }
     }
 
+    // [MQTT-4.7.3-1], [3.1.1: MQTT-4.7.3-1]
     #[test]
     fn an_empty_topic_name_needs_an_alias() {
         refused(V311, 0x30, b"\x00\x00", DecodeError::TopicName);
@@ -812,12 +847,14 @@ mod tests {
         taken(V5, 0x30, b"\x00\x00\x03\x23\x00\x01");
     }
 
+    // [MQTT-3.3.2-8]
     #[test]
     fn mqtt_3_3_2_8_topic_alias_0_is_invalid() {
         refused(V5, 0x30, b"\x00\x01a\x03\x23\x00\x00", DecodeError::TopicAliasZero);
         assert_eq!(DecodeError::TopicAliasZero.reason(), ReasonCode::TopicAliasInvalid);
     }
 
+    // [MQTT-3.3.2-14]
     #[test]
     fn mqtt_3_3_2_14_a_response_topic_has_no_wildcard() {
         refused(V5, 0x30, &publish5(b"\x08\x00\x01+"), DecodeError::TopicName);
@@ -838,6 +875,7 @@ mod tests {
         }
     }
 
+    // [MQTT-3.4.2-1], [MQTT-3.6.2-1], [MQTT-3.7.2-1]
     #[test]
     fn mqtt_3_4_2_1_an_acknowledgement_has_one_of_its_reason_codes() {
         taken(V5, 0x40, &[0, 1, 0x10]);
@@ -847,6 +885,7 @@ mod tests {
         refused(V5, 0x70, &[0, 1, 0x87], DecodeError::ReasonCode(0x87));
     }
 
+    // [MQTT-3.8.3-2]
     #[test]
     fn mqtt_3_8_3_2_a_subscribe_has_a_subscription() {
         refused(V311, 0x82, &[0, 1], DecodeError::EmptyList);
@@ -854,6 +893,7 @@ mod tests {
         assert_eq!(DecodeError::EmptyList.reason(), ReasonCode::ProtocolError);
     }
 
+    // [MQTT-3.8.3-4]
     #[test]
     fn mqtt_3_8_3_4_no_local_is_not_for_shared_subscriptions() {
         let shared = |options| [&b"\x00\x01\x00\x00\x0A$share/g/a"[..], &[options]].concat();
@@ -861,6 +901,7 @@ mod tests {
         taken(V5, 0x82, &shared(0));
     }
 
+    // [MQTT-3.8.3-5], [3.1.1: MQTT-3-8.3-4]
     #[test]
     fn mqtt_3_8_3_5_reserved_subscription_options_are_0() {
         for options in [0x40, 0x80] {
@@ -872,6 +913,7 @@ mod tests {
         refused(V5, 0x82, &[0, 1, 0, 0, 1, b'a', 0x30], DecodeError::RetainHandling);
     }
 
+    // [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.8.2-1], [MQTT-4.8.2-2]
     #[test]
     fn mqtt_4_7_1_ill_formed_filters_are_refused() {
         for filter in
@@ -885,6 +927,7 @@ mod tests {
         }
     }
 
+    // [MQTT-3.9.3-2], [3.1.1: MQTT-3.9.3-2]
     #[test]
     fn mqtt_3_9_3_2_a_suback_has_one_of_its_reason_codes() {
         taken(V5, 0x90, &[0, 1, 0, 0, 1, 2, 0x8F]);
@@ -894,12 +937,14 @@ mod tests {
         refused(V311, 0x90, &[0, 1, 0x87], DecodeError::ReasonCode(0x87));
     }
 
+    // [MQTT-3.10.3-2]
     #[test]
     fn mqtt_3_10_3_2_an_unsubscribe_has_a_filter() {
         refused(V311, 0xA2, &[0, 1], DecodeError::EmptyList);
         refused(V5, 0xA2, &[0, 1, 0], DecodeError::EmptyList);
     }
 
+    // [MQTT-3.11.3-2]
     #[test]
     fn mqtt_3_11_an_unsuback_has_reasons_in_mqtt_5_only() {
         taken(V311, 0xB0, &[0, 1]);
@@ -917,6 +962,7 @@ mod tests {
         }
     }
 
+    // [MQTT-3.14.2-1]
     #[test]
     fn mqtt_3_14_2_a_disconnect_may_leave_out_its_reason() {
         taken(V311, 0xE0, &[]);
@@ -927,6 +973,7 @@ mod tests {
         refused(V5, 0xE0, &[1], DecodeError::ReasonCode(1));
     }
 
+    // [MQTT-3.15.2-1]
     #[test]
     fn mqtt_3_15_2_1_auth_is_of_mqtt_5_and_has_one_of_its_reason_codes() {
         refused(V311, 0xF0, &[], DecodeError::ReservedPacketType(15));

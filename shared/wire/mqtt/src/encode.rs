@@ -495,6 +495,7 @@ mod tests {
         }
     }
 
+    // [MQTT-2.2.2-1]
     #[test]
     fn mqtt_2_2_2_1_the_shortest_form_is_written() {
         let ack = Ack::new(ID, ReasonCode::Success);
@@ -537,6 +538,7 @@ mod tests {
         }
     }
 
+    // [3.1.1: MQTT-3.8.4-6], [3.1.1: MQTT-3.9.3-2]
     #[test]
     fn mqtt_3_9_3_of_3_1_1_every_failed_subscription_is_0x80() {
         let reasons = [ReasonCode::GrantedQos2, ReasonCode::NotAuthorized];

@@ -75,6 +75,7 @@ impl ConnectRefused {
     pub fn answer(&self, out: &mut Vec<u8>) {
         let reason = self.fault.reason();
         // 3.1.1 has a return code for few faults; for all others it says to close in silence.
+        // [3.1.1: MQTT-3.1.2-2], [3.1.1: MQTT-3.1.4-1], [3.1.1: MQTT-3.2.2-6]
         let Some(version) = self.version else { return };
         let silent = version == Version::V311
             && !matches!(
@@ -266,7 +267,7 @@ impl Connecting {
     }
 
     /// Takes a packet before the CONNACK. A client without an authentication method may send
-    /// packets without waiting for its CONNACK `[MQTT-3.1.4-5]`; do not feed them here but to the
+    /// packets without waiting for its CONNACK (section 3.1.4); do not feed them here but to the
     /// [`Link`], once there is one.
     ///
     /// # Errors
@@ -312,6 +313,7 @@ impl Connecting {
             packet_bytes_max: Some(limits.packet_bytes_max),
             assigned_client_id: options.assigned_client_id,
             topic_alias_max: Some(limits.inbound_alias_max).filter(|&max| max != 0),
+            // [MQTT-3.2.2-22]: what is not said is what the client asked for.
             // [MQTT-3.2.2-21]
             server_keep_alive_s: (link.keep_alive_s != self.asked_keep_alive_s)
                 .then_some(link.keep_alive_s),
@@ -325,6 +327,7 @@ impl Connecting {
         };
         let connack = ConnAck {
             // [MQTT-3.2.2-2]
+            // [MQTT-3.2.2-3]
             session_present: options.session_present && !self.clean_start,
             reason: ReasonCode::Success,
             properties,
@@ -396,6 +399,7 @@ mod tests {
         (shown, link)
     }
 
+    // [MQTT-3.1.0-1]
     #[test]
     fn mqtt_3_1_0_1_the_first_packet_is_connect() {
         let refused = first(&[0xC0, 0]).unwrap_err();
@@ -417,6 +421,7 @@ mod tests {
         assert_eq!(connecting.handle_timeout(10_000), Err(Fault::ConnectTimeout));
     }
 
+    // [MQTT-3.1.2-2], [3.1.1: MQTT-3.1.2-2]
     #[test]
     fn mqtt_3_1_2_2_an_unsupported_version_is_answered_in_its_own_form() {
         let old = first(b"\x10\x0F\x00\x06MQIsdp\x03\x02\0\0\0\x01c").unwrap_err();
@@ -427,6 +432,7 @@ mod tests {
         assert!(answer(&other).is_empty());
     }
 
+    // [MQTT-3.1.4-1], [3.1.1: MQTT-3.1.4-1], [3.1.1: MQTT-3.2.2-6]
     #[test]
     fn mqtt_3_1_4_2_a_bad_connect_of_mqtt_5_is_told_why_and_one_of_3_1_1_is_not() {
         let five = first(b"\x10\x0E\x00\x04MQTT\x05\x03\0\0\0\0\x01c").unwrap_err();
@@ -435,6 +441,7 @@ mod tests {
         assert!(answer(&three).is_empty());
     }
 
+    // [3.1.1: MQTT-3.1.3-7], [3.1.1: MQTT-3.1.3-8]
     #[test]
     fn mqtt_3_1_3_8_of_3_1_1_a_nameless_client_needs_a_clean_session() {
         let mut connect = Connect::new(V311, "");
@@ -448,6 +455,7 @@ mod tests {
         assert!(first(&encoded(&Packet::Connect(connect))).is_ok());
     }
 
+    // [MQTT-3.2.2-22]
     #[test]
     fn mqtt_3_2_2_21_a_server_keep_alive_is_told_to_clients_of_mqtt_5() {
         let limits = ServerLimits { keep_alive_max_s: 60, ..ServerLimits::default() };
@@ -495,6 +503,7 @@ mod tests {
         }
     }
 
+    // [MQTT-3.2.2-2]
     #[test]
     fn mqtt_3_2_2_2_a_clean_start_has_no_session_present() {
         let limits = ServerLimits::default();
@@ -507,6 +516,7 @@ mod tests {
         }
     }
 
+    // [MQTT-3.1.2-28]
     #[test]
     fn mqtt_3_1_2_28_response_information_is_for_who_asked() {
         let limits = ServerLimits::default();
@@ -520,6 +530,7 @@ mod tests {
         }
     }
 
+    // [MQTT-3.2.2-6], [MQTT-4.12.0-4]
     #[test]
     fn mqtt_3_2_2_7_a_refusal_says_why_in_either_version() {
         let reason = ReasonCode::BadUserNameOrPassword;
@@ -534,6 +545,7 @@ mod tests {
         assert_eq!(success, Err(EncodeError::Forbidden));
     }
 
+    // [MQTT-3.1.2-30], [MQTT-4.12.0-2], [MQTT-4.12.0-5]
     #[test]
     fn mqtt_3_1_2_30_only_auth_and_disconnect_come_before_connack() {
         let mut connect = Connect::new(V5, "c");

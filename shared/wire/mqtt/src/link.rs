@@ -232,6 +232,7 @@ impl Link {
     /// An AUTH names the method of CONNECT `[MQTT-4.12.1-1]`, and only a server says success.
     pub(crate) fn check_auth(&self, auth: &Auth<'_>) -> Result<(), Fault> {
         let method = self.auth_method();
+        // [MQTT-4.12.0-7]
         if method.is_none() || auth.properties.auth_method != method {
             return Err(Fault::AuthenticationMethod);
         }
@@ -305,6 +306,10 @@ impl Link {
             bare = without_problem_info(packet);
             &bare
         };
+        // [MQTT-3.4.2-2], [MQTT-3.4.2-3], [MQTT-3.5.2-2], [MQTT-3.5.2-3], [MQTT-3.6.2-2],
+        // [MQTT-3.6.2-3], [MQTT-3.7.2-2], [MQTT-3.7.2-3], [MQTT-3.9.2-1], [MQTT-3.9.2-2],
+        // [MQTT-3.11.2-1], [MQTT-3.11.2-2], [MQTT-3.14.2-3], [MQTT-3.14.2-4], [MQTT-3.15.2-2],
+        // [MQTT-3.15.2-3], [MQTT-3.2.2-20]
         encode_within(packet, self.version, self.packet_bytes_max, out)?;
         self.note_sent(packet);
         Ok(())
@@ -333,6 +338,7 @@ impl Link {
         reason: ReasonCode,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
+        // [MQTT-2.2.1-5]
         self.send(&Packet::PubAck(Ack::new(packet_id, reason)), out)
     }
 
@@ -517,9 +523,9 @@ mod tests {
     use super::*;
     use crate::decode::frame;
     use crate::handshake::{AcceptOptions, AwaitingConnect, ServerLimits};
-    use crate::packet::{Connect, Delivery, Subscription, Subscriptions};
+    use crate::packet::{ConnAck, Connect, Delivery, Subscription, Subscriptions};
     use crate::property::{
-        PublishProperties, SubscribeProperties, SubscriptionId, SubscriptionIds,
+        ConnAckProperties, PublishProperties, SubscribeProperties, SubscriptionId, SubscriptionIds,
     };
     use Version::{V5, V311};
 
@@ -554,6 +560,7 @@ mod tests {
         assert!(link(V5).rare.is_none());
     }
 
+    // [MQTT-3.1.0-2]
     #[test]
     fn mqtt_3_1_0_2_a_second_connect_is_a_protocol_error() {
         let connect = Packet::Connect(Connect::new(V5, "c"));
@@ -581,6 +588,7 @@ mod tests {
         }
     }
 
+    // [MQTT-3.1.2-22]
     #[test]
     fn mqtt_3_1_2_22_the_keep_alive_ends_after_one_and_a_half() {
         let mut connect = Connect::new(V311, "c");
@@ -599,6 +607,7 @@ mod tests {
         assert_eq!((never.deadline(), never.handle_timeout(u64::MAX)), (None, Ok(())));
     }
 
+    // [MQTT-3.3.4-7]
     #[test]
     fn mqtt_3_3_4_7_more_than_receive_maximum_in_flight_is_a_fault() {
         let limits =
@@ -640,6 +649,7 @@ mod tests {
         assert!(!link.is_receive_full());
     }
 
+    // [MQTT-3.3.4-6]
     #[test]
     fn mqtt_3_3_4_6_a_client_sends_no_subscription_identifier() {
         let ids = [SubscriptionId::new(1).unwrap()];
@@ -651,6 +661,7 @@ mod tests {
         assert_eq!(fault, Fault::SubscriptionIdFromClient);
     }
 
+    // [MQTT-3.3.2-7]
     #[test]
     fn mqtt_3_3_2_7_an_alias_is_resolved_within_one_connection() {
         let aliased = |topic| {
@@ -689,6 +700,7 @@ mod tests {
         assert_eq!(fault.reason(), ReasonCode::TopicFilterInvalid);
     }
 
+    // [MQTT-4.12.0-7], [MQTT-4.12.1-1]
     #[test]
     fn mqtt_4_12_0_6_auth_needs_the_method_of_connect() {
         let auth = |auth_method, reason| {
@@ -729,6 +741,7 @@ mod tests {
         assert!(lasting.handle(0, disconnect(Some(100))).is_ok());
     }
 
+    // [MQTT-3.1.2-29]
     #[test]
     fn mqtt_3_1_2_29_problem_information_is_left_out_where_it_is_not_wanted() {
         let properties = AckProperties { reason_string: Some("why"), ..AckProperties::default() };
@@ -747,6 +760,7 @@ mod tests {
         }
     }
 
+    // [MQTT-3.1.2-24], [MQTT-3.14.2-3]
     #[test]
     fn mqtt_3_1_2_24_no_packet_is_larger_than_the_client_takes() {
         let mut connect = Connect::new(V5, "c");
@@ -773,9 +787,70 @@ mod tests {
         let error = EncodeError::TooLarge { len: 21, max: 20 };
         assert_eq!(link.publish_head(&head, &mut out), Err(error));
         assert!(out.is_empty());
-        // A reason string that does not fit is left out [MQTT-3.14.2-3].
+        // A reason string that does not fit is left out.
         link.disconnect(ReasonCode::ServerBusy, Some(&"why".repeat(9)), &mut out).unwrap();
         assert_eq!(out, [0xE0, 1, 0x89]);
+    }
+
+    // [MQTT-3.2.2-19], [MQTT-3.2.2-20], [MQTT-3.4.2-2], [MQTT-3.4.2-3], [MQTT-3.5.2-2]
+    // [MQTT-3.5.2-3], [MQTT-3.6.2-2], [MQTT-3.6.2-3], [MQTT-3.7.2-2], [MQTT-3.7.2-3]
+    // [MQTT-3.9.2-1], [MQTT-3.9.2-2], [MQTT-3.11.2-1], [MQTT-3.11.2-2], [MQTT-3.14.2-3]
+    // [MQTT-3.14.2-4], [MQTT-3.15.2-2], [MQTT-3.15.2-3]
+    #[test]
+    fn words_for_a_person_are_left_out_where_they_would_not_fit() {
+        let pairs = [("name", "value")];
+        for (reason_string, pairs) in [(Some("why"), &[][..]), (None, &pairs[..])] {
+            let user_properties = UserProperties::new(pairs);
+            let properties = AckProperties { reason_string, user_properties };
+            let ack = Ack { packet_id: ID, reason: ReasonCode::Success, properties };
+            let codes = [ReasonCode::Success];
+            let reasons = ReasonCodes::new(&codes);
+            let auth_method = Some("m");
+            let packets = [
+                Packet::PubAck(ack),
+                Packet::PubRec(ack),
+                Packet::PubRel(ack),
+                Packet::PubComp(ack),
+                Packet::SubAck(SubAck { packet_id: ID, properties, reasons }),
+                Packet::UnsubAck(UnsubAck { packet_id: ID, properties, reasons }),
+                Packet::ConnAck(ConnAck {
+                    session_present: false,
+                    reason: ReasonCode::Success,
+                    properties: ConnAckProperties {
+                        reason_string,
+                        user_properties,
+                        ..ConnAckProperties::default()
+                    },
+                }),
+                Packet::Disconnect(Disconnect {
+                    reason: ReasonCode::ServerBusy,
+                    properties: DisconnectProperties {
+                        reason_string,
+                        user_properties,
+                        ..DisconnectProperties::default()
+                    },
+                }),
+                Packet::Auth(Auth {
+                    reason: ReasonCode::ContinueAuthentication,
+                    properties: AuthProperties {
+                        auth_method,
+                        reason_string,
+                        user_properties,
+                        ..AuthProperties::default()
+                    },
+                }),
+            ];
+            for packet in packets {
+                let whole = packet.encoded_len(V5).unwrap();
+                let bare = without_problem_info(&packet).encoded_len(V5).unwrap();
+                assert!(bare < whole, "{packet:?}");
+                for (max, len) in [(whole, whole), (whole - 1, bare), (bare, bare)] {
+                    let mut out = Vec::new();
+                    encode_within(&packet, V5, max as u32, &mut out).unwrap();
+                    assert_eq!(out.len(), len, "{packet:?} within {max}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -785,6 +860,7 @@ mod tests {
         assert!(out.is_empty());
     }
 
+    // [MQTT-3.1.2-26], [MQTT-3.1.2-27], [MQTT-3.3.2-11]
     #[test]
     fn mqtt_3_1_2_27_without_a_topic_alias_maximum_no_alias_is_given() {
         let limits = ServerLimits { outbound_alias_max: 16, ..ServerLimits::default() };
@@ -798,6 +874,7 @@ mod tests {
         assert_eq!(link.outbound_alias("u"), None);
     }
 
+    // [MQTT-2.2.1-6], [MQTT-3.8.4-1], [MQTT-3.8.4-2], [MQTT-3.10.4-4], [MQTT-3.12.4-1]
     #[test]
     fn mqtt_3_8_4_and_3_10_4_and_3_12_4_every_request_has_its_answer() {
         let mut link = link(V5);

@@ -481,6 +481,7 @@ impl<'a> Subscription<'a> {
         let filter = reader.string()?;
         let parsed = topic::Filter::parse(filter).map_err(|_| DecodeError::TopicFilter)?;
         let options = reader.u8()?;
+        // [MQTT-3.8.3-1]
         // [MQTT-3.8.3-5], [3.1.1: MQTT-3-8.3-4]
         let reserved = if version == Version::V5 { 0b1100_0000 } else { 0b1111_1100 };
         if options & reserved != 0 {

@@ -168,6 +168,7 @@ impl<'a> Value<'a> for SubscriptionId {
 
 impl<'a> Value<'a> for &'a str {
     fn read(id: u8, reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        // [MQTT-3.3.2-13], [MQTT-3.3.2-19]
         let text = reader.string()?;
         // [MQTT-3.3.2-14]
         if id == id::RESPONSE_TOPIC && topic::check_name(text).is_err() {
@@ -638,7 +639,8 @@ impl AckProperties<'_> {
 impl<'a> PublishProperties<'a> {
     /// Appends the block of the properties that a server forwards unaltered, without a length:
     /// payload format, content type, response topic, correlation data and user properties
-    /// `[MQTT-3.3.2-4]`, `[MQTT-3.3.2-15]` to `[MQTT-3.3.2-20]`. [`ForwardProperties::parse`]
+    /// `[MQTT-3.3.2-4]`, `[MQTT-3.3.2-15]`, `[MQTT-3.3.2-16]`, `[MQTT-3.3.2-17]`,
+    /// `[MQTT-3.3.2-18]`, `[MQTT-3.3.2-20]`. [`ForwardProperties::parse`]
     /// reads it. Only fields of a decoded packet, or ones of at most 65,535 bytes, may be
     /// given; longer ones are an invariant violated.
     pub fn write_forward(&self, out: &mut Vec<u8>) {

@@ -306,7 +306,7 @@ impl<M> Session<M> {
             && self.inflight_len() < usize::from(self.inflight_max)
     }
 
-    /// Puts a QoS 1 or 2 message in flight under a free identifier `[MQTT-2.2.1-3]`, with which
+    /// Puts a QoS 1 or 2 message in flight under a free identifier `[MQTT-2.2.1-4]`, with which
     /// the caller sends its PUBLISH.
     ///
     /// # Errors
@@ -316,16 +316,19 @@ impl<M> Session<M> {
     /// `qos` is 0, which has no exchange.
     pub fn begin(&mut self, qos: QoS, message: M) -> Result<PacketId, M> {
         assert!(qos > QoS::AtMostOnce, "QoS 0 has no packet identifier");
+        // [MQTT-4.9.0-1], [MQTT-4.9.0-2]
         if !self.has_room() {
             return Err(message);
         }
         let all = self.exchanges.get_or_insert_default();
+        // [MQTT-4.3.2-1], [MQTT-4.3.3-1]
         let packet_id = all.free_id(self.last_id);
         self.last_id = packet_id;
         all.push(Flight {
             message: Some(message),
             packet_id,
             state: match qos {
+                // [MQTT-4.3.2-3], [MQTT-4.3.3-3]
                 QoS::ExactlyOnce => State::AwaitPubrec,
                 _ => State::AwaitPuback,
             },
@@ -387,10 +390,12 @@ impl<M> Session<M> {
         let Some((all, index)) = self.find(packet_id) else { return Pubrec::Unknown };
         let flight = &mut all.flights[index];
         match flight.state {
+            // [MQTT-4.4.0-2]
             State::AwaitPubrec if reason.is_error() => {
                 all.remove(index).map_or(Pubrec::Unknown, Pubrec::Refused)
             }
             State::AwaitPubrec => {
+                // [MQTT-4.3.3-5]
                 flight.state = State::AwaitPubcomp;
                 flight.sent = true;
                 let message = flight.message.take();
@@ -593,6 +598,7 @@ mod tests {
         assert_eq!(session.begin(QoS::AtLeastOnce, 1), Ok(id(2)), "identifiers go on");
     }
 
+    // [MQTT-4.3.2-3]
     #[test]
     fn mqtt_4_3_2_a_puback_ends_a_qos_1_exchange() {
         let mut session = session(4);
@@ -607,6 +613,7 @@ mod tests {
         assert!(session.is_empty());
     }
 
+    // [MQTT-4.3.3-3], [MQTT-4.3.3-5]
     #[test]
     fn mqtt_4_3_3_a_qos_2_exchange_has_four_steps() {
         let mut session = session(1);
@@ -624,6 +631,7 @@ mod tests {
         assert_eq!(session.pubrec(id(9), OK), Pubrec::Unknown);
     }
 
+    // [MQTT-4.4.0-2]
     #[test]
     fn mqtt_4_3_3_4_a_pubrec_with_an_error_ends_the_exchange_and_gives_its_room_back() {
         let mut session = session(1);
@@ -632,6 +640,7 @@ mod tests {
         assert!(session.has_room() && session.is_empty());
     }
 
+    // [MQTT-3.3.4-9], [MQTT-4.9.0-1], [MQTT-4.9.0-2]
     #[test]
     fn mqtt_3_3_4_9_the_window_is_the_lesser_of_both_ends() {
         let mut session = session(3);
@@ -645,6 +654,7 @@ mod tests {
         assert_eq!(session.begin(QoS::AtLeastOnce, 4), Err(4));
     }
 
+    // [MQTT-4.4.0-1], [MQTT-4.3.3-6]
     #[test]
     fn mqtt_4_4_0_1_everything_unanswered_is_sent_again_in_its_order() {
         let mut session = session(8);
@@ -681,6 +691,7 @@ mod tests {
         assert_eq!(session.inflight().count(), 2);
     }
 
+    // [MQTT-2.2.1-4], [MQTT-4.3.2-1], [MQTT-4.3.3-1]
     #[test]
     fn mqtt_2_2_1_3_an_identifier_in_use_is_not_given_again() {
         let mut session = session(3);
@@ -715,6 +726,7 @@ mod tests {
         assert_eq!((session.inflight_len(), resent(&mut session)), (1, vec![(2, Some(1))]));
     }
 
+    // [MQTT-3.1.2-25]
     #[test]
     fn mqtt_3_1_2_25_a_publish_that_cannot_be_sent_is_cancelled() {
         let mut session = session(1);
@@ -724,6 +736,7 @@ mod tests {
         assert!(session.has_room());
     }
 
+    // [MQTT-4.3.3-10]
     #[test]
     fn mqtt_4_3_3_10_a_qos_2_message_is_delivered_once() {
         let mut session = session(1);

@@ -198,6 +198,7 @@ impl TopicLimits {
 mod tests {
     use super::*;
 
+    // [MQTT-4.7.0-1], [MQTT-4.7.3-1], [MQTT-4.7.3-2], [MQTT-4.7.3-3]
     #[test]
     fn mqtt_4_7_0_1_and_4_7_3_names_are_checked() {
         assert_eq!(check_name("a/b//c "), Ok(()));
@@ -210,6 +211,7 @@ mod tests {
         assert_eq!(check_name(&"a".repeat(65_535)), Ok(()));
     }
 
+    // [MQTT-4.7.1-1], [MQTT-4.7.1-2]
     #[test]
     fn mqtt_4_7_1_1_and_2_wildcards_stand_alone() {
         for good in ["#", "+", "+/#", "/+", "+/+/a", "a/#", "sport/+/player1", "a//#", "$SYS/#"] {
@@ -224,6 +226,7 @@ mod tests {
         assert_eq!(Filter::parse(&"a".repeat(65_536)), Err(TopicError::TooLong));
     }
 
+    // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
     #[test]
     fn mqtt_4_8_2_shared_filters_have_a_group_and_a_filter() {
         let filter = Filter::parse("$share/g/+/#").unwrap();
@@ -274,6 +277,7 @@ mod tests {
         }
     }
 
+    // [MQTT-4.7.2-1]
     #[test]
     fn mqtt_4_7_2_1_leading_wildcards_do_not_match_dollar_names() {
         for filter in ["#", "+/monitor/Clients", "+/#"] {

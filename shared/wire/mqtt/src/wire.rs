@@ -60,6 +60,7 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn string(&mut self) -> Result<&'a str, DecodeError> {
         let bytes = self.binary()?;
+        // [MQTT-1.5.4-3]: no character is taken off.
         // [MQTT-1.5.4-1]
         let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::IllFormedString)?;
         // [MQTT-1.5.4-2]
