@@ -504,6 +504,29 @@ fn what_nobody_of_a_group_is_there_for_waits_for_one_of_its_sessions() {
 
 // [MQTT-3.1.2-22]
 #[test]
+fn the_broker_says_how_it_stands_on_topics_of_its_own() {
+    let daemon = Daemon::start_with(Options::config("[mqtt]\nsys_interval = \"100ms\"\n"));
+    let _other = Mqtt::clean(daemon.mqtt(), "other");
+    let mut everything = Sub::start(daemon.mqtt(), &["-t", "#"]);
+    let mut watcher = Sub::start(daemon.mqtt(), &["-q", "1", "-t", "$SYS/broker/clients/+"]);
+    until("three clients are told of", || {
+        let message = watcher.message();
+        let told = (message.topic.as_str(), message.payload.as_str());
+        (told == ("$SYS/broker/clients/connected", "3")).then_some(())
+    });
+    let version = format!("sextant-push {}", env!("CARGO_PKG_VERSION"));
+    let mut late = Sub::start_unacknowledged(daemon.mqtt(), &["-t", "$SYS/broker/version"]);
+    let message = late.message();
+    assert_eq!((message.payload, message.retain), (version, true));
+    let mut client = Mqtt::clean(daemon.mqtt(), "forger");
+    let reason = client.publish("$SYS/broker/version", b"mine", QoS::AtLeastOnce);
+    assert_eq!(reason, ReasonCode::NotAuthorized);
+    // [MQTT-4.7.2-1]
+    publish(daemon.mqtt(), &["-t", "plain", "-m", "x"]);
+    assert_eq!(everything.message().topic, "plain", "wildcards do not match these topics");
+}
+
+#[test]
 fn a_client_that_is_silent_past_its_keep_alive_is_disconnected() {
     let daemon = Daemon::start();
     let connect = Connect { keep_alive_s: 1, ..Connect::new(Version::V5, "silent") };

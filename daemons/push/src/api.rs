@@ -408,19 +408,7 @@ struct LogStatus {
 }
 
 async fn status(State(api): State<Arc<Api>>) -> Result<Json<Status>, Problem> {
-    let (answers, sent_to_all) = ask(&*api.cores, |reply| Command::Status { reply });
-    let mut sum = CoreStatus::default();
-    let all = timeout(ANSWER_MAX, async {
-        for answer in answers {
-            sum = add(sum, answer.await?);
-        }
-        Ok::<_, oneshot::error::RecvError>(())
-    });
-    match all.await {
-        Ok(Ok(())) if sent_to_all => {}
-        Ok(_) => return Err(stopping()),
-        Err(_) => return Err(no_answer()),
-    }
+    let sum = sum(&*api.cores).await?;
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: api.started.elapsed().as_secs(),
@@ -440,6 +428,23 @@ async fn status(State(api): State<Arc<Api>>) -> Result<Json<Status>, Problem> {
             read_only: sum.log_read_only,
         },
     }))
+}
+
+/// How all cores stand together.
+pub(crate) async fn sum(cores: &dyn Cores) -> Result<CoreStatus, Problem> {
+    let (answers, sent_to_all) = ask(cores, |reply| Command::Status { reply });
+    let mut sum = CoreStatus::default();
+    let all = timeout(ANSWER_MAX, async {
+        for answer in answers {
+            sum = add(sum, answer.await?);
+        }
+        Ok::<_, oneshot::error::RecvError>(())
+    });
+    match all.await {
+        Ok(Ok(())) if sent_to_all => Ok(sum),
+        Ok(_) => Err(stopping()),
+        Err(_) => Err(no_answer()),
+    }
 }
 
 fn add(a: CoreStatus, b: CoreStatus) -> CoreStatus {

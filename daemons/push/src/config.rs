@@ -120,6 +120,8 @@ pub struct Mqtt {
     pub keep_alive_max: Span,
     /// How long a session may outlive its connection, in whole seconds.
     pub session_expiry_max: Span,
+    /// How often what has changed on the broker's own topics, `$SYS/#`, is told; 0 is never.
+    pub sys_interval: Span,
     /// Bytes that wait for a client's socket.
     pub send_queue_bytes_max: Bytes,
     /// A client that takes no byte for this long while some wait for it is disconnected.
@@ -150,6 +152,7 @@ impl Default for Mqtt {
             topic_alias_max: 16,
             keep_alive_max: Span::mins(20),
             session_expiry_max: Span::days(7),
+            sys_interval: Span::secs(10),
             send_queue_bytes_max: Bytes::mib(1),
             slow_client_timeout: Span::secs(30),
             queue_messages_max: 10_000,
@@ -406,6 +409,12 @@ impl Config {
             "mqtt.keep_alive_max",
             whole_secs::<u16>(mqtt.keep_alive_max).is_some(),
             "must be whole seconds, at most 65535s; 0 leaves it to the client",
+        );
+        let sys = mqtt.sys_interval.get();
+        faults.require(
+            "mqtt.sys_interval",
+            sys.is_zero() || (Duration::from_millis(100)..=hour).contains(&sys),
+            "must be 100ms to 1h; 0 is never",
         );
         faults.require(
             "mqtt.session_expiry_max",

@@ -4,6 +4,8 @@
 
 pub mod clients;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use sextant_mqtt::{QoS, ReasonCode};
 use sextant_ring::time::Time;
@@ -12,6 +14,7 @@ use tokio::sync::oneshot;
 use self::clients::{ClientDetail, Evicted, Kicked, Listing};
 use crate::auth::{Authenticator, Verified};
 use crate::bans::Bans;
+use crate::sys::Level;
 
 /// A message that a sender pushes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,6 +182,9 @@ pub enum Command {
         /// Answered at once.
         reply: oneshot::Sender<CoreStatus>,
     },
+    /// Says how the daemon stands, for whoever has subscribed to its own topics. Goes to every
+    /// core.
+    Levels(Arc<[Level]>),
     /// Tells of some of the core's clients.
     Clients(Listing),
     /// Tells of one client. Goes to the core where it is at home.

@@ -41,6 +41,7 @@ use crate::config::{Config, is_loopback};
 use crate::control::Command;
 use crate::drivers::{self, Chosen};
 use crate::meters::Names;
+use crate::sys;
 
 /// How long clients have to go when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -421,6 +422,7 @@ impl Control {
         let outcome = tokio::select! {
             outcome = self.answer_signals(&mut signals, &notifier, loaded, reload) => outcome,
             outcome = watch_threads(threads) => outcome,
+            () = self.tell_levels() => Ok(()),
             () = notify::watch(&notifier, self.heartbeats.clone(), &health, || self.poke()) => {
                 Ok(())
             }
@@ -449,6 +451,14 @@ impl Control {
             metrics: Arc::clone(&self.metrics),
         };
         admin::router(api::router(cores, self.token_key.clone(), settings, bans), admin)
+    }
+
+    /// Never ends.
+    async fn tell_levels(&self) {
+        match self.config.mqtt.sys_interval.get() {
+            Duration::ZERO => std::future::pending().await,
+            every => sys::tell(&*self.commands, every).await,
+        }
     }
 
     fn poke(&self) {

@@ -6,7 +6,7 @@
 //! - [`auth`]: who may connect, and what they may do; [`bans`]: who may not, whatever they know.
 //! - [`home`]: which core a name lives on.
 //! - [`drivers`]: what the cores ask the kernel through.
-//! - [`config`], [`meters`]: settings, and what is counted.
+//! - [`config`], [`meters`]: settings, and what is counted; [`sys`] tells subscribers of it.
 
 pub mod api;
 pub mod auth;
@@ -18,3 +18,4 @@ pub mod daemon;
 pub mod drivers;
 pub mod home;
 pub mod meters;
+pub mod sys;

@@ -39,14 +39,14 @@ pub(super) struct Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    /// A message that was kept, on its way to one session.
-    pub(super) fn of(record: &'a MessageRecord, qos: QoS) -> Incoming<'a> {
+    /// An empty message that nobody has promised anything of.
+    pub(super) fn at_most_once(topic: &'a str) -> Incoming<'a> {
         Incoming {
-            topic: &record.topic,
-            payload: &record.payload,
-            forward: &record.forward,
-            expires_at: record.expires_at,
-            qos,
+            topic,
+            payload: &[],
+            forward: &[],
+            expires_at: 0,
+            qos: QoS::AtMostOnce,
             retain: false,
             from: None,
             publisher: None,
@@ -54,6 +54,17 @@ impl<'a> Incoming<'a> {
             receipt: None,
             device: None,
             shares: &[],
+        }
+    }
+
+    /// A message that was kept, on its way to one session.
+    pub(super) fn of(record: &'a MessageRecord, qos: QoS) -> Incoming<'a> {
+        Incoming {
+            payload: &record.payload,
+            forward: &record.forward,
+            expires_at: record.expires_at,
+            qos,
+            ..Incoming::at_most_once(&record.topic)
         }
     }
 }

@@ -25,6 +25,7 @@ mod conn;
 mod connect;
 mod deliver;
 mod filters;
+mod levels;
 mod message;
 mod publish;
 mod push;
@@ -70,6 +71,7 @@ use crate::bans::Bans;
 use crate::control::clients::Kicked;
 use crate::control::{Command, CoreStatus, PushError};
 use crate::meters::{Closed, Meters};
+use crate::sys::Level;
 use burst::Burst;
 use clients::PeerAsked;
 use compact::Compaction;
@@ -239,6 +241,8 @@ pub struct Broker {
     /// Who waits to be told of a client.
     peers_asked: Vec<PeerAsked>,
     compaction: Option<Compaction>,
+    /// What is published on the broker's own topics.
+    levels: Arc<[Level]>,
     matches: Vec<(SlotId, Subscriber)>,
     burst: Burst,
     scratch: Vec<u8>,
@@ -291,6 +295,7 @@ impl Broker {
             blocked: Vec::new(),
             peers_asked: Vec::new(),
             compaction: None,
+            levels: Arc::default(),
             matches: Vec::new(),
             burst: Burst::default(),
             scratch: Vec::new(),
@@ -571,6 +576,7 @@ impl Broker {
             Command::Verified { conn, result } => {
                 self.verified(cx, ConnId::from_bits(conn), result);
             }
+            Command::Levels(levels) => self.take_levels(cx, &levels),
             Command::Authenticate(auth) => self.auth = auth,
             Command::Stop { deadline } => cx.stop(deadline),
         }

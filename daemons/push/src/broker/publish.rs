@@ -45,7 +45,7 @@ pub(super) struct Postponed {
 }
 
 /// What became of a message on this core.
-struct Delivered {
+pub(super) struct Delivered {
     /// Sessions that its receipt counts.
     recipients: u32,
     /// Its record, if it has one. To be released.
@@ -446,7 +446,7 @@ impl Broker {
     ///
     /// # Errors
     /// As [`Broker::route`].
-    fn deliver(
+    pub(super) fn deliver(
         &mut self,
         cx: &mut Context,
         incoming: &Incoming<'_>,

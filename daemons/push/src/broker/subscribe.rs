@@ -162,6 +162,7 @@ impl Broker {
         // Of what is retained a group gets nothing (section 4.8.2).
         if wants_retained && parsed.share.is_none() {
             self.ask_retained(cx, slot, &subscribed, ticket);
+            self.tell_levels(cx, filter, subscriber(slot, &subscribed));
         }
         // [MQTT-3.8.4-7], [3.1.1: MQTT-3.8.4-6]
         subscription.qos.granted()
@@ -176,13 +177,7 @@ impl Broker {
         subscribed: &Subscribed,
         ticket: Option<SlotId>,
     ) {
-        let subscriber = Subscriber {
-            session: slot,
-            subscription_id: subscribed.subscription_id,
-            qos: subscribed.qos,
-            no_local: subscribed.no_local,
-            retain_as_published: subscribed.retain_as_published,
-        };
+        let subscriber = subscriber(slot, subscribed);
         self.receivers_change(cx);
         self.subscriptions += 1;
         if let Some(inner) = shared(&subscribed.filter) {
@@ -307,6 +302,16 @@ impl Broker {
         if let Some(will) = will {
             self.publish_will(cx, &will);
         }
+    }
+}
+
+fn subscriber(session: SlotId, subscribed: &Subscribed) -> Subscriber {
+    Subscriber {
+        session,
+        subscription_id: subscribed.subscription_id,
+        qos: subscribed.qos,
+        no_local: subscribed.no_local,
+        retain_as_published: subscribed.retain_as_published,
     }
 }
 

@@ -60,6 +60,7 @@ fn the_documented_file_is_read_and_says_the_defaults() {
         topic_alias_max = 16
         keep_alive_max = "20m"
         session_expiry_max = "7d"
+        sys_interval = "10s"
         send_queue_bytes_max = "1MiB"
         slow_client_timeout = "30s"
         queue_messages_max = 10000
