@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sextant_mqtt::{
     Ack, Connect, ConnectProperties, Delivery, Packet, PacketId, PayloadFormat, Publish,
     PublishProperties, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeProperties,
-    Subscription, SubscriptionId, Subscriptions, UserProperties, Version,
+    Subscription, SubscriptionId, Subscriptions, UserProperties, Version, Will, WillProperties,
 };
 use sextant_tests::{Daemon, Mqtt, Options, Received, Sub, publish, until};
 
@@ -521,6 +521,17 @@ fn the_broker_says_how_it_stands_on_topics_of_its_own() {
     let mut client = Mqtt::clean(daemon.mqtt(), "forger");
     let reason = client.publish("$SYS/broker/version", b"mine", QoS::AtLeastOnce);
     assert_eq!(reason, ReasonCode::NotAuthorized);
+    let will = Some(Will {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: "$SYS/broker/version",
+        payload: b"mine",
+        properties: WillProperties::default(),
+    });
+    let connect = Connect { will, ..Connect::new(Version::V5, "by will") };
+    let (_, connack) = Mqtt::try_connect(daemon.mqtt(), &connect);
+    let Packet::ConnAck(connack) = connack.packet() else { panic!("{connack:?}") };
+    assert_eq!(connack.reason, ReasonCode::NotAuthorized);
     // [MQTT-4.7.2-1]
     publish(daemon.mqtt(), &["-t", "plain", "-m", "x"]);
     assert_eq!(everything.message().topic, "plain", "wildcards do not match these topics");

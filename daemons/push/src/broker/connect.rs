@@ -294,7 +294,8 @@ impl Broker {
             return false;
         }
         let will = connect.will.as_ref().map(|will| Box::new(Will::new(will)));
-        if will.as_ref().is_some_and(|will| !principal.may_publish(&will.topic)) {
+        let forbidden = |topic: &str| topic.starts_with('$') || !principal.may_publish(topic);
+        if will.as_ref().is_some_and(|will| forbidden(&will.topic)) {
             self.refuse(cx, conn, connecting, Refusal::NotAuthorized);
             return false;
         }
