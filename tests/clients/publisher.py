@@ -20,6 +20,7 @@ parser.add_argument("--version", type=int, choices=[4, 5], required=True)
 parser.add_argument("--qos", type=int, required=True)
 parser.add_argument("--count", type=int, required=True)
 parser.add_argument("--topic", required=True)
+parser.add_argument("--transport", choices=["tcp", "websockets"], default="tcp")
 args = parser.parse_args()
 
 # paho sends all that it holds when it connects again, whatever the broker's Receive Maximum: so it
@@ -76,6 +77,7 @@ client = mqtt.Client(
     mqtt.CallbackAPIVersion.VERSION2,
     client_id="publisher",
     clean_session=None if five else False,
+    transport=args.transport,
     protocol=mqtt.MQTTv5 if five else mqtt.MQTTv311,
     reconnect_on_failure=False,
 )

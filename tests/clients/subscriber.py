@@ -16,6 +16,7 @@ parser.add_argument("--port", type=int, required=True)
 parser.add_argument("--version", type=int, choices=[4, 5], required=True)
 parser.add_argument("--qos", type=int, required=True)
 parser.add_argument("--topic", required=True)
+parser.add_argument("--transport", choices=["tcp", "websockets"], default="tcp")
 args = parser.parse_args()
 
 connected_before = False
@@ -46,6 +47,7 @@ client = mqtt.Client(
     mqtt.CallbackAPIVersion.VERSION2,
     client_id="subscriber",
     clean_session=None if five else False,
+    transport=args.transport,
     protocol=mqtt.MQTTv5 if five else mqtt.MQTTv311,
 )
 client.on_connect = on_connect

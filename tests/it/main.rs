@@ -10,6 +10,7 @@
 //!   cli       sextant up, status, push; what is said when something is wrong
 //!   operators clients listed, shown, kicked and banned, over HTTP
 //!   systemd   units, socket activation, notifications
+//!   transports WebSocket and the PROXY protocol, on the port of MQTT
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
@@ -23,3 +24,4 @@ mod hostile;
 mod operators;
 mod smoke;
 mod systemd;
+mod transports;

@@ -6,6 +6,7 @@
 //!     ├─ Api      its HTTP: messages, receipts, tokens, metrics
 //!     ├─ Sub, publish     mosquitto's clients
 //!     ├─ Script   tests/clients/*.py, on paho
+//!     ├─ Web      frames of WebSocket, right or wrong
 //!     └─ Mqtt     a socket and the codec of sextant-mqtt: any packet, any bytes
 //! ```
 //!
@@ -20,9 +21,11 @@ mod daemon;
 mod mqtt;
 mod tools;
 mod wait;
+mod web;
 
 pub use api::{Answer, Api};
 pub use daemon::{Daemon, Options, binary, free_addr};
 pub use mqtt::{Message, Mqtt, Received};
 pub use tools::{Lines, Message as Line, Script, Sub, command, publish, python, try_publish};
 pub use wait::{DEADLINE, until, until_for};
+pub use web::{BINARY, Web};

@@ -102,8 +102,18 @@ impl Driver {
 /// The settings under `[mqtt]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mqtt {
-    /// Where devices connect to.
+    /// Where devices connect to, over TCP or, if `websocket` says so, WebSocket: a connection's
+    /// first bytes tell which.
     pub listen: Vec<SocketAddr>,
+    /// As `listen`, but behind a proxy: each connection begins with a header of the PROXY protocol,
+    /// version 2, and its address is what that says. Whoever reaches such a port past its proxy may
+    /// say any address.
+    pub proxy_listen: Vec<SocketAddr>,
+    /// Whether WebSocket is served, at `/mqtt`.
+    pub websocket: bool,
+    /// The origins whose pages may use it, such as `https://example.org`; `*` is any. Without one,
+    /// those on loopback. A client that is no browser names no origin, and may.
+    pub websocket_origins: Vec<String>,
     /// Connections at once, all cores together.
     pub connections_max: u32,
     /// From the first byte to the CONNACK.
@@ -144,6 +154,9 @@ impl Default for Mqtt {
     fn default() -> Self {
         Mqtt {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 1883))],
+            proxy_listen: Vec::new(),
+            websocket: true,
+            websocket_origins: Vec::new(),
             connections_max: 10_000,
             connect_timeout: Span::secs(10),
             packet_bytes_max: Bytes::mib(1),
@@ -397,6 +410,13 @@ impl Config {
                 format_args!("must hold a packet of mqtt.packet_bytes_max: raise it to {packet}"),
             );
         }
+        for (index, origin) in mqtt.websocket_origins.iter().enumerate() {
+            faults.require(
+                &format!("mqtt.websocket_origins[{index}]"),
+                is_origin(origin),
+                "must be scheme://host or scheme://host:port without a path, \"null\", or \"*\"",
+            );
+        }
         let hour = Duration::from_secs(3600);
         for (key, value) in [
             ("mqtt.connect_timeout", mqtt.connect_timeout),
@@ -476,9 +496,11 @@ impl Config {
         if !self.auth.allows_anonymous() {
             return;
         }
-        for (index, addr) in self.mqtt.listen.iter().enumerate() {
+        let plain = self.mqtt.listen.iter().enumerate().map(|at| ("listen", at));
+        let proxied = self.mqtt.proxy_listen.iter().enumerate().map(|at| ("proxy_listen", at));
+        for (key, (index, addr)) in plain.chain(proxied) {
             faults.require(
-                &format!("mqtt.listen[{index}]"),
+                &format!("mqtt.{key}[{index}]"),
                 is_loopback(addr),
                 format_args!(
                     "anybody who reaches {addr} could read and send everything: set \
@@ -511,6 +533,13 @@ impl sextant_service::config::Config for Config {
 /// Whether only this machine reaches a listener at `addr`.
 pub fn is_loopback(addr: &SocketAddr) -> bool {
     addr.ip().to_canonical().is_loopback()
+}
+
+/// Whether a browser may send this as a page's origin, or it is the word for any.
+fn is_origin(text: &str) -> bool {
+    let authority = text.split_once("://").map(|(_, rest)| rest);
+    matches!(text, "*" | "null")
+        || authority.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', ' ', ',']))
 }
 
 fn check_rules(key: &str, rules: &[String], faults: &mut Faults<'_>) {

@@ -36,7 +36,7 @@ use crate::auth::Authenticator;
 use crate::auth::hasher::Hasher;
 use crate::auth::token::TokenKey;
 use crate::bans::Keeper;
-use crate::broker::{Broker, Message, Parts, Settings, Shared, restore};
+use crate::broker::{Broker, Message, Parts, Settings, Shared, Transports, restore};
 use crate::config::{Config, is_loopback};
 use crate::control::Command;
 use crate::drivers::{self, Chosen};
@@ -115,7 +115,7 @@ pub fn run(
     let heartbeats = Heartbeats::new(cores);
     let shared = Arc::new(Shared::default());
     let auth = Arc::new(Authenticator::new(&config.auth, token_key.clone()));
-    let addresses: Vec<_> = listeners.iter().map(|listener| listener.addr()).collect();
+    let addresses: Vec<_> = listeners.all.iter().map(|listener| listener.addr()).collect();
     let mut threads = Vec::new();
     for (core, (remote, port)) in remotes.iter().cloned().zip(ports).enumerate() {
         let parts = Parts {
@@ -194,14 +194,30 @@ fn listen_soon(addr: SocketAddr) -> Result<TcpListener, ListenError> {
     listen(addr, "sextant-push")
 }
 
-fn mqtt_listeners(
+/// Where clients connect to: those behind a proxy last.
+#[derive(Clone)]
+struct Listeners {
+    all: Vec<Arc<Listener>>,
+    proxied_from: usize,
+}
+
+fn mqtt_listeners(config: &Config, activation: &mut Activation) -> anyhow::Result<Listeners> {
+    let mut all = listeners_of(config, activation, "mqtt", &config.mqtt.listen)?;
+    let proxied_from = all.len();
+    all.extend(listeners_of(config, activation, "mqtt-proxy", &config.mqtt.proxy_listen)?);
+    Ok(Listeners { all, proxied_from })
+}
+
+/// The listeners that were passed under a name; without one, those on some addresses.
+fn listeners_of(
     config: &Config,
     activation: &mut Activation,
+    name: &str,
+    addresses: &[SocketAddr],
 ) -> anyhow::Result<Vec<Arc<Listener>>> {
-    let passed = activation.take("mqtt");
+    let passed = activation.take(name);
     let listeners: Vec<TcpListener> = if passed.is_empty() {
-        let addresses = config.mqtt.listen.iter();
-        addresses.map(|addr| listen_soon(*addr)).collect::<Result<_, _>>()?
+        addresses.iter().map(|addr| listen_soon(*addr)).collect::<Result<_, _>>()?
     } else {
         passed.into_iter().map(tcp_listener).collect::<Result<_, _>>()?
     };
@@ -281,7 +297,7 @@ struct CoreStart {
     core: usize,
     remote: Remote,
     port: Port<Envelope<Message>>,
-    listeners: Vec<Arc<Listener>>,
+    listeners: Listeners,
     dir: std::path::PathBuf,
 }
 
@@ -324,7 +340,8 @@ impl CoreStart {
         parts: Parts,
         make: fn(u32, Remote) -> anyhow::Result<D>,
     ) -> anyhow::Result<Core<D, Broker>> {
-        let CoreStart { config, sockets_max, cores, core, remote, port, listeners, dir, .. } = self;
+        let CoreStart { config, sockets_max, cores, core, remote, port, dir, .. } = self;
+        let Listeners { all: listeners, proxied_from } = self.listeners;
         let mut id = [0u8; 8];
         getrandom::fill(&mut id)?;
         let options = config.log_options(cores, u64::from_ne_bytes(id), core as u16 + 1);
@@ -334,7 +351,7 @@ impl CoreStart {
             .with_context(|| format!("cannot make the directory {}", dir.display()))?;
         let restored = restore(&HostDisk, &dir, options)
             .with_context(|| format!("cannot open the log in {}", dir.display()))?;
-        let settings = settings(&config, cores, log_bytes_max);
+        let settings = settings(&config, cores, log_bytes_max, proxied_from);
         let driver = make(sockets_max, remote)?;
         let connections_max = driver.caps().sockets_max;
         if connections_max < sockets_max {
@@ -356,7 +373,7 @@ impl CoreStart {
     }
 }
 
-fn settings(config: &Config, cores: usize, log_bytes_max: u64) -> Settings {
+fn settings(config: &Config, cores: usize, log_bytes_max: u64, proxied_from: usize) -> Settings {
     let mqtt = &config.mqtt;
     Settings {
         server: config.server_limits(),
@@ -373,6 +390,11 @@ fn settings(config: &Config, cores: usize, log_bytes_max: u64) -> Settings {
         receipts_max: (mqtt.receipts_max as usize).div_ceil(cores),
         slow_client_timeout: mqtt.slow_client_timeout.get(),
         log_bytes_max,
+        transports: Transports {
+            websocket: mqtt.websocket,
+            websocket_origins: mqtt.websocket_origins.clone(),
+            proxied_from,
+        },
     }
 }
 

@@ -12,7 +12,7 @@ use sextant_mqtt::{
 use sextant_push::auth::Authenticator;
 use sextant_push::auth::hasher::Hasher;
 use sextant_push::auth::token::TokenKey;
-use sextant_push::broker::{Broker, Parts, Settings, Shared, restore};
+use sextant_push::broker::{Broker, Parts, Settings, Shared, Transports, restore};
 use sextant_push::meters::Names;
 use sextant_ring::core::{App, CloseReason, ConnId, Core, Cx, Limits};
 use sextant_ring::disk::HostDisk;
@@ -266,6 +266,7 @@ fn broker() -> (Bench<Broker>, tempfile::TempDir) {
         receipts_max: 100,
         slow_client_timeout: Duration::from_secs(10),
         log_bytes_max: 64 << 20,
+        transports: Transports::default(),
     };
     let limits = Limits { send_bytes_max: 8 << 20, ..Limits::default() };
     (Bench::new(Broker::new(settings, parts, restored, 1), limits), dir)

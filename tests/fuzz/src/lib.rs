@@ -17,6 +17,7 @@ mod push_records;
 mod push_rules;
 mod push_tokens;
 mod segment_log;
+mod websocket;
 
 /// What can be fuzzed.
 #[derive(Clone, Copy)]
@@ -28,7 +29,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "mqtt-decode", run: mqtt_decode::run },
     Target { name: "mqtt-session", run: mqtt_session::run },
     Target { name: "push-config", run: push_config::run },
@@ -36,6 +37,7 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "push-rules", run: push_rules::run },
     Target { name: "push-tokens", run: push_tokens::run },
     Target { name: "segment-log", run: segment_log::run },
+    Target { name: "websocket", run: websocket::run },
 ];
 
 /// The target of that name.

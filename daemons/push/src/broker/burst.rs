@@ -21,6 +21,8 @@ use super::conn::Stage;
 use super::deliver::{Shared, lane};
 use super::message::Incoming;
 use super::publish::Wanted;
+use super::recall::Reading;
+use super::transport::{Framing, framing};
 use super::{Broker, Context};
 use crate::meters::Dropped;
 
@@ -33,7 +35,7 @@ pub(super) struct Burst {
     state: State,
     topic: String,
     from: Option<SlotId>,
-    parts: [Part; 2],
+    parts: [Part; KINDS.len()],
     /// The smallest limit of a receiver.
     packet_bytes_max: usize,
     /// Something is gathered.
@@ -50,7 +52,7 @@ enum State {
     Known,
 }
 
-/// The share of the clients of one version of MQTT.
+/// The share of the clients of one version of MQTT on one framing.
 #[derive(Default)]
 struct Part {
     receivers: Vec<ConnId>,
@@ -58,7 +60,17 @@ struct Part {
     messages: u64,
 }
 
-const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
+/// The parts, in the order of [`part`].
+const KINDS: [(Version, Framing); 4] = [
+    (Version::V311, Framing::Plain),
+    (Version::V5, Framing::Plain),
+    (Version::V311, Framing::WebSocket),
+    (Version::V5, Framing::WebSocket),
+];
+
+fn part(version: Version, framing: Framing) -> usize {
+    framing as usize * 2 + usize::from(version == Version::V5)
+}
 
 impl Burst {
     fn is_of(&self, incoming: &Incoming<'_>) -> bool {
@@ -102,7 +114,7 @@ impl Broker {
     fn gather(&mut self, cx: &mut Context, incoming: &Incoming<'_>) {
         let shared = Shared::new(incoming);
         let unix_ms = cx.clock().unix_ms;
-        for (at, version) in VERSIONS.into_iter().enumerate() {
+        for (at, (version, framing)) in KINDS.into_iter().enumerate() {
             let part = &mut self.burst.parts[at];
             if part.receivers.is_empty() {
                 continue;
@@ -111,7 +123,8 @@ impl Broker {
                 self.meters.dropped_many(Dropped::TooLarge, part.receivers.len() as u64);
                 continue;
             }
-            let packet = cx.share(lane(version, false), &self.scratch);
+            framing.apply(&mut self.scratch);
+            let packet = cx.share(lane(version, false, framing), &self.scratch);
             let joined = part
                 .packets
                 .as_mut()
@@ -154,14 +167,15 @@ impl Broker {
             };
             let Some(held) = conns.get(conn.index()).and_then(Option::as_ref) else { continue };
             let Stage::Online { link, .. } = &held.stage else { continue };
-            let reads = held.reading.as_ref().is_some_and(|reading| reading.holds_once());
+            let reads = held.reading().is_some_and(Reading::holds_once);
             if reads || !Wanted::of(group, incoming).is_plain() {
                 burst.state = State::None;
                 return;
             }
             burst.packet_bytes_max =
                 burst.packet_bytes_max.min(link.peer_packet_bytes_max() as usize);
-            burst.parts[usize::from(link.version() == Version::V5)].receivers.push(conn);
+            let part = part(link.version(), framing(held.transport()));
+            burst.parts[part].receivers.push(conn);
         }
         burst.state = State::Known;
     }
@@ -177,7 +191,7 @@ impl Broker {
     #[inline]
     pub(super) fn end_burst(&mut self, cx: &mut Context) {
         if std::mem::take(&mut self.burst.pending) {
-            for at in 0..VERSIONS.len() {
+            for at in 0..KINDS.len() {
                 self.send_part(cx, at);
             }
         }

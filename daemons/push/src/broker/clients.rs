@@ -122,8 +122,11 @@ impl Broker {
         }
     }
 
-    /// The kernel has said where a connection comes from, or does not know.
+    /// The kernel has said where a connection comes from, or does not know. Of one behind a proxy,
+    /// that has said it.
     pub(super) fn peer_known(&mut self, conn: ConnId, peer: Option<SocketAddr>) {
+        let told = self.conn(conn).and_then(|held| held.transport()?.peer());
+        let peer = told.or(peer);
         for asked in self.peers_asked.extract_if(.., |asked| asked.conn == conn) {
             let _ = asked.reply.send(Some(ClientDetail { peer, ..asked.detail }));
         }

@@ -14,6 +14,7 @@ use sextant_ring::time::Time;
 use sextant_ring::wheel::TimerId;
 
 use super::recall::Reading;
+use super::transport::Transport;
 
 /// An answer to the client that may have to wait for the disk or for other cores. Those of one
 /// connection leave in the order of what they answer `[MQTT-4.6.0-2]`, `[MQTT-4.6.0-3]`.
@@ -105,14 +106,23 @@ pub(super) struct Conn {
     pub(super) id: ConnId,
     pub(super) stage: Stage,
     pub(super) timer: Option<TimerId>,
-    /// What it waits for that is on disk alone.
-    pub(super) reading: Option<Box<Reading>>,
+    /// `None` if it is plain TCP and waits for nothing from the disk.
+    pub(super) apart: Option<Box<Apart>>,
     /// `None` while it is idle.
     pub(super) busy: Option<Box<Busy>>,
     /// The number of the answer that it is owed next, if it is owed none.
     next_answer: u32,
     /// Not read from, since it is owed too many answers, or this core cannot keep up.
     pub(super) paused: bool,
+}
+
+/// What few connections have.
+#[derive(Default)]
+pub(super) struct Apart {
+    /// `None` if it is plain TCP.
+    transport: Option<Box<Transport>>,
+    /// What it waits for that is on disk alone.
+    pub(super) reading: Option<Box<Reading>>,
 }
 
 /// What a connection has while it is not idle.
@@ -140,7 +150,46 @@ impl Busy {
 
 impl Conn {
     pub(super) fn new(id: ConnId, stage: Stage) -> Conn {
-        Conn { id, stage, timer: None, reading: None, busy: None, next_answer: 0, paused: false }
+        Conn { id, stage, timer: None, apart: None, busy: None, next_answer: 0, paused: false }
+    }
+
+    pub(super) fn transport(&self) -> Option<&Transport> {
+        self.apart.as_ref()?.transport.as_deref()
+    }
+
+    pub(super) fn transport_mut(&mut self) -> Option<&mut Transport> {
+        self.apart.as_mut()?.transport.as_deref_mut()
+    }
+
+    pub(super) fn set_transport(&mut self, transport: Box<Transport>) {
+        self.apart.get_or_insert_default().transport = Some(transport);
+    }
+
+    pub(super) fn take_transport(&mut self) -> Option<Box<Transport>> {
+        self.apart.as_mut()?.transport.take()
+    }
+
+    pub(super) fn reading(&self) -> Option<&Reading> {
+        self.apart.as_ref()?.reading.as_deref()
+    }
+
+    pub(super) fn reading_mut(&mut self) -> Option<&mut Reading> {
+        self.apart.as_mut()?.reading.as_deref_mut()
+    }
+
+    /// To wait for something from the disk until [`Conn::read_nothing`].
+    pub(super) fn reading_or_new(&mut self) -> &mut Reading {
+        self.apart.get_or_insert_default().reading.get_or_insert_default()
+    }
+
+    /// Nothing is waited for any more.
+    pub(super) fn read_nothing(&mut self) {
+        if let Some(apart) = &mut self.apart {
+            apart.reading = None;
+            if apart.transport.is_none() {
+                self.apart = None;
+            }
+        }
     }
 
     /// To remember something until [`Conn::rest`] finds it gone.

@@ -6,15 +6,15 @@ use sextant_mqtt::{
     AcceptOptions, AwaitingConnect, Connect, Connecting, Event, Fault, Frame, Inbound, Link,
     ReasonCode, frame,
 };
-use sextant_ring::core::ConnId;
+use sextant_ring::core::{ConnId, SendError};
 use sextant_ring::slot::SlotId;
 use tracing::{debug, warn};
 
 use super::conn::{Conn, Stage};
-use super::message::Message;
 use super::records::{self, Fact};
 use super::session::{Owner, Session, Will};
 use super::store::Gated;
+use super::transport::{self, framing};
 use super::{Broker, Context, timer};
 use crate::auth::{Credentials, Decision, Principal, Refusal, Verified};
 use crate::bans::Banned;
@@ -77,7 +77,8 @@ impl Broker {
         }
     }
 
-    pub(super) fn received(&mut self, cx: &mut Context, conn: ConnId, data: &[u8]) {
+    /// Bytes of MQTT arrived on a connection.
+    pub(super) fn received_mqtt(&mut self, cx: &mut Context, conn: ConnId, data: &[u8]) {
         let Some(held) = self.conn(conn) else { return };
         match &mut held.stage {
             Stage::Awaiting { bytes, .. } if bytes.is_empty() => {
@@ -117,7 +118,7 @@ impl Broker {
             Err(error) => {
                 debug!(%error, "a first packet that is none");
                 self.meters.closed(Closed::Malformed);
-                self.drop_conn(cx, conn, &[]);
+                self.drop_conn(cx, conn, Vec::new());
                 return;
             }
         };
@@ -130,7 +131,7 @@ impl Broker {
                 self.meters.connect_refused(ConnectRefused::Invalid);
                 let mut answer = Vec::new();
                 refused.answer(&mut answer);
-                self.drop_conn(cx, conn, &answer);
+                self.drop_conn(cx, conn, answer);
                 return;
             }
         };
@@ -151,9 +152,7 @@ impl Broker {
         };
         let at_home = home(client_id, cx.cores());
         if at_home != cx.core() {
-            self.forget_conn(cx, conn);
-            cx.hand_over(conn, at_home, Message::Arrived, bytes);
-            return;
+            return self.send_home(cx, conn, at_home, bytes);
         }
         let unix_ms = cx.clock().unix_ms;
         if self.bans.refuses(Banned::Client, client_id, unix_ms) {
@@ -266,7 +265,7 @@ impl Broker {
         // [MQTT-4.12.0-4], [MQTT-4.13.2-1]
         // One that the client does not take is not sent; it is closed all the same.
         let _ = connecting.refuse(reason, None, &mut answer);
-        self.drop_conn(cx, conn, &answer);
+        self.drop_conn(cx, conn, answer);
     }
 
     /// Makes or resumes the session, and accepts; whether the connection is online then. `bytes`
@@ -386,13 +385,13 @@ impl Broker {
         let now = cx.now().as_millis();
         // [MQTT-3.1.4-5]
         let accepted = connecting.accept(now, &self.settings.server, &options, &mut answer);
-        match accepted.ok().filter(|_| cx.send_copy(conn, &answer).is_ok()) {
+        match accepted.ok().filter(|_| self.send(cx, conn, &mut answer).is_ok()) {
             Some(link) => {
                 self.attach(cx, conn, slot, link);
                 true
             }
             None => {
-                self.drop_conn(cx, conn, &[]);
+                self.drop_conn(cx, conn, Vec::new());
                 false
             }
         }
@@ -601,12 +600,14 @@ impl Broker {
         cx.finish(conn);
     }
 
-    /// Ends a connection that has no session, with these last bytes.
-    fn drop_conn(&mut self, cx: &mut Context, conn: ConnId, last: &[u8]) {
+    /// Ends a connection that has no session, with this last packet, if it is not empty.
+    fn drop_conn(&mut self, cx: &mut Context, conn: ConnId, mut last: Vec<u8>) {
         // [MQTT-3.1.4-6]: what it sent behind its CONNECT is not looked at.
+        if !last.is_empty() {
+            // It may be gone; then there is nobody to tell.
+            let _ = self.send(cx, conn, &mut last);
+        }
         self.forget_conn(cx, conn);
-        // It may be gone; then there is nobody to tell.
-        let _ = cx.send_copy(conn, last);
         cx.finish(conn);
     }
 
@@ -614,10 +615,11 @@ impl Broker {
     pub(super) fn forget_conn(&mut self, cx: &mut Context, conn: ConnId) -> Option<SlotId> {
         self.conn(conn)?;
         let held = self.conns.get_mut(conn.index())?.take()?;
+        transport::say_goodbye(cx, conn, held.transport());
         if let Some(timer) = held.timer {
             cx.disarm(timer);
         }
-        if let Some(reading) = held.reading {
+        if let Some(reading) = held.apart.and_then(|apart| apart.reading) {
             self.stop_reading(cx, *reading);
         }
         match held.stage {
@@ -712,16 +714,23 @@ impl Broker {
             Some(Stage::Online { link, .. }) => encode(link, &mut out).is_ok(),
             _ => false,
         };
-        let full = encoded
-            && !out.is_empty()
-            && cx.send_copy(conn, &out) == Err(sextant_ring::core::SendError::Full);
+        let full =
+            encoded && !out.is_empty() && self.send(cx, conn, &mut out) == Err(SendError::Full);
         self.scratch = out;
         if full {
-            // Its answers alone are more than it may have waiting: it does not read.
-            self.meters.closed(Closed::Slow);
-            self.detach(cx, conn, false);
-            cx.abort(conn);
+            self.cut_off(cx, conn);
         }
+    }
+
+    /// Sends a packet, or several; they are framed in place.
+    fn send(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        packet: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        let framing = framing(self.conn(conn).and_then(|held| held.transport()));
+        transport::send(cx, conn, framing, packet, None)
     }
 }
 

@@ -18,9 +18,10 @@ use sextant_ring::slot::SlotId;
 use super::conn::{Answer, Stage};
 use super::message::{Delivery, Held, Incoming, Message};
 use super::publish::Wanted;
-use super::recall::{Loaded, Part, READ_AHEAD};
+use super::recall::{Loaded, Part, READ_AHEAD, Reading};
 use super::records::{Fact, MessageRecord, Progress};
 use super::store::Gated;
+use super::transport::{self, Framing, framing};
 use super::{Broker, Context, Then, timer};
 use crate::meters::{Closed, Dropped};
 
@@ -30,9 +31,16 @@ const COPY_MAX: usize = 2048;
 /// A QoS 0 message on its way to many: its encodings, each made once.
 pub(super) struct Shared<'a> {
     incoming: &'a Incoming<'a>,
-    /// By version and RETAIN flag, each on a lane of its own.
-    encoded: [Option<core::Shared>; Context::LANES],
+    /// By version, RETAIN flag and framing, each on a lane of its own.
+    encoded: [Option<Encoded>; Context::LANES],
     payload: Option<Bytes>,
+}
+
+/// A packet for many.
+struct Encoded {
+    sent: core::Shared,
+    /// The packet's length, without its framing.
+    packet_bytes: usize,
 }
 
 impl<'a> Shared<'a> {
@@ -56,11 +64,14 @@ impl<'a> Shared<'a> {
         scratch: &mut Vec<u8>,
         version: Version,
         retain: bool,
-    ) -> Option<&core::Shared> {
-        let lane = lane(version, retain);
+        framing: Framing,
+    ) -> Option<&Encoded> {
+        let lane = lane(version, retain, framing);
         if self.encoded[lane].is_none() {
             self.encode(version, retain, cx.clock().unix_ms, scratch)?;
-            self.encoded[lane] = Some(cx.share(lane, scratch));
+            let packet_bytes = scratch.len();
+            framing.apply(scratch);
+            self.encoded[lane] = Some(Encoded { sent: cx.share(lane, scratch), packet_bytes });
         }
         self.encoded[lane].as_ref()
     }
@@ -85,9 +96,9 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// The lane of the packets that are alike for all clients of a version.
-pub(super) fn lane(version: Version, retain: bool) -> usize {
-    usize::from(version == Version::V5) * 2 + usize::from(retain)
+/// The lane of the packets that are alike for all clients of a version and framing.
+pub(super) fn lane(version: Version, retain: bool, framing: Framing) -> usize {
+    framing as usize * 4 + usize::from(version == Version::V5) * 2 + usize::from(retain)
 }
 
 /// What is left of a message's life, for MQTT 5 `[MQTT-3.3.2-6]`.
@@ -123,14 +134,15 @@ impl Broker {
         let Some(held) = self.conns.get_mut(conn.index()).and_then(Option::as_mut) else {
             return;
         };
-        if held.reading.as_ref().is_some_and(|reading| reading.holds_once()) {
+        if held.reading().is_some_and(Reading::holds_once) {
             return self.queue_once(cx, conn, shared.incoming, wanted, tracked);
         }
+        let framing = framing(held.transport());
         let Stage::Online { link, .. } = &mut held.stage else { return };
         let sent = if wanted.is_plain() {
-            match shared.packet(cx, &mut self.scratch, link.version(), wanted.retain) {
-                Some(packet) if packet.len() <= link.peer_packet_bytes_max() as usize => {
-                    cx.send_shared(conn, packet).is_ok()
+            match shared.packet(cx, &mut self.scratch, link.version(), wanted.retain, framing) {
+                Some(packet) if packet.packet_bytes <= link.peer_packet_bytes_max() as usize => {
+                    cx.send_shared(conn, &packet.sent).is_ok()
                 }
                 _ => false,
             }
@@ -142,8 +154,8 @@ impl Broker {
             };
             self.scratch.clear();
             link.publish_head(&head, &mut self.scratch).is_ok()
-                && cx.send_copy(conn, &self.scratch).is_ok()
-                && cx.send(conn, shared.payload()).is_ok()
+                && transport::send(cx, conn, framing, &mut self.scratch, Some(shared.payload()))
+                    .is_ok()
         };
         let receipt = shared.incoming.receipt.filter(|_| tracked);
         if sent {
@@ -253,7 +265,7 @@ impl Broker {
                 Ok(Loaded::Away) => {
                     self.await_message(cx, conn, Part::Queue, &held);
                     if let Some(conn) = self.conn(conn) {
-                        conn.reading.get_or_insert_default().resending = Some(packet_id);
+                        conn.reading_or_new().resending = Some(packet_id);
                     }
                     return self.store.release(held);
                 }
@@ -271,7 +283,7 @@ impl Broker {
         slot: SlotId,
         conn: ConnId,
     ) -> Option<(PacketId, Option<InFlight>)> {
-        let reading = self.conn(conn).and_then(|held| held.reading.as_mut());
+        let reading = self.conn(conn).and_then(|held| held.reading_mut());
         if let Some(packet_id) = reading.and_then(|reading| reading.resending.take())
             && let Some(message) = self.in_flight(slot, packet_id)
         {
@@ -483,6 +495,7 @@ impl Broker {
         let Some(held) = self.conns.get_mut(conn.index()).and_then(Option::as_mut) else {
             return;
         };
+        let framing = framing(held.transport());
         let Stage::Online { link, .. } = &mut held.stage else { return };
         let wire = Wire::new(qos, Some(packet_id), dup).expect("QoS 1 and 2 have an identifier");
         let ids = subscription_ids(ids);
@@ -497,13 +510,13 @@ impl Broker {
         if link.publish_head(&head, &mut self.scratch).is_err() {
             return self.cancel(cx, slot, packet_id, Dropped::TooLarge);
         }
-        let sent = if incoming.payload.len() <= COPY_MAX {
+        let rest = if incoming.payload.len() <= COPY_MAX {
             self.scratch.extend_from_slice(incoming.payload);
-            cx.send_copy(conn, &self.scratch)
+            None
         } else {
-            let payload = payload.unwrap_or_else(|| Bytes::copy_from_slice(incoming.payload));
-            cx.send_copy(conn, &self.scratch).and_then(|()| cx.send(conn, payload))
+            Some(payload.unwrap_or_else(|| Bytes::copy_from_slice(incoming.payload)))
         };
+        let sent = transport::send(cx, conn, framing, &mut self.scratch, rest);
         if sent.is_err() {
             // The room for one packet is always left: it is closing, and will be sent again.
             return;

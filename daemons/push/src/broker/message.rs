@@ -13,6 +13,7 @@ use sextant_segment::Position;
 
 use super::records::{MessageRecord, Origin, Progress, Publisher, Queued};
 use super::shares::{Chosen, Part};
+use super::transport::Arrival;
 use crate::control::Command;
 
 /// A message on its way through one core.
@@ -137,7 +138,7 @@ pub enum Message {
     /// From the control plane.
     Command(Command),
     /// A connection that belongs to this core comes with this note.
-    Arrived,
+    Arrived(Option<Box<Arrival>>),
     /// A core has told what its sessions are subscribed to.
     Introduced,
     /// All cores have heard that of all others: clients may come.

@@ -27,6 +27,7 @@ mod deliver;
 mod filters;
 mod levels;
 mod message;
+mod proxy;
 mod publish;
 mod push;
 mod recall;
@@ -40,6 +41,7 @@ mod sessions;
 mod shares;
 mod store;
 mod subscribe;
+mod transport;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -64,6 +66,7 @@ pub use message::Message;
 #[doc(hidden)]
 pub use records::fuzz_records;
 pub use restore::{RestoreError, Restored, restore};
+pub use transport::{Arrival, Transports};
 
 use crate::auth::hasher::Hasher;
 use crate::auth::{Authenticator, Verified};
@@ -114,6 +117,8 @@ pub struct Settings {
     pub slow_client_timeout: Duration,
     /// Bytes of this core's log.
     pub log_bytes_max: u64,
+    /// What connections may come by.
+    pub transports: Transports,
 }
 
 /// What a core needs beside its settings and its log.
@@ -656,15 +661,17 @@ impl App for Broker {
         self.introduced(cx);
     }
 
-    fn on_accept(&mut self, cx: &mut Context, conn: ConnId, _listener: usize) {
+    fn on_accept(&mut self, cx: &mut Context, conn: ConnId, listener: usize) {
         self.end_burst(cx);
-        self.accepted(cx, conn);
+        self.accepted_from(cx, conn, listener);
     }
 
-    fn on_handed(&mut self, cx: &mut Context, conn: ConnId, _note: Message, data: &[u8]) {
+    fn on_handed(&mut self, cx: &mut Context, conn: ConnId, note: Message, data: &[u8]) {
         self.end_burst(cx);
-        self.accepted(cx, conn);
-        self.received(cx, conn, data);
+        let Message::Arrived(arrival) = note else {
+            unreachable!("a connection comes with nothing else")
+        };
+        self.arrived(cx, conn, arrival, data);
     }
 
     fn on_data(&mut self, cx: &mut Context, conn: ConnId, data: &[u8]) {
@@ -710,7 +717,7 @@ impl App for Broker {
         }
         match message {
             Message::Command(command) => self.command(cx, command),
-            Message::Arrived => unreachable!("it comes with a connection"),
+            Message::Arrived(_) => unreachable!("it comes with a connection"),
             Message::Introduced => self.introduced(cx),
             Message::AllReady => cx.set_accepting(true),
             Message::Publish { publication, keep, deliver, answer } => {

@@ -284,16 +284,16 @@ impl Broker {
     fn go_on(&mut self, cx: &mut Context, conn: ConnId, id: u64) {
         let Some(held) = self.conn(conn) else { return };
         let Stage::Online { session, .. } = held.stage else { return };
-        if let Some(reading) = &mut held.reading {
+        if let Some(reading) = held.reading_mut() {
             reading.awaited.iter_mut().filter(|awaited| **awaited == id).for_each(|at| *at = 0);
         }
         self.send_claimed(cx, conn, session);
         self.send_later(cx, conn, session);
         self.resend(cx, session);
         if let Some(held) = self.conn(conn)
-            && held.reading.as_ref().is_some_and(|reading| reading.is_idle())
+            && held.reading().is_some_and(Reading::is_idle)
         {
-            held.reading = None;
+            held.read_nothing();
         }
     }
 
@@ -306,7 +306,7 @@ impl Broker {
         message: &Held,
     ) {
         let Some(held) = self.conn(conn) else { return };
-        let awaited = &mut held.reading.get_or_insert_default().awaited[part as usize];
+        let awaited = &mut held.reading_or_new().awaited[part as usize];
         if std::mem::replace(awaited, message.id) != message.id {
             self.store.ask(message, Some(Waiter::Conn(conn)), cx);
         }
@@ -316,7 +316,7 @@ impl Broker {
     pub(super) fn awaits_resend(&mut self, slot: SlotId) -> bool {
         let conn = self.sessions.get(slot).and_then(|session| session.conn);
         conn.and_then(|conn| self.conn(conn))
-            .and_then(|held| held.reading.as_ref())
+            .and_then(|held| held.reading())
             .is_some_and(|reading| reading.resending.is_some())
     }
 
@@ -327,7 +327,7 @@ impl Broker {
         let Some(held) = conn.and_then(|conn| self.conn(conn)) else {
             return self.settle(cx, delivery, Some(Dropped::SessionEnded));
         };
-        held.reading.get_or_insert_default().once.push_back(Once::Claimed(delivery));
+        held.reading_or_new().once.push_back(Once::Claimed(delivery));
         let conn = held.id;
         self.receivers_change(cx);
         self.send_claimed(cx, conn, slot);
@@ -345,7 +345,7 @@ impl Broker {
         /// What keeping a message takes beside its content, about.
         const FRESH_BYTES: usize = 256;
         let bytes_max = self.settings.send_queue_bytes_max;
-        let reading = self.conn(conn).and_then(|held| held.reading.as_mut());
+        let reading = self.conn(conn).and_then(|held| held.reading_mut());
         let Some(reading) = reading else { return };
         let bytes = FRESH_BYTES + incoming.topic.len() + incoming.payload.len();
         if reading.once_bytes + bytes > bytes_max {
@@ -361,7 +361,7 @@ impl Broker {
 
     /// Sends at QoS 0 what waited for a device, and what came meanwhile, in their order.
     fn send_claimed(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId) {
-        let reading = self.conn(conn).and_then(|held| held.reading.as_mut());
+        let reading = self.conn(conn).and_then(|held| held.reading_mut());
         let Some(reading) = reading.filter(|reading| reading.holds_once()) else { return };
         // While they are sent nothing waits, so that each goes out.
         let mut once = std::mem::take(&mut reading.once);
@@ -393,7 +393,7 @@ impl Broker {
                 Err(_) => self.settle(cx, delivery, Some(Dropped::Unreadable)),
             }
         }
-        match self.conn(conn).and_then(|held| held.reading.as_mut()) {
+        match self.conn(conn).and_then(|held| held.reading_mut()) {
             Some(reading) => {
                 if once.is_empty() {
                     reading.once_bytes = 0;

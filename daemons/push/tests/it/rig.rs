@@ -11,7 +11,7 @@ use sextant_mqtt::{ServerLimits, SessionLimits};
 use sextant_push::auth::Authenticator;
 use sextant_push::auth::hasher::Hasher;
 use sextant_push::auth::token::TokenKey;
-use sextant_push::broker::{Broker, Message, Parts, Settings, Shared, restore};
+use sextant_push::broker::{Broker, Message, Parts, Settings, Shared, Transports, restore};
 use sextant_push::control::{Command, CoreStatus};
 use sextant_push::meters::Names;
 use sextant_ring::core::{Core, Envelope, Limits};
@@ -96,6 +96,7 @@ impl Setup {
             receipts_max: self.receipts_max,
             slow_client_timeout: Duration::from_secs(10),
             log_bytes_max: self.log_bytes_max,
+            transports: Transports::default(),
         }
     }
 
