@@ -47,6 +47,7 @@ fn answer(daemon: &Daemon, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+// [MQTT-6.0.0-3], [MQTT-6.0.0-4]: paho insists on the subprotocol.
 #[test]
 fn paho_over_websocket_gets_what_mosquitto_and_paho_send() {
     let daemon = Daemon::start_with(Options::config(TWO_CORES));
@@ -145,6 +146,7 @@ fn payload_text(packet: &[u8], version: Version) -> String {
     String::from_utf8(payload(packet, version)).unwrap()
 }
 
+// [MQTT-6.0.0-1]
 #[test]
 fn a_client_that_breaks_the_rules_of_frames_is_told_by_a_code() {
     let daemon = Daemon::start();
@@ -191,6 +193,7 @@ fn a_will_is_published_when_its_websocket_is_closed_without_a_word() {
     assert_eq!(web.frame(), Some((0x88, vec![])));
 }
 
+// [MQTT-6.0.0-2]: its CONNECT comes in frames of one byte.
 #[test]
 fn a_takeover_moves_between_transports() {
     let daemon = Daemon::start_with(Options::config(TWO_CORES));

@@ -78,7 +78,7 @@ enum Stage {
     Over,
 }
 
-/// Takes frames apart.
+/// Takes frames apart. Where one ends means nothing to what is inside `[MQTT-6.0.0-2]`.
 #[derive(Debug)]
 pub struct Receiver {
     stage: Stage,
