@@ -186,6 +186,8 @@ pub(crate) struct Pages {
 pub(crate) struct Printed([Sheet; Pages::LANES + 1]);
 
 enum Sheet {
+    /// Nothing is on it: most of them, in most turns.
+    Blank,
     Shared(Bytes),
     /// Too many pages live: it is copied from.
     Private(Copied),
@@ -228,7 +230,7 @@ impl Pages {
     pub(crate) fn print(&mut self) -> Printed {
         self.turn += 1;
         Printed(self.lanes.each_mut().map(|page| match page.is_empty() {
-            true => Sheet::Shared(Bytes::new()),
+            true => Sheet::Blank,
             false => match Page::print(page) {
                 Some(shared) => Sheet::Shared(shared),
                 None => Sheet::Private(Copied(std::mem::take(page))),
@@ -240,6 +242,7 @@ impl Pages {
 impl Printed {
     fn bytes(&self, stretch: Stretch) -> &[u8] {
         let page: &[u8] = match &self.0[usize::from(stretch.lane)] {
+            Sheet::Blank => &[],
             Sheet::Shared(page) => page,
             Sheet::Private(page) => &page.0,
         };
@@ -248,6 +251,7 @@ impl Printed {
 
     fn slice(&self, stretch: Stretch) -> Bytes {
         match &self.0[usize::from(stretch.lane)] {
+            Sheet::Blank => Bytes::new(),
             Sheet::Shared(page) => page.slice(stretch.range()),
             Sheet::Private(page) => Bytes::copy_from_slice(&page.0[stretch.range()]),
         }
