@@ -41,6 +41,7 @@ mod sessions;
 mod shares;
 mod store;
 mod subscribe;
+mod tickets;
 mod transport;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -59,7 +60,6 @@ use sextant_ring::slot::{SlotId, Slots};
 use sextant_ring::table::Table;
 use sextant_ring::time::Time;
 use sextant_service::notify::Heartbeat;
-use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 pub use message::Message;
@@ -71,8 +71,7 @@ pub use transport::{Arrival, Transports};
 use crate::auth::hasher::Hasher;
 use crate::auth::{Authenticator, Verified};
 use crate::bans::Bans;
-use crate::control::clients::Kicked;
-use crate::control::{Command, CoreStatus, PushError};
+use crate::control::{Command, CoreStatus};
 use crate::meters::{Closed, Meters};
 use crate::sys::Level;
 use burst::Burst;
@@ -90,6 +89,7 @@ use session::Subscriber;
 use sessions::Sessions;
 use shares::Shares;
 use store::{Gated, Store};
+use tickets::{Then, Ticket};
 
 /// A core's share of the daemon's limits.
 #[derive(Clone, Debug)]
@@ -146,38 +146,6 @@ pub struct Shared {
     pub online: AtomicUsize,
     /// Cores that serve.
     pub ready: AtomicUsize,
-}
-
-/// Who waits for a ticket.
-pub(crate) enum Then {
-    /// A connection, for the answer of this number.
-    Answer(ConnId, u32),
-    /// Another core, by the name that it gave its question.
-    Core(usize, u64),
-    /// The sender of a pushed message.
-    Push {
-        id: u128,
-        reply: oneshot::Sender<Result<u32, PushError>>,
-        /// Recipients that the receipt knows of.
-        counted: u32,
-    },
-    /// Nobody, but other cores shall have the relayed message.
-    Relayed(u64),
-    /// Another question, of which this one is a part.
-    Part(SlotId),
-    /// Nobody, but all other cores know of this filter.
-    Heard(Arc<str>),
-    /// Whoever ended a client's session.
-    Kicked(oneshot::Sender<Kicked>),
-}
-
-/// A question, and the parts of its answer that are missing.
-pub(crate) struct Ticket {
-    parts: u32,
-    recipients: u32,
-    refused: Option<ReasonCode>,
-    then: Vec<Then>,
-    asked: Time,
 }
 
 /// What a timer is for, in the upper bits of its key.
@@ -345,83 +313,6 @@ impl Broker {
 
     fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
         self.conns.get_mut(conn.index())?.as_mut().filter(|held| held.id == conn)
-    }
-
-    /// A question of one part: the asker's own, ended by [`Broker::part_done`].
-    fn open_ticket(&mut self, cx: &Context, then: Then) -> SlotId {
-        let ticket =
-            Ticket { parts: 1, recipients: 0, refused: None, then: vec![then], asked: cx.now() };
-        match self.tickets.insert(ticket) {
-            Ok(id) => id,
-            Err(_) => panic!("tickets are bounded by what connections may have in flight"),
-        }
-    }
-
-    fn add_part(&mut self, ticket: SlotId) {
-        if let Some(ticket) = self.tickets.get_mut(ticket) {
-            ticket.parts += 1;
-        }
-    }
-
-    /// One part of a question is answered.
-    fn part_done(
-        &mut self,
-        cx: &mut Context,
-        id: SlotId,
-        recipients: u32,
-        refused: Option<ReasonCode>,
-    ) {
-        let Some(ticket) = self.tickets.get_mut(id) else { return };
-        ticket.parts -= 1;
-        ticket.recipients += recipients;
-        ticket.refused = ticket.refused.or(refused);
-        if ticket.parts > 0 {
-            return;
-        }
-        let Some(mut ticket) = self.tickets.remove(id) else { return };
-        let is_relay = |then: &Then| matches!(then, Then::Relayed(_));
-        if ticket.refused == Some(ReasonCode::ImplementationSpecificError)
-            && ticket.then.iter().any(is_relay)
-        {
-            // Another core's log has failed. This one's has the message, and asks again when the
-            // daemon starts the next time.
-            ticket.refused = None;
-            for then in ticket.then.extract_if(.., |then| is_relay(then)) {
-                let Then::Relayed(id) = then else { continue };
-                for waiting in self.relays.answered(id) {
-                    self.part_done(cx, waiting, 0, None);
-                }
-            }
-        }
-        let result = ticket.refused.unwrap_or(ReasonCode::Success);
-        if !matches!(ticket.then.first(), Some(Then::Heard(_))) {
-            self.meters.core.record(self.meters.names.acknowledged, cx.now().since(ticket.asked));
-        }
-        for then in ticket.then {
-            match then {
-                Then::Answer(conn, number) => self.resolve_answer(cx, conn, number, result),
-                Then::Core(core, ticket_name) => {
-                    let (recipients, refused) = (ticket.recipients, ticket.refused);
-                    cx.tell(core, Message::Stored { ticket: ticket_name, recipients, refused });
-                }
-                Then::Push { id: push, reply, counted } => {
-                    let recipients = (ticket.recipients, counted);
-                    self.answer_push(cx, push, recipients, ticket.refused, reply);
-                }
-                Then::Relayed(message) => self.relay_done(cx, message, ticket.refused),
-                Then::Part(of) => self.part_done(cx, of, 0, None),
-                Then::Kicked(reply) => {
-                    let kept = ticket.refused.is_none();
-                    // Whoever asked may have gone.
-                    let _ = reply.send(if kept { Kicked::Done } else { Kicked::NotKept });
-                }
-                Then::Heard(filter) => {
-                    if self.announced.get(&filter) == Some(&id) {
-                        self.announced.remove(&filter);
-                    }
-                }
-            }
-        }
     }
 
     /// Does what need not wait any more.

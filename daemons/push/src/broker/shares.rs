@@ -19,7 +19,7 @@ use sextant_ring::slot::{SlotId, Slots};
 use super::filters::Filters;
 use super::message::Message;
 use super::session::Subscriber;
-use super::{Broker, Context, Map, Then};
+use super::{Broker, Context, Map};
 
 /// Groups are bounded by subscriptions, and those by the log's quota and the sessions' limits.
 const GROUPS_MAX: u32 = 1 << 24;
@@ -69,6 +69,9 @@ impl Default for Shares {
 
 /// What a shared subscription's messages are matched with; `None` for any other filter.
 pub(super) fn shared(filter: &str) -> Option<&str> {
+    if !filter.starts_with("$share/") {
+        return None;
+    }
     let parsed = Filter::parse(filter).ok()?;
     parsed.share.map(|_| parsed.filter)
 }
@@ -202,23 +205,13 @@ impl Broker {
     }
 
     fn tell_share(&mut self, cx: &mut Context, key: &str, part: Part, ticket: Option<SlotId>) {
-        let key: Arc<str> = key.into();
-        let heard = ticket.map(|ticket| {
-            let heard = self.open_ticket(cx, Then::Part(ticket));
-            self.add_part(ticket);
-            heard
+        let (key, core): (Arc<str>, _) = (key.into(), cx.core() as u16);
+        self.tell_others(cx, ticket, |ticket| Message::Share {
+            key: Arc::clone(&key),
+            core,
+            part,
+            ticket,
         });
-        let me = cx.core();
-        for core in (0..cx.cores()).filter(|core| *core != me) {
-            if let Some(heard) = heard {
-                self.add_part(heard);
-            }
-            let (key, ticket) = (Arc::clone(&key), heard.map(SlotId::to_bits));
-            cx.tell(core, Message::Share { key, core: me as u16, part, ticket });
-        }
-        if let Some(heard) = heard {
-            self.part_done(cx, heard, 0, None);
-        }
     }
 
     /// Another core says what it has of a group.

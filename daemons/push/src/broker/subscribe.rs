@@ -213,15 +213,13 @@ impl Broker {
             self.wait_until_heard(&filter, ticket);
             heard
         });
-        let me = cx.core();
-        for core in (0..cx.cores()).filter(|core| *core != me) {
-            if let Some(heard) = heard {
-                self.add_part(heard);
-            }
-            let ticket = heard.map(SlotId::to_bits);
-            let filter = Arc::clone(&filter);
-            cx.tell(core, Message::Interest { filter, core: me as u16, has, ticket });
-        }
+        let core = cx.core() as u16;
+        self.tell_others(cx, heard, |ticket| Message::Interest {
+            filter: Arc::clone(&filter),
+            core,
+            has,
+            ticket,
+        });
         if let Some(heard) = heard {
             self.part_done(cx, heard, 0, None);
         }
