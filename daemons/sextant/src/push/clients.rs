@@ -126,8 +126,14 @@ pub(super) fn kick(place: &Place, args: &KickArgs) -> Result<(), Error> {
     let query = if args.session { "?session=true" } else { "" };
     let path = format!("/v1/clients/{}{query}", escaped(&args.id));
     let () = push.client.delete(&path).map_err(|source| push.failed(source))?;
-    let what = if args.session { "its session has ended" } else { "it may come back" };
-    note(format_args!("{} is disconnected; {what}", printable(&args.id)));
+    let id = printable(&args.id);
+    match args.session {
+        // Whether it was connected, too, is not told.
+        true => {
+            note(format_args!("the session of {id} has ended, and its connection if it had one"));
+        }
+        false => note(format_args!("{id} is disconnected; it may come back")),
+    }
     Ok(())
 }
 
