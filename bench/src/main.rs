@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::compare::{Plan, Run};
+use crate::report::Report;
 
 /// Measure beside peers, interleaved in one run.
 #[derive(Debug, Parser)]
@@ -39,6 +40,12 @@ enum What {
     SegmentAppend(AppendArgs),
     /// Messages between cores, and how many share a wake
     Wake(RunArgs),
+    /// Write tables and pictures of results anew
+    Draw {
+        /// Results of runs
+        #[arg(required = true, value_name = "NAME.json")]
+        results: Vec<PathBuf>,
+    },
     /// Append to a log, and say how that went
     #[command(hide = true)]
     WriteLog(append::WriteArgs),
@@ -107,6 +114,7 @@ fn main() -> ExitCode {
         What::Floor(args) => floor::run(&args.run("floor")),
         What::PushFanout(args) => push::run_fan_out(&args.run("push-fanout")),
         What::PushIdle(args) => idle::run(&args.run.run("push-idle"), args.own),
+        What::Draw { results } => results.iter().try_for_each(|file| Report::draw_again(file)),
         What::SegmentAppend(args) => append::run(&args.run.run("segment-append"), &args.dir),
         What::WriteLog(args) => append::write_log(&args),
         What::Wake(args) => wake::run(&args.run("wake")),

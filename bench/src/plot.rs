@@ -15,9 +15,12 @@ use crate::report::{CaseReport, Report, median, number, spread};
 
 const WIDTH: f64 = 900.0;
 const MARGIN: f64 = 28.0;
-/// Where bars begin, and how long the longest is.
-const BAR_LEFT: f64 = 190.0;
-const BAR_LENGTH: f64 = 580.0;
+/// Between a side's name and its bar.
+const GAP: f64 = 10.0;
+/// Of a letter, at most: what reads this has a font of its own.
+const LETTER: f64 = 7.6;
+/// For the number behind a bar.
+const NUMBER: f64 = 100.0;
 const BAR_HEIGHT: f64 = 18.0;
 const ROW: f64 = 27.0;
 const LINE: f64 = 19.0;
@@ -27,7 +30,7 @@ const QUIET: &str = "#66727f";
 const GOOD: &str = "#1a7f4b";
 const BAD: &str = "#b3362b";
 /// Told apart in black and white, too: the first side, ours, is the darkest.
-const BARS: [&str; 4] = ["#2a5c8a", "#e09f3e", "#8fb8d8", "#a8a29a"];
+const BARS: [&str; 6] = ["#2a5c8a", "#e09f3e", "#8fb8d8", "#a8a29a", "#7a5c8e", "#8db580"];
 
 /// Draws a run.
 pub(crate) fn draw(report: &Report) -> String {
@@ -52,9 +55,10 @@ pub(crate) fn draw(report: &Report) -> String {
         group = group.add(text(MARGIN, y, line).set("fill", QUIET).set("font-size", 12));
         y += 16.0;
     }
+    let left = bars_left(report);
     for case in &report.cases {
         y += 22.0;
-        (group, y) = draw_case(group, case, y);
+        (group, y) = draw_case(group, case, left, y);
     }
     let height = y + MARGIN / 2.0;
     let ground = Rectangle::new().set("width", WIDTH).set("height", height).set("fill", "#ffffff");
@@ -67,7 +71,15 @@ pub(crate) fn draw(report: &Report) -> String {
     format!("{document}\n")
 }
 
-fn draw_case(mut group: Group, case: &CaseReport, mut y: f64) -> (Group, f64) {
+/// Where bars begin: behind the longest name.
+fn bars_left(report: &Report) -> f64 {
+    let sides = report.cases.iter().flat_map(|case| &case.sides);
+    let longest = sides.map(|side| side.name.chars().count()).max().unwrap_or(0);
+    MARGIN + longest as f64 * LETTER + GAP
+}
+
+fn draw_case(mut group: Group, case: &CaseReport, left: f64, mut y: f64) -> (Group, f64) {
+    let length = WIDTH - MARGIN - NUMBER - left;
     group = group.add(text(MARGIN, y, &case.name).set("font-weight", 600));
     group = group
         .add(text(WIDTH - MARGIN, y, &case.headline).set("text-anchor", "end").set("fill", QUIET));
@@ -78,16 +90,16 @@ fn draw_case(mut group: Group, case: &CaseReport, mut y: f64) -> (Group, f64) {
         .filter_map(|side| Some(spread(&side.values(0))?.1))
         .filter(|value| value.is_finite())
         .fold(0.0, f64::max);
-    let scale = |value: f64| if highest > 0.0 { value / highest * BAR_LENGTH } else { 0.0 };
+    let scale = |value: f64| if highest > 0.0 { value / highest * length } else { 0.0 };
     for (n, side) in case.sides.iter().enumerate() {
         let values: Vec<f64> =
             side.values(0).into_iter().filter(|value| value.is_finite()).collect();
         let middle = y + BAR_HEIGHT / 2.0;
-        let label = text(BAR_LEFT - 10.0, middle + 4.5, &side.name).set("text-anchor", "end");
+        let label = text(left - GAP, middle + 4.5, &side.name).set("text-anchor", "end");
         group = group.add(label);
         if let Some(median) = median(&values) {
             let bar = Rectangle::new()
-                .set("x", BAR_LEFT)
+                .set("x", left)
                 .set("y", y)
                 .set("width", round(scale(median).max(1.0)))
                 .set("height", BAR_HEIGHT)
@@ -96,7 +108,7 @@ fn draw_case(mut group: Group, case: &CaseReport, mut y: f64) -> (Group, f64) {
             group = group.add(bar);
             for value in &values {
                 let dot = Circle::new()
-                    .set("cx", round(BAR_LEFT + scale(*value)))
+                    .set("cx", round(left + scale(*value)))
                     .set("cy", middle)
                     .set("r", 2.6)
                     .set("fill", INK)
@@ -119,7 +131,7 @@ fn draw_case(mut group: Group, case: &CaseReport, mut y: f64) -> (Group, f64) {
         };
         // The table's emphasis is not for here.
         let line = ratio.to_string().replace("**", "");
-        group = group.add(text(BAR_LEFT, y, &line).set("fill", colour).set("font-size", 12));
+        group = group.add(text(left, y, &line).set("fill", colour).set("font-size", 12));
         y += LINE;
     }
     (group, y)
@@ -145,6 +157,9 @@ mod tests {
         let svg = draw(&report);
         assert_eq!(svg.matches("<circle").count(), 6);
         assert!(!svg.contains("NaN"), "{svg}");
+        assert!(bars_left(&report) < WIDTH / 3.0);
+        report.cases[0].sides[0].name = "a name of some thirty letters".to_owned();
+        assert!(bars_left(&report) > 200.0, "there is room for it");
         report.cases[0].sides[0].rounds[0][0].value = f64::NAN;
         assert!(!draw(&report).contains("NaN"));
     }

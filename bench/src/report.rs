@@ -225,14 +225,32 @@ impl Report {
     /// A file cannot be written.
     pub(crate) fn write(&self, dir: &Path) -> Result<PathBuf> {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let file = |ending: &str| dir.join(format!("{}.{ending}", self.name));
         let mut json = serde_json::to_string_pretty(self)?;
         json.push('\n');
-        for (ending, text) in [("json", json), ("md", self.markdown()), ("svg", plot::draw(self))] {
-            let path = file(ending);
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        Ok(file("md"))
+        self.write_file(dir, "json", &json)?;
+        self.draw(dir)
+    }
+
+    fn draw(&self, dir: &Path) -> Result<PathBuf> {
+        self.write_file(dir, "svg", &plot::draw(self))?;
+        self.write_file(dir, "md", &self.markdown())
+    }
+
+    fn write_file(&self, dir: &Path, ending: &str, text: &str) -> Result<PathBuf> {
+        let path = dir.join(format!("{}.{ending}", self.name));
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Writes table and picture of a run's results beside them.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not of a run; a file cannot be written.
+    pub(crate) fn draw_again(results: &Path) -> Result<()> {
+        let name = || results.display().to_string();
+        let report: Report =
+            serde_json::from_slice(&fs::read(results).with_context(name)?).with_context(name)?;
+        report.draw(results.parent().unwrap_or(Path::new("."))).map(drop)
     }
 
     /// The results as tables.
