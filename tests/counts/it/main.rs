@@ -8,7 +8,7 @@ use std::path::Path;
 use allocation_counter::measure;
 
 use sextant_counts::paths::{Idle, PATHS};
-use sextant_counts::{TOLERANCE, count, expected};
+use sextant_counts::{count, expected, is_expected};
 
 #[test]
 fn hot_paths_cost_what_they_are_expected_to_cost() {
@@ -24,9 +24,8 @@ fn hot_paths_cost_what_they_are_expected_to_cost() {
             let Some(wanted) = expected.get(name).copied() else {
                 return Some(format!("{name}: {counted:.0} instructions, and none are expected"));
             };
-            let change = counted / wanted - 1.0;
-            (change.abs() > TOLERANCE).then(|| {
-                let percent = change * 100.0;
+            (!is_expected(counted, wanted)).then(|| {
+                let percent = (counted / wanted - 1.0) * 100.0;
                 format!("{name}: {counted:.0} instructions, not {wanted:.0} ({percent:+.1} %)")
             })
         });
