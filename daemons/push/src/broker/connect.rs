@@ -50,7 +50,7 @@ impl Broker {
         }
     }
 
-    /// A connection's deadline may have come: a packet moves it without touching the timer.
+    /// The time of a connection that is not online yet may be over.
     pub(super) fn conn_timer(&mut self, cx: &mut Context, conn: ConnId) {
         let now = cx.now().as_millis();
         let Some(held) = self.conn(conn) else { return };
@@ -60,20 +60,15 @@ impl Broker {
                 (awaiting.handle_timeout(now).is_err(), Some(awaiting.deadline()))
             }
             Stage::Verifying { .. } => (true, None),
-            Stage::Online { link, .. } => (link.handle_timeout(now).is_err(), link.deadline()),
+            Stage::Online { .. } => return,
         };
-        let online = matches!(held.stage, Stage::Online { .. });
-        match (over, next) {
-            (true, _) if online => {
-                self.disconnect(cx, conn, ReasonCode::KeepAliveTimeout, Closed::KeepAlive);
-            }
-            (true, _) => {
+        match next.filter(|_| !over) {
+            Some(deadline) => self.arm_conn(cx, conn, deadline),
+            None => {
                 self.meters.closed(Closed::ConnectTimeout);
                 self.forget_conn(cx, conn);
                 cx.finish(conn);
             }
-            (false, Some(deadline)) => self.arm_conn(cx, conn, deadline),
-            (false, None) => {}
         }
     }
 
@@ -407,7 +402,7 @@ impl Broker {
 
     /// Joins a connection and its session.
     fn attach(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId, link: Link) {
-        let deadline = link.deadline();
+        let watched = link.deadline().is_some();
         let peer_receive_max = link.peer_receive_max();
         if let Some(held) = self.conn(conn) {
             if let Some(timer) = held.timer.take() {
@@ -416,8 +411,8 @@ impl Broker {
             held.stage = Stage::Online { link, session: slot };
             self.shared.online.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(deadline) = deadline {
-            self.arm_conn(cx, conn, deadline);
+        if watched {
+            self.watch(cx);
         }
         self.receivers_change(cx);
         let Some(session) = self.sessions.get_mut(slot) else { return };
@@ -623,8 +618,11 @@ impl Broker {
             self.stop_reading(cx, *reading);
         }
         match held.stage {
-            Stage::Online { session, .. } => {
+            Stage::Online { session, link } => {
                 self.shared.online.fetch_sub(1, Ordering::Relaxed);
+                if link.deadline().is_some() {
+                    self.unwatch();
+                }
                 Some(session)
             }
             Stage::Awaiting { .. } | Stage::Verifying { .. } => None,

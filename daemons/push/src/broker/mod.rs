@@ -25,6 +25,7 @@ mod conn;
 mod connect;
 mod deliver;
 mod filters;
+mod keepalive;
 mod levels;
 mod message;
 mod proxy;
@@ -79,6 +80,7 @@ use clients::PeerAsked;
 use compact::Compaction;
 use conn::Conn;
 use filters::Filters;
+use keepalive::Hand;
 use message::Held;
 use publish::Postponed;
 use receipts::Receipts;
@@ -156,6 +158,7 @@ mod timer {
     pub(super) const HELD: u64 = 3;
     pub(super) const TICK: u64 = 4;
     pub(super) const LOG: u64 = 5;
+    pub(super) const HAND: u64 = 6;
 
     pub(super) fn key(kind: u64, number: u64) -> u64 {
         assert!(number >> SHIFT == 0, "a timer's number has 58 bits");
@@ -209,6 +212,8 @@ pub struct Broker {
     postponed_full: bool,
     /// Connections that are not read from while this core cannot keep up.
     held_back: Vec<ConnId>,
+    /// Finds clients that are silent for too long.
+    hand: Hand,
     /// Connections that take nothing.
     blocked: Vec<ConnId>,
     /// Who waits to be told of a client.
@@ -265,6 +270,7 @@ impl Broker {
             postponed: VecDeque::new(),
             postponed_full: false,
             held_back: Vec::new(),
+            hand: Hand::default(),
             blocked: Vec::new(),
             peers_asked: Vec::new(),
             compaction: None,
@@ -596,6 +602,7 @@ impl App for Broker {
             timer::SESSION => self.session_timer(cx, number),
             timer::HELD => self.held_timer(cx, number),
             timer::TICK => self.tick(cx),
+            timer::HAND => self.pass_hand(cx),
             // The turn's end looks at the log.
             timer::LOG => self.log_timer = None,
             kind => unreachable!("no timer is of kind {kind}"),

@@ -403,6 +403,7 @@ impl Broker {
         session.left_at = record.left_at;
         session.record = Some(place);
         session.subscriptions = record.subscriptions;
+        session.subscriptions.shrink_to_fit();
         for packet_id in record.received.into_iter().filter_map(PacketId::new) {
             let _ = session.flight.restore_received(packet_id);
         }

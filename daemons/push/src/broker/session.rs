@@ -173,6 +173,14 @@ impl Session {
         self.record.is_some()
     }
 
+    /// Adds a subscription. Most sessions have one, or a few: there is room for no more than that.
+    pub(super) fn subscribe(&mut self, subscribed: Subscribed) {
+        if self.subscriptions.len() < 4 {
+            self.subscriptions.reserve_exact(1);
+        }
+        self.subscriptions.push(subscribed);
+    }
+
     pub(super) fn push(&mut self, delivery: Delivery) {
         delivery.enters_queue(self.number);
         self.queue.push_back(delivery);

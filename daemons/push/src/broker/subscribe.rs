@@ -139,7 +139,7 @@ impl Broker {
                     // Most clients have one.
                     session.subscriptions.reserve_exact(1);
                 }
-                session.subscriptions.push(subscribed.clone());
+                session.subscribe(subscribed.clone());
             }
         }
         if session.is_persistent() {
