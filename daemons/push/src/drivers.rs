@@ -66,10 +66,15 @@ impl Chosen {
     }
 
     /// Sockets that each of `cores` shall be able to hold, so that there is room for
-    /// `connections_max` in all.
+    /// `connections_max` in all: its share of them, which a hash makes nearly even, and an eighth
+    /// of all for those that are on their way to another core.
     pub fn sockets_max(self, connections_max: u32, cores: usize) -> u32 {
         let limit = raise_descriptors();
-        let wanted = connections_max.saturating_add(SPARE_CONNECTIONS);
+        let share = connections_max / u32::try_from(cores).unwrap_or(u32::MAX).max(1);
+        let wanted = share
+            .saturating_add(connections_max / 8)
+            .min(connections_max)
+            .saturating_add(SPARE_CONNECTIONS);
         match self {
             // The limit bounds a ring's table; a core has as many rings as it takes.
             Chosen::IoUring => wanted,

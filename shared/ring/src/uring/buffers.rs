@@ -62,12 +62,15 @@ impl BufRing {
         incremental: &mut bool,
     ) -> io::Result<BufRing> {
         const PAGE: usize = 4096;
+        const WORD: usize = align_of::<u64>();
         assert!(count.is_power_of_two() && count - 1 <= INDEX, "a pool's size is a power of two");
         assert!(bytes > 0, "a buffer holds something");
         let entries_layout =
             Layout::from_size_align(usize::from(count) * size_of::<BufRingEntry>(), PAGE)
                 .map_err(|_| io::ErrorKind::InvalidInput)?;
-        let memory_layout = Layout::from_size_align(usize::from(count) * bytes as usize, PAGE)
+        // No stricter than the allocator's own: it clears aligned memory by writing to it, and a
+        // buffer that was never filled shall take none.
+        let memory_layout = Layout::from_size_align(usize::from(count) * bytes as usize, WORD)
             .map_err(|_| io::ErrorKind::InvalidInput)?;
         let mut pool = BufRing {
             group,

@@ -68,10 +68,13 @@ const NOBODY: u64 = u64::MAX - 1;
 /// How a driver's rings are laid out.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Entries of a ring's submission queue.
+    /// Entries of the first ring's submission queue.
     pub submissions: u32,
-    /// Entries of a ring's completion queue.
+    /// Entries of the first ring's completion queue.
     pub completions: u32,
+    /// Entries of both queues of each further ring. What one queue has no room for waits in the
+    /// kernel, or here, for the next turn.
+    pub further_queues: (u32, u32),
     /// Connections that the driver can hold, over as many rings as that takes.
     pub sockets_max: u32,
     /// Entries that one ring's descriptor table has at most. `RLIMIT_NOFILE` bounds it too, as
@@ -83,9 +86,9 @@ pub struct Options {
     pub bulk: (u16, u32),
     /// Small receive buffers of each further ring.
     ///
-    /// Rings cannot share a pool, so this is memory per connection: 1.5 MiB for both kinds are 80
-    /// bytes for each connection of a table of 20,000, where the kernel needs 2.8 KiB. A pool has
-    /// to hold what arrives between two turns; what it does not is received a turn later.
+    /// Rings cannot share a pool, so this is memory per connection: 512 KiB for both kinds are 26
+    /// bytes for each connection of a table of 20,000. A pool has to hold what arrives between two
+    /// turns; what it does not is received a turn later.
     pub further_small: (u16, u32),
     /// Bulk receive buffers of each further ring.
     pub further_bulk: (u16, u32),
@@ -99,12 +102,13 @@ impl Default for Options {
         Options {
             submissions: 1024,
             completions: 8192,
+            further_queues: (256, 2048),
             sockets_max: 16_384,
             table_max: ENTRIES_MAX,
             small: (256, 8 * 1024),
             bulk: (64, 64 * 1024),
-            further_small: (64, 8 * 1024),
-            further_bulk: (16, 64 * 1024),
+            further_small: (64, 4 * 1024),
+            further_bulk: (4, 64 * 1024),
             datagrams: (1024, 2048),
         }
     }

@@ -45,14 +45,19 @@ impl Ring {
         further: bool,
         incremental: &mut bool,
     ) -> io::Result<Ring> {
+        let (submissions, completions) = if further {
+            options.further_queues
+        } else {
+            (options.submissions, options.completions)
+        };
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .setup_submit_all()
             .setup_clamp()
-            .setup_cqsize(options.completions)
-            .build(options.submissions)?;
+            .setup_cqsize(completions)
+            .build(submissions)?;
         ring.submitter().register_files_sparse(entries)?;
         let (small, bulk) = if further {
             (options.further_small, options.further_bulk)
