@@ -345,6 +345,13 @@ impl Outbox {
         }
     }
 
+    /// At its turn's end, what is about to be sent keeps its stretch of a page.
+    pub(crate) fn keep(&mut self, pages: &Printed) {
+        if let Outbox::Stretch(stretch) = *self {
+            *self = Outbox::One(pages.slice(stretch));
+        }
+    }
+
     /// Takes what one operation sends, at its turn's end.
     pub(crate) fn take(&mut self, pages: &Printed) -> Outgoing {
         match std::mem::take(self) {

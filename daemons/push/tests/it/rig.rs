@@ -201,6 +201,8 @@ impl Rig {
                 send_bytes_max: settings.send_queue_bytes_max
                     + 2 * self.setup.packet_bytes_max as usize
                     + 64 * 1024,
+                // Fewer than there are clients: what goes to many takes several turns.
+                sends_max: 3,
                 ..Limits::default()
             };
             let options = self.setup.log_options(core);

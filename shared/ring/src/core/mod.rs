@@ -40,7 +40,7 @@ use crate::driver::{
 };
 use crate::mesh::{Port, Remote};
 pub use crate::outbox::Shared;
-use crate::outbox::{Outbox, Pages};
+use crate::outbox::{Outbox, Pages, Printed};
 use crate::slot::{SlotId, Slots};
 use crate::time::{Clock, Time};
 use crate::wheel::{TimerId, Wheel};
@@ -203,6 +203,8 @@ pub struct Limits {
     pub send_bytes_max: usize,
     /// Completions, and messages, that one turn handles.
     pub turn_max: usize,
+    /// Sends that one turn starts, or a quarter more.
+    pub sends_max: usize,
     /// How long a finished connection waits for its peer to close.
     pub linger: Duration,
     /// How long a connection has received nothing when it is parked, where that saves memory; it
@@ -218,6 +220,7 @@ impl Default for Limits {
             timers_max: 1 << 20,
             send_bytes_max: 1 << 20,
             turn_max: 1024,
+            sends_max: 2048,
             linger: Duration::from_secs(2),
             park_after: Duration::from_secs(30),
         }
@@ -340,6 +343,9 @@ pub struct Cx<M> {
     pages: Pages,
     /// Connections whose outbox has to be looked at.
     dirty: Vec<ConnId>,
+    /// Those of earlier turns that had more to send to than a turn does. Each has something in its
+    /// outbox and nothing under way, or has ended.
+    left: VecDeque<ConnId>,
     starved: VecDeque<ConnId>,
     parking: Parking,
     /// Connections to go on reading.
@@ -381,7 +387,7 @@ impl<D: Driver, A: App> Core<D, A> {
         limits: Limits,
         clock: Clock,
     ) -> Core<D, A> {
-        assert!(limits.connections_max > 0 && limits.turn_max > 0);
+        assert!(limits.connections_max > 0 && limits.turn_max > 0 && limits.sends_max > 0);
         let acceptors =
             listeners.into_iter().map(|listener| Acceptor { listener, armed: false }).collect();
         let cx = Cx {
@@ -394,6 +400,7 @@ impl<D: Driver, A: App> Core<D, A> {
             ops: VecDeque::new(),
             pages: Pages::default(),
             dirty: Vec::new(),
+            left: VecDeque::new(),
             starved: VecDeque::new(),
             parking: Parking::new(limits.park_after, driver.caps().parking),
             resumed: VecDeque::new(),
@@ -505,6 +512,7 @@ impl<D: Driver, A: App> Core<D, A> {
         let more = busy
             || !self.cx.port.is_empty()
             || !self.cx.resumed.is_empty()
+            || !self.cx.left.is_empty()
             || !self.cx.declined.is_empty();
         if more || self.is_finished() {
             return self.driver.enter(Some(Duration::ZERO));

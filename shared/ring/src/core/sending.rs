@@ -26,32 +26,58 @@ impl<D: Driver, A: App> Core<D, A> {
         }
     }
 
+    /// Starts what there is to send: for this turn's connections first, then for those that an
+    /// earlier turn left. A turn that sends to a hundred thousand would keep everybody else waiting
+    /// for as long as that takes.
     pub(super) fn flush_outboxes(&mut self) {
         let pages = self.cx.pages.print();
+        let most = self.cx.limits.sends_max;
+        let mut room = most;
         let mut dirty = std::mem::take(&mut self.cx.dirty);
         for conn in dirty.drain(..) {
-            let Some(c) = self.cx.conns.get_mut(conn.0) else { continue };
-            c.dirty = false;
-            if c.sending > 0 || c.phase == Phase::Closing {
-                c.outbox.settle(&pages);
+            if room == 0 && self.cx.leave_for_later(conn, &pages) {
                 continue;
             }
-            if !c.outbox.is_empty() {
-                let data = c.outbox.take(&pages);
-                c.sending = data.len() as u32;
-                c.operations += 1;
-                self.cx.stats.sends += 1;
-                self.cx.stats.sent_bytes += data.len() as u64;
-                let op = Op::Send { socket: c.socket, data };
-                self.start(Token::new(Kind::Send, conn.to_bits()), op);
-            } else if c.phase == Phase::Flushing {
-                c.phase = Phase::Lingering;
-                c.operations += 1;
-                let op = Op::Shutdown { socket: c.socket, how: Shutdown::Write };
-                self.start(Token::new(Kind::Shutdown, conn.to_bits()), op);
-            }
+            room = room.saturating_sub(usize::from(self.flush(conn, &pages)));
         }
         self.cx.dirty = dirty;
+        // Those that come anew each turn do not keep these waiting for ever.
+        let mut room = room.max(most / 4).max(1);
+        while room > 0
+            && let Some(conn) = self.cx.left.pop_front()
+        {
+            room -= usize::from(self.flush(conn, &pages));
+        }
+        if self.cx.left.is_empty() {
+            self.cx.left = VecDeque::new();
+        }
+    }
+
+    /// Starts what waits on a connection; whether that is a send.
+    fn flush(&mut self, conn: ConnId, pages: &Printed) -> bool {
+        let Some(c) = self.cx.conns.get_mut(conn.0) else { return false };
+        c.dirty = false;
+        if c.sending > 0 || c.phase == Phase::Closing {
+            c.outbox.settle(pages);
+            return false;
+        }
+        if !c.outbox.is_empty() {
+            let data = c.outbox.take(pages);
+            c.sending = data.len() as u32;
+            c.operations += 1;
+            self.cx.stats.sends += 1;
+            self.cx.stats.sent_bytes += data.len() as u64;
+            let op = Op::Send { socket: c.socket, data };
+            self.start(Token::new(Kind::Send, conn.to_bits()), op);
+            return true;
+        }
+        if c.phase == Phase::Flushing {
+            c.phase = Phase::Lingering;
+            c.operations += 1;
+            let op = Op::Shutdown { socket: c.socket, how: Shutdown::Write };
+            self.start(Token::new(Kind::Shutdown, conn.to_bits()), op);
+        }
+        false
     }
 
     /// Starts an operation at once, unless others wait before it.
@@ -61,6 +87,20 @@ impl<D: Driver, A: App> Core<D, A> {
         } else if let Err(op) = self.driver.submit(token, op) {
             self.cx.ops.push_back((token, op));
         }
+    }
+}
+
+impl<M> Cx<M> {
+    /// Leaves a connection that may be sent to now for a later turn; false if there is nothing to
+    /// send. What it has of a page it keeps of that page.
+    fn leave_for_later(&mut self, conn: ConnId, pages: &Printed) -> bool {
+        let Some(c) = self.conns.get_mut(conn.0) else { return false };
+        if c.sending > 0 || c.phase == Phase::Closing || c.outbox.is_empty() {
+            return false;
+        }
+        c.outbox.keep(pages);
+        self.left.push_back(conn);
+        true
     }
 }
 

@@ -16,6 +16,7 @@ on_all_drivers! {
     many_connections_share_few_receive_buffers: 20 seeds;
     what_a_peer_sent_before_it_closed_is_read_after_a_pause: 60 seeds;
     large_payloads_of_many_sizes_leave_in_order: 20 seeds;
+    a_turn_that_sends_to_a_crowd_sends_to_some_of_it_and_later_turns_to_the_rest: 40 seeds;
 }
 
 /// Sends back what arrives. Sends wait here while the connection's queue is full.
@@ -346,4 +347,77 @@ fn large_payloads_of_many_sizes_leave_in_order(stage: &mut Stage) {
         limits.linger = Duration::from_secs(30);
     });
     stage.play(vec![Role::new(server).listening(&listener), client]);
+}
+
+/// What a member of the crowd is sent in a round: sometimes a word of its own, and what all are.
+fn crowd_words(member: usize, round: u8) -> (Vec<u8>, [u8; 3]) {
+    let own = (member + usize::from(round)).is_multiple_of(7);
+    (vec![100 + round; usize::from(own)], [round; 3])
+}
+
+fn a_turn_that_sends_to_a_crowd_sends_to_some_of_it_and_later_turns_to_the_rest(stage: &mut Stage) {
+    const CROWD: usize = 60;
+    const ROUNDS: u8 = 5;
+    let listener = stage.listener();
+    let to = listener.addr();
+    let sends_max = stage.random().usize(1..12);
+    let mut crowd: Vec<ConnId> = Vec::new();
+    let mut rounds = 0..ROUNDS;
+    let mut sends_before = 0;
+    let serve = move |cx: &mut Cx<Msg>, event: Event| match event {
+        Event::Accepted(conn) => {
+            crowd.push(conn);
+            if crowd.len() == CROWD {
+                cx.tell(cx.core(), Msg::Number(0));
+            }
+        }
+        Event::Message(Msg::Number(turn)) => {
+            let sends = cx.stats().sends;
+            let started = sends - sends_before;
+            let most = (sends_max + (sends_max / 4).max(1)) as u64;
+            assert!(turn == 0 || started <= most, "{started} sends in a turn");
+            sends_before = sends;
+            if let Some(round) = rounds.next() {
+                let shared = cx.share(0, &crowd_words(0, round).1);
+                for (member, &conn) in crowd.iter().enumerate() {
+                    let own = crowd_words(member, round).0;
+                    if !own.is_empty() {
+                        cx.send_copy(conn, &own).unwrap();
+                    }
+                    cx.send_shared(conn, &shared).unwrap();
+                }
+                cx.tell(cx.core(), Msg::Number(turn + 1));
+            }
+        }
+        Event::Start | Event::Stopping | Event::Closed(..) => {}
+        other => panic!("{other:?}"),
+    };
+    let mut calls: HashMap<ConnId, Vec<u8>> = HashMap::new();
+    let all_words = |member| {
+        let words = (0..ROUNDS).map(|round| crowd_words(member, round));
+        words.flat_map(|(own, all)| [own, all.to_vec()].concat()).collect()
+    };
+    let wanted: Vec<Vec<u8>> = (0..CROWD).map(all_words).collect();
+    let mut whole = 0;
+    let call = move |cx: &mut Cx<Msg>, event: Event| match event {
+        Event::Start => (0..CROWD).for_each(|key| cx.connect(to, key as u64)),
+        Event::Connected(_, result) => drop(calls.insert(result.unwrap(), Vec::new())),
+        Event::Data(conn, data) => {
+            let got = calls.get_mut(&conn).unwrap();
+            got.extend_from_slice(&data);
+            // Who is which member is the server's affair.
+            assert!(wanted.iter().any(|all| all.starts_with(got)), "{got:?}");
+            if got.ends_with(&[ROUNDS - 1; 3]) {
+                assert!(wanted.contains(got), "{got:?}");
+                whole += 1;
+            }
+            if whole == CROWD {
+                stop_all(cx);
+            }
+        }
+        Event::Stopping | Event::Closed(..) => {}
+        other => panic!("{other:?}"),
+    };
+    let serve = Role::new(serve).listening(&listener).limits(|limits| limits.sends_max = sends_max);
+    stage.play(vec![serve, Role::new(call)]);
 }
