@@ -18,7 +18,7 @@ use crate::report::{Figure, Wanted, number};
 use crate::server::Server;
 
 /// Connections to one address, well below the number of ephemeral ports.
-const PER_ADDRESS: u32 = 12_000;
+pub(crate) const PER_ADDRESS: u32 = 12_000;
 /// Connections of one core of push: its home is chosen by hash, and a descriptor table is bounded.
 const PER_CORE: u32 = 14_000;
 /// What mosquitto can hold, whose every connection is a descriptor of its process.
@@ -137,7 +137,7 @@ fn hold(server: &Server, count: u32, plan: &Plan) -> Result<Vec<Figure>> {
 }
 
 /// Resident memory once it has stopped changing.
-fn settled_bytes(pid: u32) -> Result<u64> {
+pub(crate) fn settled_bytes(pid: u32) -> Result<u64> {
     const TRIES: u32 = 50;
     let mut last = resident_bytes(pid)?;
     for _ in 0..TRIES {
@@ -151,7 +151,7 @@ fn settled_bytes(pid: u32) -> Result<u64> {
     Ok(last)
 }
 
-fn resident_bytes(pid: u32) -> Result<u64> {
+pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let kib = text.lines().find_map(|line| {
@@ -162,16 +162,16 @@ fn resident_bytes(pid: u32) -> Result<u64> {
 }
 
 /// How many connections there are, on a terminal, for as long as it lives.
-struct Progress {
+pub(crate) struct Progress {
     count: u32,
 }
 
 impl Progress {
-    fn new(count: u32) -> Progress {
+    pub(crate) fn new(count: u32) -> Progress {
         Progress { count }
     }
 
-    fn show(&self, ready: u32) {
+    pub(crate) fn show(&self, ready: u32) {
         let mut stderr = std::io::stderr();
         if stderr.is_terminal() {
             let _ = write!(stderr, "\r\x1b[K    {ready} of {} connected", self.count);

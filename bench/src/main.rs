@@ -5,6 +5,7 @@ mod append;
 mod compare;
 mod floor;
 mod idle;
+mod million;
 mod mqtt;
 mod plot;
 mod push;
@@ -36,6 +37,8 @@ enum What {
     PushFanout(RunArgs),
     /// Memory of idle connections to push, beside mosquitto
     PushIdle(IdleArgs),
+    /// A million devices on one push: memory, keep-alives, one message for all
+    PushMillion(MillionArgs),
     /// Durable appends of 64 writers, beside the best of fio
     SegmentAppend(AppendArgs),
     /// Messages between cores, and how many share a wake
@@ -76,6 +79,15 @@ struct IdleArgs {
     own: idle::IdleArgs,
 }
 
+/// How a run of a million devices goes.
+#[derive(Debug, clap::Args)]
+struct MillionArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    own: million::MillionArgs,
+}
+
 /// How a run goes.
 #[derive(Debug, clap::Args)]
 struct RunArgs {
@@ -114,6 +126,13 @@ fn main() -> ExitCode {
         What::Floor(args) => floor::run(&args.run("floor")),
         What::PushFanout(args) => push::run_fan_out(&args.run("push-fanout")),
         What::PushIdle(args) => idle::run(&args.run.run("push-idle"), args.own),
+        What::PushMillion(args) => {
+            // It takes a quarter of an hour: once, unless somebody asks for more.
+            let rounds = args.run.rounds.unwrap_or(1).max(1);
+            let mut run = args.run.run("push-million");
+            run.plan.rounds = rounds;
+            million::run(&run, args.own)
+        }
         What::Draw { results } => results.iter().try_for_each(|file| Report::draw_again(file)),
         What::SegmentAppend(args) => append::run(&args.run.run("segment-append"), &args.dir),
         What::WriteLog(args) => append::write_log(&args),

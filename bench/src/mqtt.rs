@@ -12,8 +12,8 @@ use sextant_ring::time::Time;
 /// Bytes of a payload: the first eight are the publisher's clock at the intended start.
 pub(crate) const PAYLOAD_BYTES: usize = 100;
 /// The topic of a fan-out: with it a PUBLISH has 110 bytes.
-const TOPIC: &str = "bench1";
-const PACKET_BYTES_MAX: u32 = 1 << 20;
+pub(crate) const TOPIC: &str = "bench1";
+pub(crate) const PACKET_BYTES_MAX: u32 = 1 << 20;
 
 /// What a client is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Client {
 
 /// Of a PUBLISH at QoS 0 to the one topic that there is. A thousand subscribers get millions of them
 /// a second: what a whole decoder takes for each would be what the load can do at most.
-fn stamp(frame: &Frame<'_>) -> Option<[u8; 8]> {
+pub(crate) fn stamp(frame: &Frame<'_>) -> Option<[u8; 8]> {
     const PUBLISH: u8 = 3 << 4;
     let (len, rest) = frame.body.split_first_chunk()?;
     let payload = rest.strip_prefix(TOPIC.as_bytes())?;

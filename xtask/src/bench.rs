@@ -47,6 +47,8 @@ enum Name {
     PushFanout,
     /// Memory of idle connections to push, beside mosquitto
     PushIdle,
+    /// A million devices on one push: memory, keep-alives, one message for all
+    PushMillion,
     /// Durable appends of 64 writers, beside the best of fio on the same disk
     SegmentAppend,
     /// Messages between cores, and how many share a wake
@@ -57,17 +59,19 @@ impl Name {
     /// Programs of the system, with the Debian packages that have them.
     fn programs(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Name::Floor | Name::Wake => &[],
+            Name::Floor | Name::PushMillion | Name::Wake => &[],
             Name::PushFanout | Name::PushIdle => &[("mosquitto", "mosquitto")],
             Name::SegmentAppend => &[("fio", "fio")],
         }
     }
 
-    /// The crates that it runs.
-    fn crates(self) -> &'static [&'static str] {
+    /// The programs of this workspace that it runs.
+    fn binaries(self) -> &'static [&'static str] {
         match self {
             Name::Floor | Name::SegmentAppend | Name::Wake => &["sextant-bench"],
-            Name::PushFanout | Name::PushIdle => &["sextant-bench", "sextant-push"],
+            Name::PushFanout | Name::PushIdle | Name::PushMillion => {
+                &["sextant-bench", "sextant-push"]
+            }
         }
     }
 
@@ -76,6 +80,7 @@ impl Name {
         match self {
             // Pages for all sockets of the machine: both ends of all connections are here.
             Name::PushIdle => &[("net.ipv4.tcp_mem", "800000 1000000 1200000")],
+            Name::PushMillion => &[("net.ipv4.tcp_mem", "2000000 2500000 3000000")],
             Name::Floor | Name::PushFanout | Name::SegmentAppend | Name::Wake => &[],
         }
     }
@@ -88,8 +93,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let asked = sh::stops_asked()?;
     setup::programs(args.name.programs())?;
     let mut build = sh::cargo();
-    build.args(["build", "--release"]);
-    build.args(args.name.crates().iter().flat_map(|name| ["--package", name]));
+    // Of the whole workspace: with another choice of packages, dependencies have other features and
+    // are built again.
+    build.args(["build", "--release", "--workspace"]);
+    build.args(args.name.binaries().iter().flat_map(|name| ["--bin", name]));
     sh::run(&mut build)?;
     let _settings = Settings::change(args.name.sysctls())?;
     let outcome = measure(args, &asked);

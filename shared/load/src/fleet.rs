@@ -6,6 +6,7 @@
 //!   connect all ─► warm up ─► measure ─► drain ─► close        Held, with a pace
 //!                  warm up ─► measure ─► drain ─► close        PerOperation
 //!   connect all ─► hold, until told                            Held, Pace::Idle
+//!   connect all ─► warm up ─► measure ─► drain ─► hold …       Held, with Load::hold
 //! ```
 //!
 //! The thread sleeps while there is time, and spins through the last two milliseconds before an
@@ -17,7 +18,7 @@ mod app;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -144,6 +145,8 @@ pub struct Load {
     pub patience: Duration,
     /// Never sleep while operations run.
     pub spin: bool,
+    /// Once measured, hold the connections until [`Fleet::finish`].
+    pub hold: bool,
     /// The server's process.
     pub server: Option<u32>,
     /// The CPU for the fleet's thread, as [`pin`] counts.
@@ -163,6 +166,7 @@ impl Load {
             drain_max: Duration::from_secs(2),
             patience: Duration::from_secs(10),
             spin: false,
+            hold: false,
             server: None,
             cpu: None,
         }
@@ -293,7 +297,14 @@ impl Outcome {
 pub struct Fleet {
     thread: JoinHandle<Result<Option<Outcome>, LoadError>>,
     port: Port<Envelope<Order>>,
-    ready: Arc<AtomicU32>,
+    shown: Arc<Shown>,
+}
+
+/// How far a load has come.
+#[derive(Debug, Default)]
+struct Shown {
+    ready: AtomicU32,
+    measured: AtomicBool,
 }
 
 impl Fleet {
@@ -314,16 +325,21 @@ impl Fleet {
         let (Some(outside), Some(inside)) = (ports.pop(), ports.pop()) else {
             unreachable!("a mesh of one core and one outsider has two ports")
         };
-        let ready = Arc::new(AtomicU32::new(0));
-        let shown = Arc::clone(&ready);
-        let run = move || run(load, server, session, remote, inside, shown);
+        let shown = Arc::new(Shown::default());
+        let shows = Arc::clone(&shown);
+        let run = move || run(load, server, session, remote, inside, shows);
         let thread = std::thread::Builder::new().name("load".into()).spawn(run);
-        Ok(Fleet { thread: thread.map_err(LoadError::Generator)?, port: outside, ready })
+        Ok(Fleet { thread: thread.map_err(LoadError::Generator)?, port: outside, shown })
     }
 
     /// Held connections that are ready.
     pub fn ready(&self) -> u32 {
-        self.ready.load(Ordering::Relaxed)
+        self.shown.ready.load(Ordering::Relaxed)
+    }
+
+    /// Whether the window is over and what was under way is done, or given up.
+    pub fn is_measured(&self) -> bool {
+        self.shown.measured.load(Ordering::Relaxed)
     }
 
     /// Whether the load is over, in one way or the other.
@@ -359,7 +375,7 @@ fn run<S: Session>(
     session: impl FnMut(u64) -> S,
     remote: Remote,
     port: Port<Envelope<Order>>,
-    ready: Arc<AtomicU32>,
+    shown: Arc<Shown>,
 ) -> Result<Option<Outcome>, LoadError> {
     if let Some(cpu) = load.cpu {
         pin(cpu).map_err(LoadError::Generator)?;
@@ -373,7 +389,7 @@ fn run<S: Session>(
         ..Limits::default()
     };
     let driver = Uring::new(&options, remote).map_err(LoadError::Generator)?;
-    let app = App::new(load, server, session, ready);
+    let app = App::new(load, server, session, shown);
     let core = Core::new(driver, app, port, Vec::new(), limits, Clock::read());
     core.run().map_err(LoadError::Generator)?.into_outcome()
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -12,7 +12,7 @@ use sextant_ring::core::{CloseReason, ConnId, Cx, SendError};
 use sextant_ring::time::Time;
 use sextant_ring::wheel::TimerId;
 
-use super::{Connections, Load, LoadError, Outcome, Pace, Session};
+use super::{Connections, Load, LoadError, Outcome, Pace, Session, Shown};
 use crate::cpu::ProcessCpu;
 use crate::recorder::Recorder;
 use crate::schedule::{Schedule, Steady};
@@ -31,7 +31,7 @@ pub(super) enum Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Connecting,
-    /// All are ready; nothing is begun.
+    /// All are ready; nothing is begun, or begun any more.
     Holding,
     WarmUp,
     Measuring,
@@ -68,7 +68,7 @@ pub(super) struct App<S, F> {
     connecting: u32,
     /// Connections that were begun.
     numbers: u64,
-    ready: Arc<AtomicU32>,
+    shown: Arc<Shown>,
     phase: Phase,
     /// When the phase ends, or when it is given up.
     phase_ends: Time,
@@ -95,7 +95,7 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
         load: Load,
         server: Option<ProcessCpu>,
         make: F,
-        ready: Arc<AtomicU32>,
+        shown: Arc<Shown>,
     ) -> App<S, F> {
         let operating = match load.connections {
             Connections::Held { operating, .. } => operating as usize,
@@ -110,7 +110,7 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
             pending: HashMap::new(),
             connecting: 0,
             numbers: 0,
-            ready,
+            shown,
             phase: Phase::Connecting,
             phase_ends: Time::NEVER,
             began: Time::ZERO,
@@ -211,7 +211,7 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
         if let Some(place) = self.operating.get_mut(number) {
             *place = Some(conn);
         }
-        let ready = self.ready.fetch_add(1, Ordering::Relaxed) + 1;
+        let ready = self.shown.ready.fetch_add(1, Ordering::Relaxed) + 1;
         self.phase_ends = cx.now() + self.load.patience;
         if ready == count && self.phase == Phase::Connecting {
             self.connecting_took = cx.now().since(self.began);
@@ -236,7 +236,7 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
         let is_over = cx.now() >= self.phase_ends;
         match self.phase {
             Phase::Connecting if is_over => {
-                let ready = self.ready.load(Ordering::Relaxed);
+                let ready = self.shown.ready.load(Ordering::Relaxed);
                 let count = self.load.connections.at_once_max();
                 self.fail(cx, LoadError::Stuck { ready, count });
             }
@@ -260,7 +260,12 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
                     let expected = outcome.begun * u64::from(self.load.completions);
                     outcome.missing = expected.saturating_sub(outcome.latency.count);
                 }
-                self.end(cx);
+                self.shown.measured.store(true, Ordering::Relaxed);
+                if self.load.hold {
+                    (self.phase, self.phase_ends) = (Phase::Holding, Time::NEVER);
+                } else {
+                    self.end(cx);
+                }
             }
             _ => {}
         }
