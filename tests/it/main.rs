@@ -4,6 +4,7 @@
 //!   smoke     what MQTT 3.1.1 and 5 promise, by mosquitto's clients and by single packets
 //!   conformance  statements of the MQTT standards that no other test proves
 //!   api       the HTTP side: messages, receipts, tokens, errors, who may what
+//!   auth      tokens that others sign
 //!   crash     kill -9 in the middle of ten thousand publishes
 //!   drivers   the daemon on io_uring, on epoll, and where io_uring is forbidden
 //!   hostile   clients that break rules, send garbage, do not read; a disk that is full
@@ -16,6 +17,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod api;
+mod auth;
 mod cli;
 mod conformance;
 mod crash;

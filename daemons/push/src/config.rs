@@ -6,6 +6,8 @@
 //! for the log of one core, [`cores`](Config::cores) for their number. What the rules and hashes
 //! of `[auth]` mean is the affair of [`auth`](crate::auth).
 
+mod auth;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -20,6 +22,7 @@ use sextant_segment::{Options, stored_bytes};
 use sextant_service::config::{Bytes, Faults, QuantityError, Secret, Span};
 use sextant_service::{admin, telemetry};
 
+pub use self::auth::Jwt;
 use crate::api::ANSWER_MAX;
 use crate::auth::hasher::check_hash;
 use crate::auth::rules::Rule;
@@ -270,13 +273,15 @@ pub struct Auth {
     pub device_allow: Vec<String>,
     /// Who may connect with a password.
     pub users: Vec<User>,
+    /// Who may connect with a token that others sign.
+    pub jwt: Jwt,
 }
 
 impl Auth {
     /// Whether a client may connect without a name and do anything: what is configured, else yes
-    /// if there are no users.
+    /// if nobody is known by a name.
     pub fn allows_anonymous(&self) -> bool {
-        self.anonymous.unwrap_or(self.users.is_empty())
+        self.anonymous.unwrap_or(self.users.is_empty() && !self.jwt.is_configured())
     }
 }
 
@@ -493,6 +498,7 @@ impl Config {
             check_rules(&key("allow"), &user.allow, faults);
         }
         check_rules("auth.device_allow", &self.auth.device_allow, faults);
+        self.auth.jwt.check(faults);
         if !self.auth.allows_anonymous() {
             return;
         }

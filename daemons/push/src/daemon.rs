@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   main thread: signals, HTTP, watchdog ──commands──► core 0 … core n   (one thread each)
-//!   hasher thread: passwords ──────────────verdicts──►
+//!   hasher, tokens: passwords, signatures ─verdicts──►
 //! ```
 
 use std::net::{SocketAddr, TcpListener};
@@ -33,7 +33,7 @@ use tracing::{error, info, warn};
 
 use crate::api::{self, Cores, Kept, Unavailable};
 use crate::auth::Authenticator;
-use crate::auth::hasher::Hasher;
+use crate::auth::hasher::{Deliver, Hasher};
 use crate::auth::token::TokenKey;
 use crate::bans::Keeper;
 use crate::broker::{Broker, Message, Parts, Settings, Shared, Transports, restore};
@@ -109,12 +109,12 @@ pub fn run(
 
     let remotes = (0..cores).map(|_| Remote::host()).collect::<std::io::Result<Vec<_>>>()?;
     let mut ports = mesh(&remotes, 2, config.mqtt.mesh_capacity as usize);
-    let verdicts = ports.pop().context("the hasher has its port")?;
+    let deliver = verdicts(ports.pop().context("the checks have their port")?);
     let commands = ports.pop().context("the control plane has its port")?;
-    let hasher = hasher(verdicts)?;
+    let hasher = Hasher::spawn(HASHES_MAX, deliver)?;
     let heartbeats = Heartbeats::new(cores);
     let shared = Arc::new(Shared::default());
-    let auth = Arc::new(Authenticator::new(&config.auth, token_key.clone()));
+    let auth = Arc::new(Authenticator::load(&config.auth, token_key.clone())?);
     let addresses: Vec<_> = listeners.all.iter().map(|listener| listener.addr()).collect();
     let mut threads = Vec::new();
     for (core, (remote, port)) in remotes.iter().cloned().zip(ports).enumerate() {
@@ -274,8 +274,11 @@ fn lay_out(config: &Config, data: &Path) -> anyhow::Result<usize> {
     }
 }
 
-fn hasher(mut port: Outsider) -> std::io::Result<Hasher> {
-    Hasher::spawn(HASHES_MAX, move |core, conn, result| {
+/// Brings what came of a check to the core that asked.
+fn verdicts(port: Outsider) -> Deliver {
+    let port = Mutex::new(port);
+    Arc::new(move |core, conn, result| {
+        let mut port = port.lock().unwrap_or_else(PoisonError::into_inner);
         // A core takes its messages many times a second; one that does not for long is stuck, and
         // its watchdog ends the daemon.
         while port.is_full(core) {
@@ -539,7 +542,13 @@ impl Control {
             error!("anonymous clients are not allowed here: users and rules stay as they were");
             return;
         }
-        let auth = Arc::new(Authenticator::new(&newer.value.auth, self.token_key.clone()));
+        let auth = match Authenticator::load(&newer.value.auth, self.token_key.clone()) {
+            Ok(auth) => Arc::new(auth),
+            Err(error) => {
+                error!(%error, "users, rules and keys stay as they were");
+                return;
+            }
+        };
         for core in 0..self.commands.cores {
             let command = Command::Authenticate(Arc::clone(&auth));
             if self.commands.send(core, command).is_err() {

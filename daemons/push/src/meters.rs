@@ -15,7 +15,7 @@ pub struct Names {
     pub(crate) published: [Counter; 3],
     pub(crate) delivered: [Counter; 3],
     pub(crate) dropped: [Counter; 7],
-    pub(crate) closed: [Counter; 11],
+    pub(crate) closed: [Counter; 12],
     pub(crate) connect_refused: [Counter; 6],
     pub(crate) publish_refused: [Counter; 3],
     pub(crate) pushes: Counter,
@@ -64,6 +64,7 @@ pub(crate) enum Closed {
     Slow = 8,
     Server = 9,
     Kicked = 10,
+    Expired = 11,
 }
 
 /// Why a CONNECT was refused.
@@ -147,6 +148,7 @@ impl Names {
                     "slow",
                     "server",
                     "kicked",
+                    "expired",
                 ],
             ),
             connect_refused: builder.counters(

@@ -241,7 +241,7 @@ fn broker() -> (Bench<Broker>, tempfile::TempDir) {
     let names = Names::declare(&mut builder);
     let metrics = builder.build(1);
     let key = TokenKey::from_bytes([7; 32]);
-    let hasher = Hasher::spawn(1, |_, _, _| {}).expect("a thread");
+    let hasher = Hasher::spawn(1, Arc::new(|_, _, _| {})).expect("a thread");
     let parts = Parts {
         auth: Arc::new(Authenticator::new(&sextant_push::config::Auth::default(), key)),
         bans: Arc::default(),

@@ -1,17 +1,21 @@
-//! A thread that checks passwords against their argon2id hashes, so that no core ever does.
+//! Threads that check passwords against their argon2id hashes, and signatures of tokens, so that no
+//! core ever does.
 //!
 //! ```text
-//!   cores ──► queue, bounded ──► [known right?] ──► argon2id ──► deliver(core, connection, how)
-//!              full: Busy              └─────────────────────────────► ^
+//!   cores ─┬► passwords, bounded ─► [known right?] ─► argon2id ─► deliver(core, connection, how)
+//!          │   full: Busy                └───────────────────────► ^
+//!          └► tokens, bounded ──────────────────────► signature ─► ^
 //! ```
 //!
 //! What was right once is right again at once, until it is forgotten: so a thousand clients of one
 //! user that come back together cost one hash. What is remembered is a code of user, hash and
 //! password under a key that lives and dies with the thread; a changed hash is another code.
-//! What was wrong is not remembered: it costs a hash each time.
+//! What was wrong is not remembered: it costs a hash each time. Tokens, which take a hundredth of
+//! that, do not wait for it.
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use argon2::password_hash::{
@@ -25,10 +29,13 @@ use hmac::Mac;
 use zeroize::Zeroizing;
 
 use super::token::keyed;
-use super::{Refusal, Verification, Verified};
+use super::{Check, Refusal, Verification, Verified};
 
 /// Right passwords that are remembered.
 const REMEMBERED_MAX: usize = 10_000;
+
+/// Tokens that may wait for each password that may.
+const TOKENS_PER_PASSWORD: usize = 16;
 
 /// Memory that one check may take, in KiB.
 const MEMORY_KIB_MAX: u32 = 1 << 20;
@@ -128,33 +135,37 @@ struct Job {
     verification: Verification,
 }
 
-/// The way to the thread. Clones lead to the same; when the last one is dropped it ends, after
+/// Is told of each check: the core and connection that asked, and how it ended.
+pub type Deliver = Arc<dyn Fn(usize, u64, Verified) + Send + Sync>;
+
+/// The way to the threads. Clones lead to the same; when the last one is dropped they end, after
 /// what is queued.
 #[derive(Clone, Debug)]
 pub struct Hasher {
-    queue: SyncSender<Job>,
+    passwords: SyncSender<Job>,
+    tokens: SyncSender<Job>,
 }
 
 impl Hasher {
-    /// Starts the thread. It tells `deliver` of each check: the core and connection that asked,
-    /// and how it ended. At most `queue_max` checks wait; with passwords of
-    /// [`PASSWORD_BYTES_MAX`](super::PASSWORD_BYTES_MAX) each that bounds their memory.
+    /// Starts the threads, which tell `deliver`. At most `queue_max` passwords wait, and sixteen
+    /// times as many tokens; with passwords of [`PASSWORD_BYTES_MAX`](super::PASSWORD_BYTES_MAX)
+    /// and tokens of [`TOKEN_BYTES_MAX`](super::jwt::TOKEN_BYTES_MAX) each that bounds their
+    /// memory.
     ///
     /// # Errors
     /// There can be no more threads, or no randomness.
-    pub fn spawn(
-        queue_max: usize,
-        deliver: impl FnMut(usize, u64, Verified) + Send + 'static,
-    ) -> io::Result<Hasher> {
+    pub fn spawn(queue_max: usize, deliver: Deliver) -> io::Result<Hasher> {
         let known = Known::new(REMEMBERED_MAX)?;
-        let (queue, jobs) = sync_channel(queue_max);
-        std::thread::Builder::new()
-            .name("hasher".to_owned())
-            .spawn(move || work(&jobs, known, deliver))?;
-        Ok(Hasher { queue })
+        let (passwords, jobs) = sync_channel(queue_max);
+        let (tokens, token_jobs) = sync_channel(queue_max.saturating_mul(TOKENS_PER_PASSWORD));
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let also_deliver = Arc::clone(&deliver);
+        thread("hasher").spawn(move || check_passwords(&jobs, known, &deliver))?;
+        thread("tokens").spawn(move || check_tokens(&token_jobs, &also_deliver))?;
+        Ok(Hasher { passwords, tokens })
     }
 
-    /// Hands a password over for `conn` of `core`; what comes of it is delivered. Never waits.
+    /// Hands a check over for `conn` of `core`; what comes of it is delivered. Never waits.
     ///
     /// # Errors
     /// [`Refusal::Busy`]: too many wait.
@@ -164,11 +175,21 @@ impl Hasher {
         conn: u64,
         verification: Verification,
     ) -> Result<(), Refusal> {
-        self.queue.try_send(Job { core, conn, verification }).map_err(|_| Refusal::Busy)
+        let queue = match &verification.0 {
+            Check::Password { .. } => &self.passwords,
+            Check::Token { .. } => &self.tokens,
+        };
+        queue.try_send(Job { core, conn, verification }).map_err(|_| Refusal::Busy)
     }
 }
 
-fn work(jobs: &Receiver<Job>, mut known: Known, mut deliver: impl FnMut(usize, u64, Verified)) {
+fn check_tokens(jobs: &Receiver<Job>, deliver: &Deliver) {
+    for Job { core, conn, verification } in jobs {
+        deliver(core, conn, verification.run());
+    }
+}
+
+fn check_passwords(jobs: &Receiver<Job>, mut known: Known, deliver: &Deliver) {
     for Job { core, conn, verification } in jobs {
         let code = known.code(&verification);
         let verified = if code.is_some_and(|code| known.holds(&code)) {
@@ -203,9 +224,10 @@ impl Known {
 
     /// The code of a user's password; none where there is no such user.
     fn code(&self, verification: &Verification) -> Option<Code> {
-        let user = verification.principal.as_ref()?.name();
+        let Check::Password { principal, password, hash } = &verification.0 else { return None };
+        let user = principal.as_ref()?.name();
         let mut mac = keyed(&self.key);
-        for part in [user.as_bytes(), verification.hash.as_bytes(), &verification.password] {
+        for part in [user.as_bytes(), hash.as_bytes(), password] {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
         }
@@ -238,6 +260,7 @@ mod tests {
     use crate::auth::{Authenticator, Credentials, Decision};
     use crate::config;
     use sextant_service::config::Secret;
+    use std::sync::Mutex;
     use std::sync::mpsc::channel;
 
     /// As cheap as argon2 gets.
@@ -313,10 +336,10 @@ mod tests {
     fn every_check_is_delivered_to_who_asked() {
         let authenticator = authenticator(&cheap_hash("right"));
         let (deliver, delivered) = channel();
-        let hasher = Hasher::spawn(16, move |core, conn, verified| {
+        let deliver: Deliver = Arc::new(move |core, conn, verified| {
             deliver.send((core, conn, verified)).unwrap();
-        })
-        .unwrap();
+        });
+        let hasher = Hasher::spawn(16, deliver).unwrap();
         for (conn, (user, password)) in
             [("u", "right"), ("u", "wrong"), ("nobody", "right"), ("u", "right")]
                 .into_iter()
@@ -348,11 +371,12 @@ mod tests {
         let authenticator = authenticator(&cheap_hash("right"));
         let (release, wait) = channel::<()>();
         let (deliver, delivered) = channel();
-        let hasher = Hasher::spawn(2, move |_, conn, _| {
-            wait.recv().unwrap();
+        let wait = Mutex::new(wait);
+        let deliver: Deliver = Arc::new(move |_, conn, _| {
+            wait.lock().unwrap().recv().unwrap();
             deliver.send(conn).unwrap();
-        })
-        .unwrap();
+        });
+        let hasher = Hasher::spawn(2, deliver).unwrap();
         let submitted = (0..10)
             .filter(|conn| {
                 let check = verification(&authenticator, "u", "right");

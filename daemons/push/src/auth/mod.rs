@@ -3,42 +3,51 @@
 //! ```text
 //!   CONNECT ──► Authenticator::decide ──► Admitted(Principal)     on the core, in microseconds
 //!                   │                ├──► Refused(Refusal)
-//!                   │                └──► Verify(Verification) ──► Hasher, a thread of its own
+//!                   │                └──► Verify(Verification) ──► Hasher, threads of its own
 //!                   │                          Verified ◄──────────┘   (argon2id, milliseconds)
-//!                   └─ users by name, rules, the key of device tokens: read only, shared by all
+//!                   └─ users by name, rules, keys: read only, shared by all
 //! ```
+//!
+//! Whoever knows what a CONNECT brings decides, and nobody after:
 //!
 //! | CONNECT | decided by |
 //! |---|---|
-//! | no user name | refused, unless anonymous clients are allowed |
 //! | the name of a configured user | the argon2id hash of its password |
-//! | another name, the password is a token | the token's code; then name = device = client id |
-//! | another name | refused, unless anonymous clients are allowed |
+//! | the password is a device's token | the token's code; then name = device = client id |
+//! | the password is a JSON Web Token, and keys for such are configured | its signature and claims ([`jwt`]); the user name says nothing then |
+//! | anything else, or nothing | refused, unless anonymous clients are allowed |
 //!
 //! How long a refusal takes tells nothing about which users exist: whatever could have been a
-//! user's password, a forged token too, is checked against a hash that nothing matches. (Users
-//! whose hashes cost different amounts can be told from each other.) Only a token that was truly
-//! issued and has expired is refused on the spot, so that devices that come back late cost little.
+//! user's password, a forged device's token too, is checked against a hash that nothing matches.
+//! (Users whose hashes cost different amounts can be told from each other.) Only a token that was
+//! truly issued and has expired is refused on the spot, so that devices that come back late cost
+//! little.
 
 pub mod hasher;
+pub mod jwt;
 pub mod rules;
 pub mod token;
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use sextant_mqtt::ReasonCode;
+use tracing::debug;
 use zeroize::Zeroizing;
 
 use crate::config;
 use hasher::{decoy_hash, matches_hash};
+use jwt::{JwtError, KeyError, Verifier};
 use rules::{Names, Rule, Rules};
 use token::{TokenError, TokenKey};
 
 /// The longest password that is looked at, in bytes; a device token has 59.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 
+/// Who clients are that say no name.
+const ANONYMOUS: &str = "anonymous";
 /// What a device may do under its own id.
 const DEVICE_RULE: &str = "all d/{client}/#";
 
@@ -67,30 +76,51 @@ impl fmt::Debug for Credentials<'_> {
 #[derive(Clone)]
 pub struct Principal(Arc<Admitted>);
 
-enum Admitted {
-    Anonymous,
-    User { name: Arc<str>, client: Box<str>, rules: Arc<Rules> },
-    Device { id: Box<str>, rules: Arc<Rules> },
+#[derive(Clone)]
+struct Admitted {
+    name: Arc<str>,
+    /// What `{client}` stands for.
+    client: Box<str>,
+    /// None for whoever may do anything.
+    rules: Option<Arc<Rules>>,
+    is_device: bool,
+    /// Milliseconds since 1970; none is never.
+    expires_at: Option<NonZeroU64>,
 }
 
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &*self.0 {
-            Admitted::Anonymous => f.write_str("Principal(anonymous)"),
-            Admitted::User { name, .. } => write!(f, "Principal(user {name:?})"),
-            Admitted::Device { id, .. } => write!(f, "Principal(device {id:?})"),
-        }
+        let kind = if self.0.is_device { "device" } else { "user" };
+        write!(f, "Principal({kind} {:?})", self.0.name)
     }
 }
 
 impl Principal {
+    /// A client without a name of its own, which may do anything.
+    fn anonymous() -> Principal {
+        Principal::user(ANONYMOUS.into(), "", None)
+    }
+
+    /// The user `name`, connected as `client`; without rules it may do anything.
+    fn user(name: Arc<str>, client: &str, rules: Option<Arc<Rules>>) -> Principal {
+        let client = client.into();
+        Principal(Arc::new(Admitted { name, client, rules, is_device: false, expires_at: None }))
+    }
+
+    fn device(id: &str, rules: Arc<Rules>) -> Principal {
+        let (name, client, rules) = (id.into(), id.into(), Some(rules));
+        Principal(Arc::new(Admitted { name, client, rules, is_device: true, expires_at: None }))
+    }
+
+    /// The same, until `unix_ms`, in milliseconds since 1970.
+    fn until(self, unix_ms: u64) -> Principal {
+        let expires_at = Some(NonZeroU64::new(unix_ms).unwrap_or(NonZeroU64::MIN));
+        Principal(Arc::new(Admitted { expires_at, ..Arc::unwrap_or_clone(self.0) }))
+    }
+
     /// The user's name, the device's id, or `anonymous`.
     pub fn name(&self) -> &str {
-        match &*self.0 {
-            Admitted::Anonymous => "anonymous",
-            Admitted::User { name, .. } => name,
-            Admitted::Device { id, .. } => id,
-        }
+        &self.0.name
     }
 
     /// Whether it may publish to `topic`, which is well formed.
@@ -106,19 +136,18 @@ impl Principal {
 
     /// The device's id, if it was let in as a device.
     pub fn is_device(&self) -> Option<&str> {
-        match &*self.0 {
-            Admitted::Device { id, .. } => Some(id),
-            Admitted::Anonymous | Admitted::User { .. } => None,
-        }
+        self.0.is_device.then_some(&*self.0.name)
+    }
+
+    /// When what let it in ends, in milliseconds since 1970; none is never.
+    pub fn expires_at(&self) -> Option<u64> {
+        self.0.expires_at.map(NonZeroU64::get)
     }
 
     /// What it is kept to, and what placeholders stand for; none for whoever may do anything.
     fn rules(&self) -> Option<(&Rules, Names<'_>)> {
-        match &*self.0 {
-            Admitted::Anonymous => None,
-            Admitted::User { name, client, rules } => Some((rules, Names { client, user: name })),
-            Admitted::Device { id, rules } => Some((rules, Names { client: id, user: id })),
-        }
+        let Admitted { name, client, rules, .. } = &*self.0;
+        Some((rules.as_deref()?, Names { client, user: name }))
     }
 }
 
@@ -129,7 +158,7 @@ pub enum Decision {
     Admitted(Principal),
     /// It is not.
     Refused(Refusal),
-    /// Its password has to be checked by the [`Hasher`](hasher::Hasher).
+    /// The [`Hasher`](hasher::Hasher) has to check its password, or its token.
     Verify(Verification),
 }
 
@@ -142,14 +171,14 @@ pub enum Refusal {
     /// It did not say who it is, and has to.
     #[error("a user name and a password are needed")]
     NotAuthorized,
-    /// It has a device's token, and another client id.
-    #[error("the client id of a device is its device id")]
+    /// It has a token that is for another client id.
+    #[error("its token is for another client id")]
     ClientIdNotValid,
     /// An operator has banned its client identifier or its user.
     #[error("it is banned")]
     Banned,
-    /// Too many passwords wait to be checked.
-    #[error("too many passwords wait to be checked")]
+    /// Too many passwords or tokens wait to be checked.
+    #[error("too many passwords or tokens wait to be checked")]
     Busy,
 }
 
@@ -165,12 +194,19 @@ impl From<Refusal> for ReasonCode {
     }
 }
 
-/// A password that has to be checked, and who is let in if it is right.
-pub struct Verification {
-    /// None for a user that does not exist.
-    principal: Option<Principal>,
-    password: Zeroizing<Vec<u8>>,
-    hash: Arc<str>,
+/// Something that takes longer than a core has time for, and who is let in then.
+pub struct Verification(Check);
+
+enum Check {
+    /// Whether a password is the one that a hash was made of.
+    Password {
+        /// None for a user that does not exist.
+        principal: Option<Principal>,
+        password: Zeroizing<Vec<u8>>,
+        hash: Arc<str>,
+    },
+    /// Whom a token lets in at a time, in milliseconds since 1970.
+    Token { verifier: Arc<Verifier>, token: Zeroizing<Vec<u8>>, client_id: Box<str>, unix_ms: u64 },
 }
 
 impl fmt::Debug for Verification {
@@ -180,21 +216,46 @@ impl fmt::Debug for Verification {
 }
 
 impl Verification {
-    /// Checks the password, which takes some 20 ms and as much memory as its hash says.
-    fn run(self) -> Verified {
-        let right = matches_hash(&self.password, &self.hash);
-        self.conclude(right)
+    fn password(principal: Option<Principal>, password: &[u8], hash: &Arc<str>) -> Verification {
+        let (password, hash) = (Zeroizing::new(password.to_vec()), Arc::clone(hash));
+        Verification(Check::Password { principal, password, hash })
     }
 
+    /// Checks: a password, which takes some 20 ms and as much memory as its hash says, or a
+    /// token's signature, which takes a fraction of one.
+    fn run(self) -> Verified {
+        match &self.0 {
+            Check::Password { password, hash, .. } => {
+                let right = matches_hash(password, hash);
+                self.conclude(right)
+            }
+            Check::Token { verifier, token, client_id, unix_ms } => {
+                match verifier.verify(token, client_id, *unix_ms) {
+                    Ok(principal) => Verified::Admitted(principal),
+                    Err(why) => {
+                        debug!(%why, client_id, "a token lets nobody in");
+                        Verified::Refused(match why {
+                            JwtError::ClientId => Refusal::ClientIdNotValid,
+                            _ => Refusal::BadCredentials,
+                        })
+                    }
+                }
+            }
+        }
+    }
+
+    /// What comes of a password that is, or is not, right.
     fn conclude(self, right: bool) -> Verified {
-        match self.principal {
-            Some(principal) if right => Verified::Admitted(principal),
+        match self.0 {
+            Check::Password { principal: Some(principal), .. } if right => {
+                Verified::Admitted(principal)
+            }
             _ => Verified::Refused(Refusal::BadCredentials),
         }
     }
 }
 
-/// How the check of a password ended.
+/// How a check ended.
 #[derive(Clone, Debug)]
 pub enum Verified {
     /// It was right.
@@ -217,6 +278,8 @@ pub struct Authenticator {
     device_rules: Arc<Rules>,
     decoy: Arc<str>,
     token_key: TokenKey,
+    /// None if no key for tokens of others is configured.
+    jwt: Option<Arc<Verifier>>,
 }
 
 impl fmt::Debug for Authenticator {
@@ -229,7 +292,22 @@ impl fmt::Debug for Authenticator {
 }
 
 impl Authenticator {
-    /// Users and rules as configured, devices by tokens of `token_key`.
+    /// As [`Authenticator::new`], with what is in files of its own.
+    ///
+    /// # Errors
+    /// A file cannot be read, or holds something else.
+    ///
+    /// # Panics
+    /// If the configuration was not checked.
+    pub fn load(auth: &config::Auth, token_key: TokenKey) -> Result<Authenticator, KeyError> {
+        let jwt = match auth.jwt.is_configured() {
+            true => Some(Arc::new(Verifier::load(&auth.jwt)?)),
+            false => None,
+        };
+        Ok(Authenticator { jwt, ..Authenticator::new(auth, token_key) })
+    }
+
+    /// Users and rules as configured, devices by tokens of `token_key`, and nobody else.
     ///
     /// # Panics
     /// If the configuration was not checked.
@@ -245,10 +323,11 @@ impl Authenticator {
         let model = auth.users.first().map(|user| user.password.expose());
         Authenticator {
             users: auth.users.iter().map(user).collect(),
-            anonymous: auth.allows_anonymous().then(|| Principal(Arc::new(Admitted::Anonymous))),
+            anonymous: auth.allows_anonymous().then(Principal::anonymous),
             device_rules: Arc::new(checked_rules(&device_allow)),
             decoy: decoy_hash(model).into(),
             token_key,
+            jwt: None,
         }
     }
 
@@ -256,6 +335,13 @@ impl Authenticator {
     /// since 1970. Never waits.
     pub fn decide(&self, credentials: &Credentials<'_>, unix_ms: u64) -> Decision {
         let Credentials { client_id, user_name, password } = *credentials;
+        let user = user_name.and_then(|name| self.users.get(name));
+        if user.is_none()
+            && let (Some(verifier), Some(token)) = (&self.jwt, password)
+            && jwt::looks_like_one(token)
+        {
+            return Self::bearer(verifier, client_id, token, unix_ms);
+        }
         let Some(name) = user_name else {
             return match password {
                 None => self.unnamed(Refusal::NotAuthorized),
@@ -263,7 +349,6 @@ impl Authenticator {
             };
         };
         let password = password.unwrap_or_default();
-        let user = self.users.get(name);
         let is_token = password.starts_with(token::PREFIX.as_bytes());
         if user.is_none() && self.anonymous.is_some() && !is_token {
             return self.unnamed(Refusal::BadCredentials);
@@ -275,12 +360,29 @@ impl Authenticator {
             Some(user) => {
                 let User { name, hash, rules } = user;
                 let (name, rules) = (Arc::clone(name), Arc::clone(rules));
-                let admitted = Admitted::User { name, client: client_id.into(), rules };
-                verify(Some(Principal(Arc::new(admitted))), password, hash)
+                let principal = Principal::user(name, client_id, Some(rules));
+                Decision::Verify(Verification::password(Some(principal), password, hash))
             }
             None if is_token => self.device(client_id, name, password, unix_ms / 1000),
-            None => verify(None, password, &self.decoy),
+            None => self.nobody(password),
         }
+    }
+
+    /// Somebody who does not exist, and is refused when that has taken its time.
+    fn nobody(&self, password: &[u8]) -> Decision {
+        Decision::Verify(Verification::password(None, password, &self.decoy))
+    }
+
+    fn bearer(verifier: &Arc<Verifier>, client_id: &str, token: &[u8], unix_ms: u64) -> Decision {
+        if token.len() > jwt::TOKEN_BYTES_MAX {
+            return Decision::Refused(Refusal::BadCredentials);
+        }
+        Decision::Verify(Verification(Check::Token {
+            verifier: Arc::clone(verifier),
+            token: Zeroizing::new(token.to_vec()),
+            client_id: client_id.into(),
+            unix_ms,
+        }))
     }
 
     /// A client without a name, or in whose name nobody is interested.
@@ -294,20 +396,13 @@ impl Authenticator {
     fn device(&self, client_id: &str, name: &str, token: &[u8], now: u64) -> Decision {
         match self.token_key.verify(token, name, now) {
             Ok(()) if client_id == name => {
-                let rules = Arc::clone(&self.device_rules);
-                let admitted = Admitted::Device { id: name.into(), rules };
-                Decision::Admitted(Principal(Arc::new(admitted)))
+                Decision::Admitted(Principal::device(name, Arc::clone(&self.device_rules)))
             }
             Ok(()) => Decision::Refused(Refusal::ClientIdNotValid),
             Err(TokenError::Expired) => Decision::Refused(Refusal::BadCredentials),
-            Err(_) => verify(None, token, &self.decoy),
+            Err(_) => self.nobody(token),
         }
     }
-}
-
-fn verify(principal: Option<Principal>, password: &[u8], hash: &Arc<str>) -> Decision {
-    let (password, hash) = (Zeroizing::new(password.to_vec()), Arc::clone(hash));
-    Decision::Verify(Verification { principal, password, hash })
 }
 
 fn checked_rules(texts: &[String]) -> Rules {

@@ -208,6 +208,11 @@ impl fmt::Display for Rule {
 pub struct Rules(Box<[Rule]>);
 
 impl Rules {
+    /// These and more.
+    pub fn with(&self, more: impl IntoIterator<Item = Rule>) -> Rules {
+        self.0.iter().cloned().chain(more).collect()
+    }
+
     /// Whether one of the rules lets the topic `name` be published to.
     pub fn may_publish(&self, name: &str, names: Names<'_>) -> bool {
         self.0.iter().any(|rule| rule.publish && rule.matches(name, names))

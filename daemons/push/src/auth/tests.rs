@@ -29,6 +29,7 @@ fn with_users() -> Authenticator {
             user("dashboard", &["publish d/+/cmd", "subscribe d/+/#", "all u/{user}/{client}/#"]),
             user("d7", &[]),
         ],
+        ..config::Auth::default()
     };
     Authenticator::new(&auth, key())
 }
@@ -104,7 +105,8 @@ fn a_user_that_does_not_exist_takes_the_same_way_as_a_wrong_password() {
         for name in ["dashboard", "nobody"] {
             let decision = decide(&auth, "c1", Some(name), Some(password));
             let Decision::Verify(check) = decision else { panic!("{name} {password}") };
-            assert!(check.hash.starts_with("$argon2id$v=19$m=8,t=1,p=1$"), "{}", check.hash);
+            let Check::Password { hash, .. } = &check.0 else { panic!("{name} {password}") };
+            assert!(hash.starts_with("$argon2id$v=19$m=8,t=1,p=1$"), "{hash}");
         }
     }
     let long = "x".repeat(PASSWORD_BYTES_MAX + 1);
@@ -177,6 +179,58 @@ fn anonymous_clients_beside_users_are_let_in_if_configured() {
     let closed = config::Auth { anonymous: Some(false), ..config::Auth::default() };
     let closed = Authenticator::new(&closed, key());
     assert_eq!(refused(decide(&closed, "c", None, None)), Refusal::NotAuthorized);
+}
+
+/// Signs for `sub`, with [`JWT_SECRET`].
+fn jwt(sub: &str) -> String {
+    let claims = serde_json::json!({"sub": sub, "exp": 6_000});
+    let key = jsonwebtoken::EncodingKey::from_secret(JWT_SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+}
+
+const JWT_SECRET: &str = "thirty-two bytes are what it takes";
+
+fn with_jwt(users: Vec<config::User>) -> Authenticator {
+    let jwt = config::Jwt { secret: Secret::new(JWT_SECRET), ..config::Jwt::default() };
+    let auth = config::Auth { users, jwt, ..config::Auth::default() };
+    Authenticator::load(&auth, key()).unwrap()
+}
+
+fn verified(decision: Decision) -> Principal {
+    let Decision::Verify(verification) = decision else { panic!("{decision:?}") };
+    match verification.run() {
+        Verified::Admitted(principal) => principal,
+        Verified::Refused(refusal) => panic!("{refusal}"),
+    }
+}
+
+#[test]
+fn a_signed_token_lets_its_subject_in_whatever_the_user_name() {
+    let auth = with_jwt(Vec::new());
+    for name in [None, Some("somebody"), Some("")] {
+        let lamp = verified(decide(&auth, "c1", name, Some(&jwt("lamp"))));
+        assert_eq!((lamp.name(), lamp.is_device()), ("lamp", None));
+        assert_eq!(lamp.expires_at(), Some(6_010_000));
+        assert!(lamp.may_publish("d/lamp/up") && !lamp.may_publish("d/c1/up"));
+    }
+    let forged = jwt("lamp").replace("eyJ", "eyJ0");
+    assert_eq!(refused(decide(&auth, "c1", None, Some(&forged))), Refusal::BadCredentials);
+    let long = format!("{}.{}", jwt("lamp").rsplit_once('.').unwrap().0, "A".repeat(9000));
+    let decision = decide(&auth, "c1", None, Some(&long));
+    assert!(matches!(decision, Decision::Refused(Refusal::BadCredentials)), "{decision:?}");
+    // With keys there is nobody without a name any more.
+    assert_eq!(refused(decide(&auth, "c1", None, None)), Refusal::NotAuthorized);
+}
+
+#[test]
+fn a_configured_user_has_a_password_and_no_token() {
+    let auth = with_jwt(vec![user("dashboard", &[])]);
+    let decision = decide(&auth, "c1", Some("dashboard"), Some(&jwt("dashboard")));
+    assert_eq!(refused(decision), Refusal::BadCredentials);
+    assert_eq!(verified(decide(&auth, "c1", Some("x"), Some(&jwt("lamp")))).name(), "lamp");
+    // Without keys a token is a password like others.
+    let decision = decide(&with_users(), "c1", None, Some(&jwt("lamp")));
+    assert_eq!(refused(decision), Refusal::BadCredentials);
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Broker {
         }
     }
 
-    /// The time of a connection that is not online yet may be over.
+    /// The time of a connection that is not online yet may be over, or that of its client.
     pub(super) fn conn_timer(&mut self, cx: &mut Context, conn: ConnId) {
         let now = cx.now().as_millis();
         let Some(held) = self.conn(conn) else { return };
@@ -60,7 +60,10 @@ impl Broker {
                 (awaiting.handle_timeout(now).is_err(), Some(awaiting.deadline()))
             }
             Stage::Verifying { .. } => (true, None),
-            Stage::Online { .. } => return,
+            Stage::Online { session, .. } => {
+                let session = *session;
+                return self.expiry_timer(cx, conn, session);
+            }
         };
         match next.filter(|_| !over) {
             Some(deadline) => self.arm_conn(cx, conn, deadline),
@@ -70,6 +73,28 @@ impl Broker {
                 cx.finish(conn);
             }
         }
+    }
+
+    /// What let a client in may have ended.
+    fn expiry_timer(&mut self, cx: &mut Context, conn: ConnId, session: SlotId) {
+        match self.expiry(cx, session) {
+            Some(expiry) if expiry <= cx.now().as_millis() => {
+                // No longer is it authorized to be connected.
+                self.disconnect(cx, conn, ReasonCode::MaximumConnectTime, Closed::Expired);
+            }
+            Some(expiry) => self.arm_conn(cx, conn, expiry),
+            None => {}
+        }
+    }
+
+    /// When what let a session's client in ends, or is to be looked at again: in milliseconds of
+    /// the core's clock.
+    fn expiry(&self, cx: &Context, slot: SlotId) -> Option<u64> {
+        /// The wall clock may be set meanwhile.
+        const LOOK_MS: u64 = 3_600_000;
+        let end = self.sessions.get(slot)?.owner.principal()?.expires_at()?;
+        let left = end.saturating_sub(cx.clock().unix_ms);
+        Some(cx.now().as_millis() + left.min(LOOK_MS))
     }
 
     /// Bytes of MQTT arrived on a connection.
@@ -413,6 +438,9 @@ impl Broker {
         }
         if watched {
             self.watch(cx);
+        }
+        if let Some(expiry) = self.expiry(cx, slot) {
+            self.arm_conn(cx, conn, expiry);
         }
         self.receivers_change(cx);
         let Some(session) = self.sessions.get_mut(slot) else { return };

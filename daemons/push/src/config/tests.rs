@@ -73,6 +73,14 @@ fn the_documented_file_is_read_and_says_the_defaults() {
         durability = "always"
         bytes_max = "8GiB"
         segment_bytes_max = "64MiB"
+        [auth.jwt]
+        secret = ""
+        public_keys = []
+        audience = []
+        issuer = []
+        leeway = "10s"
+        expiry_required = true
+        allow = ["all d/{user}/#"]
         [auth]
         device_allow = []
     "#;
@@ -92,6 +100,19 @@ fn anonymous_clients_are_allowed_until_there_are_users() {
     assert!(!loaded(&user).auth.allows_anonymous());
     assert!(loaded(&format!("auth.anonymous = true\n{user}")).auth.allows_anonymous());
     assert!(!loaded("auth.anonymous = false\n").auth.allows_anonymous());
+}
+
+#[test]
+fn keys_for_tokens_are_checked_and_end_anonymous_clients() {
+    let secret = "auth.jwt.secret = \"thirty-two bytes are what it takes\"\n";
+    assert!(!loaded(secret).auth.allows_anonymous());
+    assert!(!loaded("auth.jwt.jwks_file = \"keys.json\"\n").auth.allows_anonymous());
+    loaded(&format!("mqtt.listen = [\"0.0.0.0:1883\"]\n{secret}"));
+    let short = fault("auth.jwt.secret = \"hunter2\"\n");
+    assert!(short.contains("32 bytes") && !short.contains("hunter2"), "{short}");
+    assert!(fault(&format!("{secret}auth.jwt.secret_file = \"key\"\n")).contains("one secret"));
+    assert!(fault("auth.jwt.leeway = \"11m\"\n").contains("10m or less"));
+    assert!(fault("auth.jwt.allow = [\"write a\"]\n").contains("auth.jwt.allow[0]"));
 }
 
 #[test]

@@ -120,7 +120,7 @@ impl Setup {
 /// No password is checked in these tests: clients are anonymous.
 fn hasher() -> Hasher {
     static HASHER: OnceLock<Hasher> = OnceLock::new();
-    let spawn = || Hasher::spawn(1, |_, _, _| panic!("nobody has a password")).unwrap();
+    let spawn = || Hasher::spawn(1, Arc::new(|_, _, _| panic!("nobody has a password"))).unwrap();
     HASHER.get_or_init(spawn).clone()
 }
 
