@@ -41,12 +41,18 @@ impl<D: Driver, A: App> Core<D, A> {
             room = room.saturating_sub(usize::from(self.flush(conn, &pages)));
         }
         self.cx.dirty = dirty;
-        // Those that come anew each turn do not keep these waiting for ever.
-        let mut room = room.max(most / 4).max(1);
+        if !self.cx.left.is_empty() {
+            // Those that come anew each turn do not keep these waiting for ever.
+            self.flush_left(room.max(most / 4).max(1), &pages);
+        }
+    }
+
+    #[cold]
+    fn flush_left(&mut self, mut room: usize, pages: &Printed) {
         while room > 0
             && let Some(conn) = self.cx.left.pop_front()
         {
-            room -= usize::from(self.flush(conn, &pages));
+            room -= usize::from(self.flush(conn, pages));
         }
         if self.cx.left.is_empty() {
             self.cx.left = VecDeque::new();
@@ -54,6 +60,7 @@ impl<D: Driver, A: App> Core<D, A> {
     }
 
     /// Starts what waits on a connection; whether that is a send.
+    #[inline(always)]
     fn flush(&mut self, conn: ConnId, pages: &Printed) -> bool {
         let Some(c) = self.cx.conns.get_mut(conn.0) else { return false };
         c.dirty = false;
