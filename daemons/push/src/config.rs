@@ -131,12 +131,18 @@ pub struct Mqtt {
     pub topic_alias_max: u16,
     /// The longest keep-alive, in whole seconds; 0 leaves it to the client.
     pub keep_alive_max: Span,
+    /// Whether a subscription that is refused is told why: 0x87 if it is not allowed, 0x97 if there
+    /// are too many. Otherwise, and always in MQTT 3.1.1, the answer is 0x80.
+    pub suback_reasons: bool,
     /// How long a session may outlive its connection, in whole seconds.
     pub session_expiry_max: Span,
     /// How often what has changed on the broker's own topics, `$SYS/#`, is told; 0 is never.
     pub sys_interval: Span,
-    /// Bytes that wait for a client's socket.
+    /// Bytes that wait for a client's socket. Past them QoS 1 and 2 stay in the session's queue;
+    /// QoS 0 waits in one of as many bytes again, and when that is full the oldest is dropped.
     pub send_queue_bytes_max: Bytes,
+    /// QoS 0 messages in that queue.
+    pub send_queue_messages_max: u32,
     /// A client that takes no byte for this long while some wait for it is disconnected.
     pub slow_client_timeout: Span,
     /// QoS 1 and 2 messages that wait for one session.
@@ -167,9 +173,11 @@ impl Default for Mqtt {
             inflight_max: 64,
             topic_alias_max: 16,
             keep_alive_max: Span::mins(20),
+            suback_reasons: true,
             session_expiry_max: Span::days(7),
             sys_interval: Span::secs(10),
             send_queue_bytes_max: Bytes::mib(1),
+            send_queue_messages_max: 1000,
             slow_client_timeout: Span::secs(30),
             queue_messages_max: 10_000,
             queue_bytes_max: Bytes::mib(64),
@@ -380,6 +388,12 @@ impl Config {
                 sextant_mqtt::INFLIGHT_MAX as u64,
             ),
             ("mqtt.queue_messages_max", u64::from(mqtt.queue_messages_max), 1, 10_000_000),
+            (
+                "mqtt.send_queue_messages_max",
+                u64::from(mqtt.send_queue_messages_max),
+                1,
+                10_000_000,
+            ),
             ("mqtt.device_waiting_max", u64::from(mqtt.device_waiting_max), 1, 1_000_000),
             ("mqtt.receipts_max", u64::from(mqtt.receipts_max), 1, 100_000_000),
             ("mqtt.mesh_capacity", u64::from(mqtt.mesh_capacity), 16, 1 << 20),

@@ -388,6 +388,7 @@ fn settings(config: &Config, cores: usize, log_bytes_max: u64, proxied_from: usi
         queue_messages_max: mqtt.queue_messages_max as usize,
         queue_bytes_max: mqtt.queue_bytes_max.as_usize(),
         send_queue_bytes_max: mqtt.send_queue_bytes_max.as_usize(),
+        send_queue_messages_max: mqtt.send_queue_messages_max as usize,
         retained_bytes_max: mqtt.retained_bytes_max.as_usize() / cores,
         device_waiting_max: mqtt.device_waiting_max as usize,
         receipts_max: (mqtt.receipts_max as usize).div_ceil(cores),
@@ -398,6 +399,7 @@ fn settings(config: &Config, cores: usize, log_bytes_max: u64, proxied_from: usi
             websocket_origins: mqtt.websocket_origins.clone(),
             proxied_from,
         },
+        suback_reasons: mqtt.suback_reasons,
     }
 }
 

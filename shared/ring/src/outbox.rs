@@ -208,6 +208,17 @@ impl Pages {
         }
     }
 
+    /// What was shared in this turn, in memory of its own.
+    pub(crate) fn copy(&self, shared: &Shared) -> Bytes {
+        match &shared.0 {
+            SharedKind::Lone(bytes) => bytes.clone(),
+            SharedKind::Piece { stretch, turn } => {
+                assert!(*turn == self.turn, "what is shared is copied within its turn");
+                Bytes::copy_from_slice(self.bytes(*stretch))
+            }
+        }
+    }
+
     /// Copies a piece into a page, if it is small and there is room.
     fn place(&mut self, lane: usize, bytes: &[u8]) -> Option<Stretch> {
         let page = &mut self.lanes[lane];
@@ -507,6 +518,17 @@ mod tests {
         let runs = taken(&mut outbox, &mut pages);
         assert_eq!(runs, [&b"piecenext"[..]]);
         assert_ne!(runs[0].as_ptr(), page);
+    }
+
+    #[test]
+    fn a_copy_of_what_was_shared_outlives_its_turn() {
+        let mut pages = Pages::default();
+        let mut both = pages.share(0, b"one");
+        assert!(both.join(&pages.share(0, b"two")));
+        let lone = pages.share(1, &[7; COPY_MAX + 1]);
+        let copies = [pages.copy(&both), pages.copy(&lone)];
+        let _ = pages.print();
+        assert_eq!(copies, [&b"onetwo"[..], &[7; COPY_MAX + 1]]);
     }
 
     #[test]

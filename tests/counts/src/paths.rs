@@ -261,12 +261,14 @@ fn broker() -> (Bench<Broker>, tempfile::TempDir) {
         queue_messages_max: 1000,
         queue_bytes_max: 1 << 20,
         send_queue_bytes_max: 1 << 20,
+        send_queue_messages_max: 1000,
         retained_bytes_max: 1 << 20,
         device_waiting_max: 100,
         receipts_max: 100,
         slow_client_timeout: Duration::from_secs(10),
         log_bytes_max: 64 << 20,
         transports: Transports::default(),
+        suback_reasons: true,
     };
     let limits = Limits { send_bytes_max: 8 << 20, ..Limits::default() };
     (Bench::new(Broker::new(settings, parts, restored, 1), limits), dir)

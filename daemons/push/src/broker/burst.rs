@@ -8,20 +8,24 @@
 //!                      └ receivers are written down    └ each receiver is sent 3 4 5 … at once
 //! ```
 //!
+//! Who falls behind stays a receiver: what it is to get waits for it, message by message, until it
+//! takes more ([`OnceQueue`](super::once::OnceQueue)).
+//!
 //! Nothing waits for that: what a turn sends leaves at its end. Whatever may send to somebody has
 //! what was gathered sent first ([`Broker::end_burst`]), so that the order is that of messages which
 //! are delivered one by one. The receivers are known until messages of another topic come
 //! at QoS 0, or [`Broker::receivers_change`] was called.
 
+use bytes::Bytes;
 use sextant_mqtt::{QoS, Version};
 use sextant_ring::core::{self, ConnId};
 use sextant_ring::slot::SlotId;
 
 use super::conn::Stage;
-use super::deliver::{Shared, lane};
+use super::encodings::{Shared, lane};
 use super::message::Incoming;
+use super::once::Ready;
 use super::publish::Wanted;
-use super::recall::Reading;
 use super::transport::{Framing, framing};
 use super::{Broker, Context};
 use crate::meters::Dropped;
@@ -55,9 +59,19 @@ enum State {
 /// The share of the clients of one version of MQTT on one framing.
 #[derive(Default)]
 struct Part {
+    /// Those that nothing waits for, as far as is known.
     receivers: Vec<ConnId>,
+    /// Those that something waits for, or did.
+    behind: Vec<ConnId>,
     packets: Option<core::Shared>,
-    messages: u64,
+    /// Of the messages in them: bytes, and when they expire, in milliseconds since 1970.
+    messages: Vec<(u32, u64)>,
+}
+
+impl Part {
+    fn is_empty(&self) -> bool {
+        self.receivers.is_empty() && self.behind.is_empty()
+    }
 }
 
 /// The parts, in the order of [`part`].
@@ -116,15 +130,17 @@ impl Broker {
         let unix_ms = cx.clock().unix_ms;
         for (at, (version, framing)) in KINDS.into_iter().enumerate() {
             let part = &mut self.burst.parts[at];
-            if part.receivers.is_empty() {
+            if part.is_empty() {
                 continue;
             }
             if shared.encode(version, false, unix_ms, &mut self.scratch).is_none() {
-                self.meters.dropped_many(Dropped::TooLarge, part.receivers.len() as u64);
+                let receivers = part.receivers.len() + part.behind.len();
+                self.meters.dropped_many(Dropped::TooLarge, receivers as u64);
                 continue;
             }
             framing.apply(&mut self.scratch);
             let packet = cx.share(lane(version, false, framing), &self.scratch);
+            let packet_bytes = packet.len() as u32;
             let joined = part
                 .packets
                 .as_mut()
@@ -134,7 +150,8 @@ impl Broker {
                 self.burst.parts[at].packets = Some(packet);
                 self.burst.pending = true;
             }
-            self.burst.parts[at].messages += 1;
+            let message = (packet_bytes, incoming.expires_at);
+            self.burst.parts[at].messages.push(message);
         }
     }
 
@@ -159,7 +176,10 @@ impl Broker {
     /// Unless some of them get other packets than the others, or not at once.
     fn write_down_receivers(&mut self, incoming: &Incoming<'_>) {
         let Broker { burst, matches, sessions, conns, .. } = self;
-        burst.parts.iter_mut().for_each(|part| part.receivers.clear());
+        for part in &mut burst.parts {
+            part.receivers.clear();
+            part.behind.clear();
+        }
         burst.packet_bytes_max = usize::MAX;
         for group in matches.chunk_by(|a, b| a.0 == b.0) {
             let Some(conn) = sessions.get(group[0].0).and_then(|session| session.conn) else {
@@ -167,15 +187,16 @@ impl Broker {
             };
             let Some(held) = conns.get(conn.index()).and_then(Option::as_ref) else { continue };
             let Stage::Online { link, .. } = &held.stage else { continue };
-            let reads = held.reading().is_some_and(Reading::holds_once);
-            if reads || !Wanted::of(group, incoming).is_plain() {
+            if !Wanted::of(group, incoming).is_plain() {
                 burst.state = State::None;
                 return;
             }
             burst.packet_bytes_max =
                 burst.packet_bytes_max.min(link.peer_packet_bytes_max() as usize);
             let part = part(link.version(), framing(held.transport()));
-            burst.parts[part].receivers.push(conn);
+            let behind = held.holds_once();
+            let part = &mut burst.parts[part];
+            if behind { part.behind.push(conn) } else { part.receivers.push(conn) }
         }
         burst.state = State::Known;
     }
@@ -200,19 +221,48 @@ impl Broker {
     fn send_part(&mut self, cx: &mut Context, at: usize) {
         let part = &mut self.burst.parts[at];
         let Some(packets) = part.packets.take() else { return };
-        let messages = std::mem::take(&mut part.messages);
-        let receivers = std::mem::take(&mut part.receivers);
-        let (mut sent, mut dropped) = (0, 0);
-        for conn in &receivers {
-            if cx.unsent(*conn) >= self.settings.send_queue_bytes_max {
-                self.note_blocked(cx, *conn);
-                dropped += messages;
-            } else if cx.send_shared(*conn, &packets).is_ok() {
-                sent += messages;
+        let mut messages = std::mem::take(&mut part.messages);
+        let mut receivers = std::mem::take(&mut part.receivers);
+        let mut behind = std::mem::take(&mut part.behind);
+        let unsent_max = self.settings.send_queue_bytes_max;
+        let caught_up = behind.extract_if(.., |conn| !self.is_behind(cx, *conn, unsent_max));
+        receivers.extend(caught_up);
+        let (mut sent, together, mut next) = (0, messages.len() as u64, 0);
+        while let Some(conn) = receivers.get(next).copied() {
+            if cx.unsent(conn) >= unsent_max {
+                behind.push(receivers.swap_remove(next));
+                continue;
             }
+            if cx.send_shared(conn, &packets).is_ok() {
+                sent += together;
+            }
+            next += 1;
         }
         self.meters.core.add(self.meters.names.delivered[0], sent);
-        self.meters.dropped_many(Dropped::SlowClient, dropped);
-        self.burst.parts[at].receivers = receivers;
+        if !behind.is_empty() {
+            let packets = cx.copy_shared(&packets);
+            behind.iter().for_each(|conn| self.queue_part(cx, *conn, &packets, &messages));
+        }
+        messages.clear();
+        let part = &mut self.burst.parts[at];
+        part.messages = messages;
+        (part.receivers, part.behind) = (receivers, behind);
+    }
+
+    /// Lets messages wait for a receiver that is behind; they share their bytes with all others.
+    fn queue_part(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        packets: &Bytes,
+        messages: &[(u32, u64)],
+    ) {
+        let mut start = 0;
+        for (bytes, expires_at) in messages {
+            let end = start + *bytes as usize;
+            let packet = packets.slice(start..end);
+            self.let_wait(cx, conn, Ready { packet, expires_at: *expires_at, receipt: None });
+            start = end;
+        }
     }
 }

@@ -177,6 +177,12 @@ impl Conn {
         self.apart.as_mut()?.reading.as_deref_mut()
     }
 
+    /// Whether something is to be sent at QoS 0 before anything else is.
+    #[inline]
+    pub(super) fn holds_once(&self) -> bool {
+        self.reading().is_some_and(|reading| !reading.once.is_empty())
+    }
+
     /// To wait for something from the disk until [`Conn::read_nothing`].
     pub(super) fn reading_or_new(&mut self) -> &mut Reading {
         self.apart.get_or_insert_default().reading.get_or_insert_default()

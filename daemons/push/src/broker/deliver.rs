@@ -10,109 +10,27 @@ use std::time::Duration;
 use bytes::Bytes;
 use sextant_mqtt::{
     Ack, Delivery as Wire, ForwardProperties, Inflight, PacketId, Puback, Pubcomp, PublishHead,
-    Pubrec, QoS, ReasonCode, Released, SubscriptionId, SubscriptionIds, Version,
+    Pubrec, QoS, ReasonCode, Released, SubscriptionIds,
 };
-use sextant_ring::core::{self, ConnId};
+use sextant_ring::core::ConnId;
 use sextant_ring::slot::SlotId;
 
 use super::conn::{Answer, Stage};
+use super::encodings::{Shared, seconds_left, subscription_ids};
 use super::message::{Delivery, Held, Incoming, Message};
 use super::publish::Wanted;
-use super::recall::{Loaded, Part, READ_AHEAD, Reading};
+use super::recall::{Loaded, Part, READ_AHEAD};
 use super::records::{Fact, MessageRecord, Progress};
 use super::store::Gated;
-use super::transport::{self, Framing, framing};
+use super::transport::{self, framing};
 use super::{Broker, Context, Then, timer};
 use crate::meters::{Closed, Dropped};
 
 /// Up to here a payload is copied behind its head rather than sent as a run of its own.
 const COPY_MAX: usize = 2048;
 
-/// A QoS 0 message on its way to many: its encodings, each made once.
-pub(super) struct Shared<'a> {
-    incoming: &'a Incoming<'a>,
-    /// By version, RETAIN flag and framing, each on a lane of its own.
-    encoded: [Option<Encoded>; Context::LANES],
-    payload: Option<Bytes>,
-}
-
-/// A packet for many.
-struct Encoded {
-    sent: core::Shared,
-    /// The packet's length, without its framing.
-    packet_bytes: usize,
-}
-
-impl<'a> Shared<'a> {
-    pub(super) fn new(incoming: &'a Incoming<'a>) -> Shared<'a> {
-        Shared { incoming, encoded: [const { None }; Context::LANES], payload: None }
-    }
-
-    fn head(&self, retain: bool, unix_ms: u64) -> PublishHead<'a> {
-        PublishHead {
-            retain,
-            message_expiry_s: seconds_left(self.incoming.expires_at, unix_ms),
-            forward: ForwardProperties::trusted(self.incoming.forward),
-            ..PublishHead::new(Wire::AtMostOnce, self.incoming.topic, self.incoming.payload.len())
-        }
-    }
-
-    /// The whole packet for all clients of a version that want it plain.
-    fn packet(
-        &mut self,
-        cx: &mut Context,
-        scratch: &mut Vec<u8>,
-        version: Version,
-        retain: bool,
-        framing: Framing,
-    ) -> Option<&Encoded> {
-        let lane = lane(version, retain, framing);
-        if self.encoded[lane].is_none() {
-            self.encode(version, retain, cx.clock().unix_ms, scratch)?;
-            let packet_bytes = scratch.len();
-            framing.apply(scratch);
-            self.encoded[lane] = Some(Encoded { sent: cx.share(lane, scratch), packet_bytes });
-        }
-        self.encoded[lane].as_ref()
-    }
-
-    /// The packet's bytes; `None` if it cannot be said.
-    pub(super) fn encode(
-        &self,
-        version: Version,
-        retain: bool,
-        unix_ms: u64,
-        out: &mut Vec<u8>,
-    ) -> Option<()> {
-        out.clear();
-        self.head(retain, unix_ms).encode(version, out).ok()?;
-        out.extend_from_slice(self.incoming.payload);
-        Some(())
-    }
-
-    fn payload(&mut self) -> Bytes {
-        let payload = self.incoming.payload;
-        self.payload.get_or_insert_with(|| Bytes::copy_from_slice(payload)).clone()
-    }
-}
-
-/// The lane of the packets that are alike for all clients of a version and framing.
-pub(super) fn lane(version: Version, retain: bool, framing: Framing) -> usize {
-    framing as usize * 4 + usize::from(version == Version::V5) * 2 + usize::from(retain)
-}
-
-/// What is left of a message's life, for MQTT 5 `[MQTT-3.3.2-6]`.
-fn seconds_left(expires_at: u64, unix_ms: u64) -> Option<u32> {
-    if expires_at == 0 {
-        return None;
-    }
-    let left = expires_at.saturating_sub(unix_ms).div_ceil(1000);
-    Some(u32::try_from(left).unwrap_or(u32::MAX))
-}
-
 impl Broker {
-    /// Sends a QoS 0 message, if the client is connected and keeps up; behind those that are being
-    /// read for it.
+    /// Sends a QoS 0 message, if the client is connected; behind those that wait for it.
     pub(super) fn send_once(
         &mut self,
         cx: &mut Context,
@@ -123,19 +41,19 @@ impl Broker {
     ) {
         // [MQTT-4.3.1-1]
         let Some(conn) = self.sessions.get(slot).and_then(|session| session.conn) else {
-            return self.count(cx, shared.incoming.receipt.filter(|_| tracked), Progress::Dropped);
+            return self.count(
+                cx,
+                shared.incoming().receipt.filter(|_| tracked),
+                Progress::Dropped,
+            );
         };
         let unix_ms = cx.clock().unix_ms;
-        if cx.unsent(conn) >= self.settings.send_queue_bytes_max {
-            self.note_blocked(cx, conn);
-            self.meters.dropped(Dropped::SlowClient);
-            return self.count(cx, shared.incoming.receipt.filter(|_| tracked), Progress::Dropped);
-        }
+        let full = cx.unsent(conn) >= self.settings.send_queue_bytes_max;
         let Some(held) = self.conns.get_mut(conn.index()).and_then(Option::as_mut) else {
             return;
         };
-        if held.reading().is_some_and(Reading::holds_once) {
-            return self.queue_once(cx, conn, shared.incoming, wanted, tracked);
+        if full || held.holds_once() {
+            return self.queue_once(cx, conn, shared, wanted, tracked);
         }
         let framing = framing(held.transport());
         let Stage::Online { link, .. } = &mut held.stage else { return };
@@ -157,7 +75,7 @@ impl Broker {
                 && transport::send(cx, conn, framing, &mut self.scratch, Some(shared.payload()))
                     .is_ok()
         };
-        let receipt = shared.incoming.receipt.filter(|_| tracked);
+        let receipt = shared.incoming().receipt.filter(|_| tracked);
         if sent {
             self.meters.core.inc(self.meters.names.delivered[0]);
             self.count(cx, receipt, Progress::Sent);
@@ -232,6 +150,7 @@ impl Broker {
         }
         held.rest();
         if let Stage::Online { session, .. } = held.stage {
+            self.send_waiting(cx, conn, session);
             self.send_later(cx, conn, session);
             self.resend(cx, session);
         }
@@ -274,6 +193,7 @@ impl Broker {
             self.store.release(held);
         }
         self.pump(cx, slot);
+        self.go_on_searching(cx, slot);
     }
 
     /// What is to be sent again next: what had to be read for that, or what follows. Of a message
@@ -759,8 +679,4 @@ impl InFlight {
             ids: delivery.subscription_ids.clone(),
         }
     }
-}
-
-fn subscription_ids(ids: &[u32]) -> Vec<SubscriptionId> {
-    ids.iter().filter_map(|id| SubscriptionId::new(*id)).collect()
 }

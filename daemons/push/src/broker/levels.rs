@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sextant_mqtt::{QoS, topic};
 use sextant_ring::slot::SlotId;
 
-use super::deliver::Shared;
+use super::encodings::Shared;
 use super::message::Incoming;
 use super::publish::Wanted;
 use super::session::Subscriber;

@@ -130,6 +130,10 @@ pub struct RetainedAsk {
     pub(super) subscription_id: u32,
     /// The name of the question, if the core waits until it has them.
     pub(super) ticket: Option<u64>,
+    /// The topic behind which the search goes on; `None` at its beginning.
+    pub(super) after: Option<Arc<str>>,
+    /// The newest message that it finds, by its number on the core that is asked.
+    pub(super) last: u64,
 }
 
 /// What cores tell each other, and what the control plane tells them.
@@ -193,6 +197,13 @@ pub enum Message {
         ask: RetainedAsk,
         /// The message.
         publication: Arc<Publication>,
+    },
+    /// There are more than were given: to be asked for again, so, when there is room.
+    RetainedMore {
+        /// The core that has them.
+        core: usize,
+        /// The question.
+        ask: RetainedAsk,
     },
     /// A pushed message moved on.
     Progress {

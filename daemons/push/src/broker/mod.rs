@@ -24,10 +24,12 @@ mod compact;
 mod conn;
 mod connect;
 mod deliver;
+mod encodings;
 mod filters;
 mod keepalive;
 mod levels;
 mod message;
+mod once;
 mod proxy;
 mod publish;
 mod push;
@@ -106,9 +108,11 @@ pub struct Settings {
     pub queue_messages_max: usize,
     /// Their bytes.
     pub queue_bytes_max: usize,
-    /// Bytes that wait to be sent on one connection before QoS 0 is dropped and QoS 1 and 2 stay
-    /// queued.
+    /// Bytes that wait to be sent on one connection before QoS 1 and 2 stay queued; at QoS 0 as
+    /// many wait behind them, of which the oldest are dropped.
     pub send_queue_bytes_max: usize,
+    /// QoS 0 messages that wait so for one connection.
+    pub send_queue_messages_max: usize,
     /// Bytes of retained messages on this core.
     pub retained_bytes_max: usize,
     /// Messages that wait for one device.
@@ -121,6 +125,8 @@ pub struct Settings {
     pub log_bytes_max: u64,
     /// What connections may come by.
     pub transports: Transports,
+    /// Whether a SUBACK of MQTT 5 says why it refuses.
+    pub suback_reasons: bool,
 }
 
 /// What a core needs beside its settings and its log.
@@ -632,6 +638,7 @@ impl App for Broker {
                 self.note_share(cx, &key, core, part, ticket);
             }
             Message::RetainedAsk(ask) => self.answer_retained(cx, &ask),
+            Message::RetainedMore { core, ask } => self.ask_for_more(cx, core, ask),
             Message::RetainedFound { ask, publication } => {
                 self.retained_found(cx, &ask, &publication);
             }

@@ -581,7 +581,7 @@ impl Broker {
             super::filters::entry(&mut self.waiting, device).push_back(Rc::clone(held));
             delivered.recipients = 1;
         }
-        let mut shared = super::deliver::Shared::new(incoming);
+        let mut shared = super::encodings::Shared::new(incoming);
         for group in groups() {
             let (session, wanted) = (group[0].0, Wanted::of(group, incoming));
             let counts = self.counts(session, incoming, &wanted);
@@ -724,11 +724,6 @@ impl<'a> Wanted<'a> {
             retain: incoming.retain && as_published,
             group,
         }
-    }
-
-    /// The subscriptions, to make it again later.
-    pub(super) fn group(&self) -> Box<[(SlotId, Subscriber)]> {
-        self.group.into()
     }
 
     /// The identifiers of the subscriptions that have one `[MQTT-3.3.4-3]`,

@@ -15,11 +15,10 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use sextant_mqtt::{PacketId, QoS};
+use sextant_mqtt::PacketId;
 use sextant_ring::core::ConnId;
 use sextant_ring::driver::Files;
 use sextant_ring::slot::SlotId;
@@ -27,11 +26,10 @@ use sextant_segment::{FetchError, Log, Read, ReadError};
 use tracing::error;
 
 use super::conn::Stage;
-use super::deliver::Shared;
-use super::message::{Delivery, Held, Incoming, Publication};
-use super::publish::Wanted;
-use super::records::{MessageRecord, Progress};
-use super::session::Subscriber;
+use super::message::{Delivery, Held};
+use super::once::OnceQueue;
+use super::records::MessageRecord;
+use super::retained::Paused;
 use super::store::{LoadError, Store};
 use super::{Broker, Context};
 use crate::meters::Dropped;
@@ -233,7 +231,7 @@ impl Store {
     }
 }
 
-/// What a connection waits for that is on disk alone.
+/// What a connection waits for: the disk, or that it takes more.
 #[derive(Default)]
 pub(super) struct Reading {
     /// By which part of it, the message that it was last told to wait for.
@@ -241,23 +239,9 @@ pub(super) struct Reading {
     /// What is to be sent again next, when it is there; nothing new overtakes it.
     pub(super) resending: Option<PacketId>,
     /// What is to be sent at QoS 0, in this order.
-    once: VecDeque<Once>,
-    /// Bytes of those that are held in memory.
-    once_bytes: usize,
-}
-
-/// A message that is to be sent at QoS 0.
-enum Once {
-    /// It waited for the device.
-    Claimed(Delivery),
-    /// It came while others were being read.
-    Fresh(Box<Fresh>),
-}
-
-struct Fresh {
-    publication: Arc<Publication>,
-    group: Box<[(SlotId, Subscriber)]>,
-    tracked: bool,
+    pub(super) once: OnceQueue,
+    /// What goes on when it takes more retained messages.
+    pub(super) searches: Vec<Paused>,
 }
 
 /// The parts of a connection that may wait for a message each.
@@ -287,7 +271,7 @@ impl Broker {
         if let Some(reading) = held.reading_mut() {
             reading.awaited.iter_mut().filter(|awaited| **awaited == id).for_each(|at| *at = 0);
         }
-        self.send_claimed(cx, conn, session);
+        self.send_waiting(cx, conn, session);
         self.send_later(cx, conn, session);
         self.resend(cx, session);
         if let Some(held) = self.conn(conn)
@@ -327,111 +311,24 @@ impl Broker {
         let Some(held) = conn.and_then(|conn| self.conn(conn)) else {
             return self.settle(cx, delivery, Some(Dropped::SessionEnded));
         };
-        held.reading_or_new().once.push_back(Once::Claimed(delivery));
+        held.reading_or_new().once.push_claimed(delivery);
         let conn = held.id;
         self.receivers_change(cx);
-        self.send_claimed(cx, conn, slot);
-    }
-
-    /// Puts a QoS 0 message behind those that are being read.
-    pub(super) fn queue_once(
-        &mut self,
-        cx: &mut Context,
-        conn: ConnId,
-        incoming: &Incoming<'_>,
-        wanted: &Wanted<'_>,
-        tracked: bool,
-    ) {
-        /// What keeping a message takes beside its content, about.
-        const FRESH_BYTES: usize = 256;
-        let bytes_max = self.settings.send_queue_bytes_max;
-        let reading = self.conn(conn).and_then(|held| held.reading_mut());
-        let Some(reading) = reading else { return };
-        let bytes = FRESH_BYTES + incoming.topic.len() + incoming.payload.len();
-        if reading.once_bytes + bytes > bytes_max {
-            self.meters.dropped(Dropped::SlowClient);
-            let receipt = incoming.receipt.filter(|_| tracked);
-            return self.count(cx, receipt, Progress::Dropped);
-        }
-        reading.once_bytes += bytes;
-        let publication = Publication::new(incoming, None);
-        let fresh = Fresh { publication, group: wanted.group(), tracked };
-        reading.once.push_back(Once::Fresh(Box::new(fresh)));
-    }
-
-    /// Sends at QoS 0 what waited for a device, and what came meanwhile, in their order.
-    fn send_claimed(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId) {
-        let reading = self.conn(conn).and_then(|held| held.reading_mut());
-        let Some(reading) = reading.filter(|reading| reading.holds_once()) else { return };
-        // While they are sent nothing waits, so that each goes out.
-        let mut once = std::mem::take(&mut reading.once);
-        while let Some(next) = once.pop_front() {
-            let delivery = match next {
-                Once::Claimed(delivery) => delivery,
-                Once::Fresh(fresh) => {
-                    let incoming = fresh.publication.incoming();
-                    let wanted = Wanted::of(&fresh.group, &incoming);
-                    self.send_once(cx, slot, &mut Shared::new(&incoming), &wanted, fresh.tracked);
-                    continue;
-                }
-            };
-            match self.store.load(&delivery.held) {
-                Ok(Loaded::Here(record)) => {
-                    let receipt = delivery.receipt();
-                    let incoming = Incoming { receipt, ..Incoming::of(&record, QoS::AtMostOnce) };
-                    let wanted = Wanted::of(&[], &incoming);
-                    self.send_once(cx, slot, &mut Shared::new(&incoming), &wanted, true);
-                    self.store.release(delivery.held);
-                }
-                Ok(Loaded::Away) => {
-                    let message = Rc::clone(&delivery.held);
-                    self.await_message(cx, conn, Part::Once, &message);
-                    self.store.release(message);
-                    once.push_front(Once::Claimed(delivery));
-                    break;
-                }
-                Err(_) => self.settle(cx, delivery, Some(Dropped::Unreadable)),
-            }
-        }
-        match self.conn(conn).and_then(|held| held.reading_mut()) {
-            Some(reading) => {
-                if once.is_empty() {
-                    reading.once_bytes = 0;
-                }
-                reading.once = once;
-            }
-            None => self.drop_once(cx, once),
-        }
+        self.send_waiting(cx, conn, slot);
     }
 
     /// A connection that waits for messages ends.
     pub(super) fn stop_reading(&mut self, cx: &mut Context, reading: Reading) {
-        self.drop_once(cx, reading.once);
-    }
-
-    fn drop_once(&mut self, cx: &mut Context, all: VecDeque<Once>) {
-        for once in all {
-            match once {
-                Once::Claimed(delivery) => {
-                    self.settle(cx, delivery, Some(Dropped::SessionEnded));
-                }
-                Once::Fresh(fresh) => {
-                    let receipt = fresh.publication.incoming().receipt;
-                    self.meters.dropped(Dropped::SessionEnded);
-                    self.count(cx, receipt.filter(|_| fresh.tracked), Progress::Dropped);
-                }
-            }
-        }
+        self.drop_waiting(cx, reading.once);
+        self.drop_searches(cx, reading.searches);
     }
 }
 
 impl Reading {
-    /// Whether something is to be sent at QoS 0 before anything else is.
-    pub(super) fn holds_once(&self) -> bool {
-        !self.once.is_empty()
-    }
-
-    fn is_idle(&self) -> bool {
-        self.awaited == [0; 3] && self.resending.is_none() && self.once.is_empty()
+    pub(super) fn is_idle(&self) -> bool {
+        self.awaited == [0; 3]
+            && self.resending.is_none()
+            && self.once.is_empty()
+            && self.searches.is_empty()
     }
 }

@@ -1,20 +1,32 @@
 //! Retained messages: one for each topic, on the core that is the topic's home, and what of them a
 //! new subscription gets.
 //!
-//! Those that a session of this core gets at QoS 1 or 2 are queued for it at once, and read when
-//! their turn comes. What is to be sent itself, at QoS 0 or to another core, has to be in memory:
-//! a [`Search`] goes through the topics in order and waits wherever a message is on disk alone.
-//! Until it has ended, the SUBACK that it belongs to is owed, so that searches are bounded by what
-//! clients may be owed.
+//! A [`Search`] goes through the topics in order. What a session of its core gets at QoS 1 or 2 it
+//! queues, to be read when its turn comes; what is to be sent itself, at QoS 0 or to another core,
+//! has to be in memory, and the search waits wherever a message is on disk alone. Until it has
+//! ended, the SUBACK that it belongs to is owed, so that searches are bounded by what clients may
+//! be owed.
+//!
+//! ```text
+//!   home of the session                                  any other core
+//!   search ──► send, or queue                            search ──► RetainedFound, a page of them
+//!     └ pause, while the client takes nothing more         └ RetainedMore: where it stopped
+//!                ▲                                                │
+//!                └──────── asks for the next page when there is room ┘
+//! ```
+//!
+//! So whoever subscribes to `#` gets all there is, however much, at the pace at which it reads, and
+//! little of it is in memory at any time.
 
 use std::ops::Bound;
 use std::rc::Rc;
 
 use sextant_mqtt::{QoS, ReasonCode, topic};
+use sextant_ring::core::ConnId;
 use sextant_ring::slot::SlotId;
 
 use super::message::{Delivery, Held, Incoming, Message, Publication, RetainedAsk};
-use super::recall::{Loaded, READ_AHEAD, Waiter};
+use super::recall::{Loaded, READ_AHEAD, Reading, Waiter};
 use super::records::{Fact, MessageRecord, Recipient, Subscribed};
 use super::session::Subscriber;
 use super::store::Gated;
@@ -31,7 +43,24 @@ pub(super) struct Search {
     from: Bound<Rc<str>>,
     /// The newest message when it began: who subscribes gets newer ones anyway.
     last: u64,
+    /// Messages and bytes that another core may be given before it asks for more.
+    page: (usize, usize),
 }
+
+/// What goes on when a client takes more.
+pub(super) enum Paused {
+    /// A search on this core.
+    Search(SlotId),
+    /// What another core is to be asked next.
+    Ask(usize, RetainedAsk),
+}
+
+/// Messages of a page.
+const PAGE_MESSAGES_MAX: usize = 64;
+
+/// Searches of one connection that may wait for it to take more. Those beyond are given up: a
+/// client that has so many names one filter again and again.
+const PAUSED_MAX: usize = 4096;
 
 impl Broker {
     /// Whether a message may be kept as its topic's.
@@ -110,15 +139,17 @@ impl Broker {
             qos: subscribed.qos,
             subscription_id: subscribed.subscription_id,
             ticket: Some(ticket.to_bits()),
+            after: None,
+            last: u64::MAX,
         };
         let wild = subscribed.filter.contains(['+', '#']);
         let keeper = home(&subscribed.filter, cx.cores());
         // [3.1.1: MQTT-3.3.1-6], [3.1.1: MQTT-3.1.2-7]
         for core in (0..cx.cores()).filter(|core| wild || *core == keeper) {
+            self.add_part(ticket);
             if core == cx.core() {
-                self.give_retained(cx, slot, &ask);
+                self.begin_search(cx, ask.clone(), Some(ticket));
             } else {
-                self.add_part(ticket);
                 cx.tell(core, Message::RetainedAsk(ask.clone()));
             }
         }
@@ -145,24 +176,6 @@ impl Broker {
             .filter(move |(topic, held)| topic::matches(filter, topic) && !held.is_expired(unix_ms))
     }
 
-    /// Gives a session of this core the retained messages of this core.
-    fn give_retained(&mut self, cx: &mut Context, slot: SlotId, ask: &RetainedAsk) {
-        let all = self.retained_from(&ask.filter, Bound::Unbounded, cx.clock().unix_ms);
-        let queued: Vec<Rc<Held>> = all
-            .filter(|(_, held)| ask.qos.min(held.qos) > QoS::AtMostOnce)
-            .map(|(_, held)| Rc::clone(held))
-            .collect();
-        for held in queued {
-            let qos = ask.qos.min(held.qos);
-            self.queue_retained(cx, slot, retained_delivery(held, qos, ask));
-        }
-        let ticket = ask.ticket.map(SlotId::from_bits);
-        if let Some(ticket) = ticket {
-            self.add_part(ticket);
-        }
-        self.begin_search(cx, ask.clone(), ticket);
-    }
-
     fn queue_retained(&mut self, cx: &mut Context, slot: SlotId, delivery: Delivery) {
         if let Some(session) = self.sessions.get(slot)
             && session.is_persistent()
@@ -187,7 +200,7 @@ impl Broker {
             retain_as_published: true,
         };
         let group = [(slot, subscriber)];
-        let mut shared = super::deliver::Shared::new(incoming);
+        let mut shared = super::encodings::Shared::new(incoming);
         let wanted = super::publish::Wanted::of(&group, incoming);
         self.send_once(cx, slot, &mut shared, &wanted, false);
     }
@@ -199,20 +212,27 @@ impl Broker {
     }
 
     fn begin_search(&mut self, cx: &mut Context, ask: RetainedAsk, ticket: Option<SlotId>) {
-        let last = self.store.log.last().0;
-        let search = Search { ask, ticket, from: Bound::Unbounded, last };
-        match self.searches.insert(search) {
+        let last = self.store.log.last().0.min(ask.last);
+        let from = ask.after.as_deref().map_or(Bound::Unbounded, |at| Bound::Excluded(at.into()));
+        // All cores give one at once.
+        let page_bytes = self.settings.send_queue_bytes_max / (2 * cx.cores());
+        let page = (PAGE_MESSAGES_MAX, page_bytes);
+        match self.searches.insert(Search { ask, ticket, from, last, page }) {
             Ok(id) => self.search(cx, id),
             Err(_) => panic!("searches are bounded by what clients may be owed"),
         }
     }
 
-    /// Goes on with a search, until it ends or a message has to be read.
+    /// Goes on with a search, until it ends, or has to wait for a message or for its client.
     pub(super) fn search(&mut self, cx: &mut Context, id: SlotId) {
         while let Some(held) = self.next_found(cx, id) {
-            match self.store.load(&held) {
-                Ok(Loaded::Here(record)) => self.give_found(cx, id, &record),
-                Ok(Loaded::Away) => {
+            if !self.may_give(cx, id, &held) {
+                return self.store.release(held);
+            }
+            match self.load_found(cx, id, &held) {
+                Ok(None) => self.queue_found(cx, id, &held),
+                Ok(Some(Loaded::Here(record))) => self.give_found(cx, id, &record),
+                Ok(Some(Loaded::Away)) => {
                     self.store.ask(&held, Some(Waiter::Search(id)), cx);
                     self.store.release(held);
                     return self.read_ahead(cx, id);
@@ -221,11 +241,141 @@ impl Broker {
             }
             if let (Some(search), Some(topic)) = (self.searches.get_mut(id), &held.topic) {
                 search.from = Bound::Excluded(Rc::clone(topic));
+                let (messages, bytes) = search.page;
+                let left = bytes.saturating_sub(held.bytes as usize);
+                search.page = (messages.saturating_sub(1), left);
             }
             self.store.release(held);
         }
+        self.end_search(cx, id);
+    }
+
+    fn end_search(&mut self, cx: &mut Context, id: SlotId) {
         if let Some(ticket) = self.searches.remove(id).and_then(|search| search.ticket) {
             self.part_done(cx, ticket, 0, None);
+        }
+    }
+
+    /// A message to be sent; `None` if it is to be queued instead.
+    fn load_found(
+        &self,
+        cx: &Context,
+        id: SlotId,
+        held: &Held,
+    ) -> Result<Option<Loaded>, super::store::LoadError> {
+        let queued = self.searches.get(id).is_some_and(|Search { ask, .. }| {
+            ask.core == cx.core() && ask.qos.min(held.qos) > QoS::AtMostOnce
+        });
+        if queued { Ok(None) } else { self.store.load(held).map(Some) }
+    }
+
+    /// Whether a search may give what it found; if not, it goes on when there is room again.
+    fn may_give(&mut self, cx: &mut Context, id: SlotId, held: &Held) -> bool {
+        let Some(Search { ask, page, from, last, .. }) = self.searches.get(id) else {
+            return false;
+        };
+        if ask.core != cx.core() {
+            let (messages, bytes) = *page;
+            if messages > 0 && bytes > 0 {
+                return true;
+            }
+            let after = match from {
+                Bound::Excluded(topic) | Bound::Included(topic) => Some((&**topic).into()),
+                Bound::Unbounded => None,
+            };
+            let ask = RetainedAsk { after, last: *last, ..ask.clone() };
+            // Its asker is answered when all is given.
+            if let Some(ticket) = self.searches.remove(id).and_then(|search| search.ticket) {
+                self.tickets.remove(ticket);
+            }
+            cx.tell(ask.core, Message::RetainedMore { core: cx.core(), ask });
+            return false;
+        }
+        let (session, qos) = (ask.session, ask.qos.min(held.qos));
+        let conn =
+            self.sessions.of_number(session).and_then(|slot| self.takes_found(cx, slot, qos));
+        match conn {
+            None => true,
+            Some(conn) => {
+                self.pause_search(cx, conn, Paused::Search(id));
+                false
+            }
+        }
+    }
+
+    /// The connection of a session, if that takes no more retained messages for now.
+    fn takes_found(&self, cx: &Context, slot: SlotId, qos: QoS) -> Option<ConnId> {
+        let session = self.sessions.get(slot)?;
+        let conn = session.conn?;
+        // Half of its queue is for what is published meanwhile.
+        let queue_is_full = session.queue.len() >= self.settings.queue_messages_max.div_ceil(2)
+            || session.queue.bytes() >= self.settings.queue_bytes_max / 2;
+        let full = match qos {
+            QoS::AtMostOnce => self.is_behind(cx, conn, self.refill_bytes_max()),
+            _ => queue_is_full,
+        };
+        full.then_some(conn)
+    }
+
+    fn pause_search(&mut self, cx: &mut Context, conn: ConnId, paused: Paused) {
+        let Some(held) = self.conn(conn) else { return };
+        let searches = &mut held.reading_or_new().searches;
+        if searches.len() >= PAUSED_MAX {
+            self.meters.dropped(Dropped::QueueFull);
+            return self.drop_searches(cx, vec![paused]);
+        }
+        searches.push(paused);
+        if cx.unsent(conn) > 0 {
+            self.note_blocked(cx, conn);
+        }
+    }
+
+    /// A session's client may take more: what waits for that goes on.
+    pub(super) fn go_on_searching(&mut self, cx: &mut Context, slot: SlotId) {
+        let Some(conn) = self.sessions.get(slot).and_then(|session| session.conn) else { return };
+        let reading = self.conn(conn).and_then(|held| held.reading_mut());
+        let Some(reading) = reading.filter(|reading| !reading.searches.is_empty()) else { return };
+        for paused in std::mem::take(&mut reading.searches) {
+            match paused {
+                Paused::Search(id) => self.search(cx, id),
+                Paused::Ask(core, ask) => self.ask_for_more(cx, core, ask),
+            }
+        }
+        if let Some(held) = self.conn(conn)
+            && held.reading().is_some_and(Reading::is_idle)
+        {
+            held.read_nothing();
+        }
+    }
+
+    /// Another core has more retained messages for a session of this one.
+    pub(super) fn ask_for_more(&mut self, cx: &mut Context, core: usize, ask: RetainedAsk) {
+        let slot = self.sessions.of_number(ask.session);
+        let session = slot.and_then(|slot| self.sessions.get(slot));
+        let Some(slot) = slot.filter(|_| session.is_some_and(|session| session.conn.is_some()))
+        else {
+            return self.drop_searches(cx, vec![Paused::Ask(core, ask)]);
+        };
+        // What comes may be of any QoS up to that.
+        let full =
+            [QoS::AtMostOnce, ask.qos].into_iter().find_map(|qos| self.takes_found(cx, slot, qos));
+        match full {
+            None => cx.tell(core, Message::RetainedAsk(ask)),
+            Some(conn) => self.pause_search(cx, conn, Paused::Ask(core, ask)),
+        }
+    }
+
+    /// Gives up what a connection would have been given.
+    pub(super) fn drop_searches(&mut self, cx: &mut Context, all: Vec<Paused>) {
+        for paused in all {
+            match paused {
+                Paused::Search(id) => self.end_search(cx, id),
+                Paused::Ask(_, ask) => {
+                    if let Some(ticket) = ask.ticket {
+                        self.part_done(cx, SlotId::from_bits(ticket), 0, None);
+                    }
+                }
+            }
         }
     }
 
@@ -237,28 +387,36 @@ impl Broker {
             Bound::Excluded(topic) => Bound::Excluded(&**topic),
             Bound::Unbounded => Bound::Unbounded,
         };
-        let at_home = ask.core == cx.core();
-        let sent = move |held: &Held| !at_home || ask.qos.min(held.qos) == QoS::AtMostOnce;
         self.retained_from(&ask.filter, from, cx.clock().unix_ms)
             .map(|(_, held)| held)
-            .filter(move |held| held.id <= *last && sent(held))
+            .filter(move |held| held.id <= *last)
     }
 
     fn next_found(&self, cx: &Context, id: SlotId) -> Option<Rc<Held>> {
         let search = self.searches.get(id)?;
         if search.ask.core == cx.core() {
-            // It may have ended meanwhile.
-            self.sessions.of_number(search.ask.session)?;
+            // It may have ended meanwhile, or its client have gone: then it was not told that it is
+            // subscribed, and asks again.
+            let slot = self.sessions.of_number(search.ask.session)?;
+            self.sessions.get(slot)?.conn?;
         }
         self.found(cx, search).next().cloned()
     }
 
     fn read_ahead(&mut self, cx: &mut Context, id: SlotId) {
         let Some(search) = self.searches.get(id) else { return };
-        let next: Vec<Rc<Held>> = self.found(cx, search).take(READ_AHEAD).cloned().collect();
+        let next: Vec<Rc<Held>> = self.found(cx, search).take(4 * READ_AHEAD).cloned().collect();
         for held in next {
             self.store.ask(&held, None, cx);
             self.store.release(held);
+        }
+    }
+
+    fn queue_found(&mut self, cx: &mut Context, id: SlotId, held: &Rc<Held>) {
+        let Some(Search { ask, .. }) = self.searches.get(id) else { return };
+        let delivery = retained_delivery(Rc::clone(held), ask.qos.min(held.qos), ask);
+        if let Some(slot) = self.sessions.of_number(ask.session) {
+            self.queue_retained(cx, slot, delivery);
         }
     }
 

@@ -109,7 +109,8 @@ impl Broker {
             Some(Stage::Online { link, .. }) => link.version() == Version::V311,
             _ => return ReasonCode::UnspecifiedError,
         };
-        let refuse = |reason| if v311 { ReasonCode::UnspecifiedError } else { reason };
+        let says_why = !v311 && self.settings.suback_reasons;
+        let refuse = |reason| if says_why { reason } else { ReasonCode::UnspecifiedError };
         let Ok(parsed) = Filter::parse(filter) else {
             return refuse(ReasonCode::TopicFilterInvalid);
         };

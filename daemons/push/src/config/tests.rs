@@ -59,9 +59,11 @@ fn the_documented_file_is_read_and_says_the_defaults() {
         inflight_max = 64
         topic_alias_max = 16
         keep_alive_max = "20m"
+        suback_reasons = true
         session_expiry_max = "7d"
         sys_interval = "10s"
         send_queue_bytes_max = "1MiB"
+        send_queue_messages_max = 1000
         slow_client_timeout = "30s"
         queue_messages_max = 10000
         queue_bytes_max = "64MiB"

@@ -11,11 +11,13 @@
 //!   `SEXTANT_SEED=0..8000`, plays them all, `SEXTANT_SIM_TELL=1` tells what happens, and
 //!   `cargo xtask sim` plays seeds that nobody has played.
 //! - [`scenes`]: plays with one turn of events each.
+//! - [`pace`]: such plays of clients that do not keep up.
 
 #![allow(clippy::unwrap_used)]
 
 mod client;
 mod model;
+mod pace;
 mod play;
 mod random;
 mod rig;

@@ -37,6 +37,7 @@ pub(crate) struct Setup {
     pub(crate) receive_max: u16,
     pub(crate) inflight_max: u16,
     pub(crate) send_queue_bytes_max: usize,
+    pub(crate) send_queue_messages_max: usize,
     pub(crate) queue_messages_max: usize,
     pub(crate) session_expiry_max_s: u32,
     pub(crate) receipts_max: usize,
@@ -59,6 +60,7 @@ impl Default for Setup {
             receive_max: 16,
             inflight_max: 16,
             send_queue_bytes_max: 32 << 10,
+            send_queue_messages_max: 1000,
             queue_messages_max: 100_000,
             session_expiry_max_s: 7 * 24 * 3600,
             receipts_max: 1000,
@@ -91,12 +93,14 @@ impl Setup {
             queue_messages_max: self.queue_messages_max,
             queue_bytes_max: 64 << 20,
             send_queue_bytes_max: self.send_queue_bytes_max,
+            send_queue_messages_max: self.send_queue_messages_max,
             retained_bytes_max: 1 << 20,
             device_waiting_max: self.device_waiting_max,
             receipts_max: self.receipts_max,
             slow_client_timeout: Duration::from_secs(10),
             log_bytes_max: self.log_bytes_max,
             transports: Transports::default(),
+            suback_reasons: true,
         }
     }
 

@@ -78,6 +78,11 @@ impl<M> Cx<M> {
         self.admit(conn, shared.len(), |outbox, pages| outbox.push_shared(shared, pages))
     }
 
+    /// A copy of what was shared in this turn, which outlives it.
+    pub fn copy_shared(&self, shared: &Shared) -> Bytes {
+        self.pages.copy(shared)
+    }
+
     /// Sends a copy of some bytes: for short ones.
     ///
     /// # Errors
