@@ -9,6 +9,7 @@
 //!   drivers   the daemon on io_uring, on epoll, and where io_uring is forbidden
 //!   hostile   clients that break rules, send garbage, do not read; a disk that is full
 //!   cli       sextant up, status, push; what is said when something is wrong
+//!   others    what trips other brokers, by what it is
 //!   operators clients listed, shown, kicked and banned, over HTTP
 //!   systemd   units, socket activation, notifications
 //!   transports WebSocket and the PROXY protocol, on the port of MQTT
@@ -24,6 +25,7 @@ mod crash;
 mod drivers;
 mod hostile;
 mod operators;
+mod others;
 mod smoke;
 mod systemd;
 mod transports;
