@@ -103,7 +103,7 @@ impl Broker {
             room
         });
         let filters = told.map(|held| Subscribed {
-            filter: held.filter.clone(),
+            filter: (*held.filter).into(),
             qos: held.qos,
             no_local: held.no_local,
             retain_as_published: held.retain_as_published,

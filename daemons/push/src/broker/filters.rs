@@ -5,16 +5,22 @@
 //! prefix with `#` behind it (`d/4711/#`, a device's own). Only filters with `+` go into a tree
 //! of levels. A million devices cost a million table entries, not a million branches.
 
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::rc::Rc;
+
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use sextant_mqtt::topic::levels;
 
 pub(super) type Map<V> = HashMap<Box<str>, V, RandomState>;
+/// Whose keys may be held elsewhere too.
+type Names<V> = HashMap<Rc<str>, V, RandomState>;
 
 /// Filters and their subscribers.
 pub(super) struct Filters<T> {
     /// Without wildcard: the whole topic name.
-    exact: Map<Vec<T>>,
+    exact: Names<Vec<T>>,
     /// `#` alone or behind plain levels: what comes before `/#`, and `#` itself as `None`.
     prefixes: Map<Vec<T>>,
     everything: Vec<T>,
@@ -74,7 +80,7 @@ fn kind(filter: &str) -> Kind<'_> {
 impl<T: Copy + PartialEq> Default for Filters<T> {
     fn default() -> Filters<T> {
         Filters {
-            exact: Map::default(),
+            exact: Names::default(),
             prefixes: Map::default(),
             everything: Vec::new(),
             tree: Node::default(),
@@ -91,10 +97,20 @@ impl<T: Copy + PartialEq> Filters<T> {
             && self.tree.is_empty()
     }
 
+    /// A filter to keep: if somebody has a plain topic name, in common with him.
+    pub(super) fn name(&self, filter: &str) -> Rc<str> {
+        self.exact.get_key_value(filter).map_or_else(|| filter.into(), |(name, _)| Rc::clone(name))
+    }
+
     /// Adds a subscriber to a filter, which is a valid one; whether it is the filter's first.
-    pub(super) fn insert(&mut self, filter: &str, subscriber: T) -> bool {
+    pub(super) fn insert(&mut self, filter: &Rc<str>, subscriber: T) -> bool {
         let held = match kind(filter) {
-            Kind::Exact(name) => entry(&mut self.exact, name),
+            Kind::Exact(name) => {
+                if !self.exact.contains_key(name) {
+                    self.exact.insert(Rc::clone(filter), Vec::new());
+                }
+                self.exact.get_mut(name).expect("it was just made sure")
+            }
             Kind::Prefix(prefix) => entry(&mut self.prefixes, prefix),
             Kind::Everything => &mut self.everything,
             Kind::Tree(filter) => {
@@ -198,8 +214,8 @@ fn remove_from<T>(held: &mut Vec<T>, which: impl Fn(&T) -> bool) -> Option<bool>
     Some(held.is_empty())
 }
 
-fn remove_from_map<T>(
-    map: &mut Map<Vec<T>>,
+fn remove_from_map<K: Borrow<str> + Eq + Hash, T>(
+    map: &mut HashMap<K, Vec<T>, RandomState>,
     key: &str,
     which: impl Fn(&T) -> bool,
 ) -> Option<bool> {
@@ -268,7 +284,7 @@ mod tests {
             held.retain(|(filter, _)| topic::Filter::parse(filter).is_ok());
             let mut filters = Filters::default();
             for (filter, subscriber) in &held {
-                filters.insert(filter, *subscriber);
+                filters.insert(&(**filter).into(), *subscriber);
             }
             for pick in removed {
                 if !held.is_empty() {

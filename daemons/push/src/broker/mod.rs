@@ -44,6 +44,7 @@ mod sessions;
 mod shares;
 mod store;
 mod subscribe;
+mod subscriptions;
 mod tickets;
 mod transport;
 

@@ -366,7 +366,7 @@ impl MessageRecord {
 /// A subscription of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Subscribed {
-    pub(super) filter: Box<str>,
+    pub(super) filter: Rc<str>,
     pub(super) qos: QoS,
     pub(super) no_local: bool,
     pub(super) retain_as_published: bool,
@@ -387,7 +387,7 @@ impl Subscribed {
         let filter = from.text()?;
         let flags = from.byte()?;
         Ok(Subscribed {
-            filter,
+            filter: filter.into(),
             qos: QoS::from_u8(flags & 3).ok_or(Unreadable)?,
             no_local: flags & 4 != 0,
             retain_as_published: flags & 8 != 0,
@@ -796,7 +796,7 @@ mod tests {
             filter in text(), qos in qos(), no_local in any::<bool>(),
             retain_as_published in any::<bool>(), subscription_id in any::<u32>(),
         ) -> Subscribed {
-            Subscribed { filter, qos, no_local, retain_as_published, subscription_id }
+            Subscribed { filter: filter.into(), qos, no_local, retain_as_published, subscription_id }
         }
     }
 

@@ -240,7 +240,7 @@ impl State {
             }
             Fact::Unsubscribed(number, filter) => {
                 if let Some(session) = self.session(number) {
-                    session.subscriptions.retain(|held| held.filter != filter);
+                    session.subscriptions.retain(|held| *held.filter != *filter);
                 }
             }
             Fact::Presence(number, expiry_s, left_at) => {
@@ -402,8 +402,7 @@ impl Broker {
         session.expiry_s = record.expiry_s;
         session.left_at = record.left_at;
         session.record = Some(place);
-        session.subscriptions = record.subscriptions;
-        session.subscriptions.shrink_to_fit();
+        session.subscriptions = record.subscriptions.into();
         for packet_id in record.received.into_iter().filter_map(PacketId::new) {
             let _ = session.flight.restore_received(packet_id);
         }
@@ -451,9 +450,14 @@ impl Broker {
                 session.left_at = unix_ms;
             }
             let (number, expiry_s) = (session.number, session.expiry_s);
-            let subscriptions = session.subscriptions.clone();
-            for subscribed in &subscriptions {
-                self.hold_filter(cx, slot, subscribed, None);
+            for (at, mut subscribed) in
+                session.subscriptions.clone().into_vec().into_iter().enumerate()
+            {
+                subscribed.filter = self.filters.name(&subscribed.filter);
+                self.hold_filter(cx, slot, &subscribed, None);
+                if let Some(session) = self.sessions.get_mut(slot) {
+                    session.subscriptions.replace(at, subscribed);
+                }
             }
             if was_connected {
                 self.store.fact(&Fact::Presence(number, expiry_s, unix_ms));

@@ -13,7 +13,8 @@ use sextant_ring::wheel::TimerId;
 use sextant_segment::Position;
 
 use super::message::Delivery;
-use super::records::{Exchange, SessionRecord, Subscribed};
+use super::records::{Exchange, SessionRecord};
+use super::subscriptions::Subscriptions;
 use crate::auth::Principal;
 
 /// Who holds a filter, and how.
@@ -135,7 +136,7 @@ pub(super) struct Session {
     pub(super) expiry_s: u32,
     /// Since when it has no connection, milliseconds since 1970.
     pub(super) left_at: u64,
-    pub(super) subscriptions: Vec<Subscribed>,
+    pub(super) subscriptions: Subscriptions,
     pub(super) flight: sextant_mqtt::Session<Delivery>,
     pub(super) queue: Queue,
     pub(super) will: Option<Box<Will>>,
@@ -159,7 +160,7 @@ impl Session {
             conn: None,
             expiry_s: 0,
             left_at: 0,
-            subscriptions: Vec::new(),
+            subscriptions: Subscriptions::None,
             flight: sextant_mqtt::Session::new(limits),
             queue: Queue::default(),
             will: None,
@@ -171,14 +172,6 @@ impl Session {
     /// Whether it outlives its connection, and so is kept on disk.
     pub(super) fn is_persistent(&self) -> bool {
         self.record.is_some()
-    }
-
-    /// Adds a subscription. Most sessions have one, or a few: there is room for no more than that.
-    pub(super) fn subscribe(&mut self, subscribed: Subscribed) {
-        if self.subscriptions.len() < 4 {
-            self.subscriptions.reserve_exact(1);
-        }
-        self.subscriptions.push(subscribed);
     }
 
     pub(super) fn push(&mut self, delivery: Delivery) {
@@ -216,7 +209,7 @@ impl Session {
             user: self.owner.name().into(),
             expiry_s: self.expiry_s,
             left_at: if self.conn.is_some() { 0 } else { self.left_at },
-            subscriptions: self.subscriptions.clone(),
+            subscriptions: self.subscriptions.to_vec(),
             received: self.flight.received().map(PacketId::get).collect(),
             ..SessionRecord::default()
         };

@@ -10,6 +10,7 @@
 //! What was decided for a QoS 2 message that goes to another core is in its record, so that it is
 //! the same after a crash.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use sextant_mqtt::QoS;
@@ -122,7 +123,7 @@ impl Shares {
         let Ok(group) = self.groups.insert(group) else {
             panic!("groups are bounded by subscriptions")
         };
-        self.by_filter.insert(filter, group);
+        self.by_filter.insert(&filter.into(), group);
         self.by_key.insert(key, group);
         group
     }
@@ -188,7 +189,7 @@ impl Broker {
     pub(super) fn note_shares(&mut self, cx: &mut Context, session: SlotId, online: bool) {
         let Some(held) = self.sessions.get(session) else { return };
         let keys = held.subscriptions.iter().filter(|held| shared(&held.filter).is_some());
-        let keys: Vec<Box<str>> = keys.map(|held| held.filter.clone()).collect();
+        let keys: Vec<Rc<str>> = keys.map(|held| held.filter.clone()).collect();
         for key in keys {
             let slot = self.shares.by_key.get(&*key).copied();
             let Some(group) = slot.and_then(|slot| self.shares.groups.get_mut(slot)) else {

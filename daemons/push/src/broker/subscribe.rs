@@ -121,7 +121,7 @@ impl Broker {
             return refuse(ReasonCode::NotAuthorized);
         }
         let subscribed = Subscribed {
-            filter: filter.into(),
+            filter: self.filters.name(filter),
             qos: subscription.qos,
             no_local: subscription.no_local,
             retain_as_published: subscription.retain_as_published,
@@ -131,17 +131,11 @@ impl Broker {
         // first.
         let at = session.subscriptions.iter().position(|held| *held.filter == *filter);
         match at {
-            Some(at) => session.subscriptions[at] = subscribed.clone(),
+            Some(at) => session.subscriptions.replace(at, subscribed.clone()),
             None if session.subscriptions.len() >= SUBSCRIPTIONS_MAX => {
                 return refuse(ReasonCode::QuotaExceeded);
             }
-            None => {
-                if session.subscriptions.is_empty() {
-                    // Most clients have one.
-                    session.subscriptions.reserve_exact(1);
-                }
-                session.subscribe(subscribed.clone());
-            }
+            None => session.subscriptions.push(subscribed.clone()),
         }
         if session.is_persistent() {
             self.store.fact(&Fact::Subscribed(session.number, subscribed.clone()));
@@ -246,7 +240,7 @@ impl Broker {
         // Told again of what is known already, it still holds the filter once.
         let _ = self.interest.remove(filter, |held| *held == core);
         if has {
-            self.interest.insert(filter, core);
+            self.interest.insert(&filter.into(), core);
         }
         if let Some(ticket) = ticket {
             let done = Message::Stored { ticket, recipients: 0, refused: None };
@@ -258,16 +252,13 @@ impl Broker {
     pub(super) fn drop_forbidden(&mut self, cx: &mut Context, slot: SlotId) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Some(principal) = session.owner.principal() else { return };
-        let forbidden: Vec<Box<str>> = session
-            .subscriptions
-            .extract_if(.., |held| !principal.may_subscribe(&held.filter))
-            .map(|held| held.filter)
-            .collect();
+        let forbidden =
+            session.subscriptions.take_if(|held| !principal.may_subscribe(&held.filter));
         let (number, persistent) = (session.number, session.is_persistent());
-        for filter in forbidden {
+        for Subscribed { filter, .. } in forbidden {
             self.drop_filter(cx, slot, &filter);
             if persistent {
-                self.store.fact(&Fact::Unsubscribed(number, filter));
+                self.store.fact(&Fact::Unsubscribed(number, (*filter).into()));
             }
         }
     }
@@ -295,7 +286,7 @@ impl Broker {
             self.store.log.retire(position, bytes);
         }
         let Some(session) = self.sessions.remove(slot) else { return };
-        for subscribed in &session.subscriptions {
+        for subscribed in session.subscriptions.iter() {
             self.drop_filter(cx, slot, &subscribed.filter);
         }
         if let Some(will) = will {
