@@ -3,6 +3,7 @@
 
 mod append;
 mod compare;
+mod devices;
 mod floor;
 mod idle;
 mod million;
@@ -39,6 +40,12 @@ enum What {
     PushIdle(IdleArgs),
     /// A million devices on one push: memory, keep-alives, one message for all
     PushMillion(MillionArgs),
+    /// CPU of a fan-out by receivers, size and QoS, beside mosquitto and NATS
+    PushMatrix(RunArgs),
+    /// CPU of messages between pairs of clients, beside mosquitto and NATS
+    PushPairs(RunArgs),
+    /// CPU of clients that come and go, beside mosquitto and a bare accept loop; a storm of them
+    PushConnect(RunArgs),
     /// Durable appends of 64 writers, beside the best of fio
     SegmentAppend(AppendArgs),
     /// Messages between cores, and how many share a wake
@@ -133,6 +140,9 @@ fn main() -> ExitCode {
             run.plan.rounds = rounds;
             million::run(&run, args.own)
         }
+        What::PushMatrix(args) => devices::run_matrix(&args.run("push-matrix")),
+        What::PushPairs(args) => devices::run_pairs(&args.run("push-pairs")),
+        What::PushConnect(args) => devices::run_connect(&args.run("push-connect")),
         What::Draw { results } => results.iter().try_for_each(|file| Report::draw_again(file)),
         What::SegmentAppend(args) => append::run(&args.run.run("segment-append"), &args.dir),
         What::WriteLog(args) => append::write_log(&args),

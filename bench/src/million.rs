@@ -22,15 +22,12 @@ use sextant_load::fleet::SessionError;
 use sextant_load::{
     Connections, Fleet, Load, Outcome, Pace, ProcessCpu, Recorder, Session, Summary,
 };
-use sextant_mqtt::{
-    ClientHandshake, Connect, Frame, Inbound, Packet, PacketId, QoS, Subscribe,
-    SubscribeProperties, Subscription, Subscriptions, Version,
-};
+use sextant_mqtt::{ClientHandshake, Connect, Frame, Inbound, QoS, Version};
 use sextant_ring::time::{Clock, Time};
 
 use crate::compare::{Bench, Case, Plan, Run};
 use crate::idle::{PER_ADDRESS, Progress, resident_bytes, settled_bytes};
-use crate::mqtt::{PACKET_BYTES_MAX, PAYLOAD_BYTES, TOPIC, stamp};
+use crate::mqtt::{Arrived, PACKET_BYTES_MAX, PAYLOAD_BYTES, TOPIC, publish, subscribe};
 use crate::push::{Layout, start_push};
 use crate::report::{Figure, Wanted, number};
 use crate::server::Server;
@@ -104,13 +101,7 @@ impl Device {
         match (self.state, frame.first_byte) {
             (State::Connecting, CONNACK) if frame.body == [0, 0] => {
                 self.state = State::Subscribing;
-                let subscription = [Subscription::new(TOPIC, QoS::AtMostOnce)];
-                let subscribe = Packet::Subscribe(Subscribe {
-                    packet_id: PacketId::MIN,
-                    subscriptions: Subscriptions::new(&subscription),
-                    properties: SubscribeProperties::default(),
-                });
-                subscribe.encode(Version::V311, out)?;
+                subscribe(TOPIC, QoS::AtMostOnce, out)?;
             }
             (State::Subscribing, SUBACK) if frame.body == [0, 1, 0] => self.state = State::Ready,
             (State::Ready, PINGRESP) => {
@@ -118,10 +109,9 @@ impl Device {
                 recorder.record(intended, now);
             }
             (State::Ready, _) => {
-                let stamp = stamp(frame).ok_or("something else than the message for all")?;
-                let sent = Time::from_nanos(u64::from_le_bytes(stamp));
+                let found = Arrived::of(frame, TOPIC).ok_or("another message than was sent")?;
                 let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-                arrivals.record(sent, now);
+                arrivals.record(found.sent, now);
             }
             _ => return Err(format!("a packet of type {:#04x}", frame.first_byte).into()),
         }
@@ -322,14 +312,9 @@ fn broadcast(fleet: &Fleet, to: SocketAddr, count: u32, arrivals: &Arrivals) -> 
     let mut connack = [0; 4];
     socket.read_exact(&mut connack).context("no CONNACK for the publisher")?;
     ensure!(connack == [CONNACK, 2, 0, 0], "the publisher is refused");
-    let topic = (TOPIC.len() as u16).to_be_bytes();
-    let mut publish = vec![0x30, (2 + TOPIC.len() + PAYLOAD_BYTES) as u8];
-    publish.extend_from_slice(&topic);
-    publish.extend_from_slice(TOPIC.as_bytes());
-    let now = Clock::read().now.as_nanos();
-    publish.extend_from_slice(&now.to_le_bytes());
-    publish.resize(publish.len() + PAYLOAD_BYTES - 8, b'.');
-    socket.write_all(&publish)?;
+    let mut packet = Vec::new();
+    publish(TOPIC, None, PAYLOAD_BYTES, Clock::read().now, &mut packet);
+    socket.write_all(&packet)?;
     let began = Instant::now();
     let summary = || arrivals.lock().unwrap_or_else(PoisonError::into_inner).summary();
     while summary().count < u64::from(count) {

@@ -7,10 +7,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use sextant_load::{Fleet, Outcome, Pace};
+use sextant_mqtt::QoS;
 
 use crate::compare::{Bench, Case, Plan, Run, load_figures};
 use crate::floor::{self, Kind, SATURATED};
-use crate::mqtt::{Client, Part};
+use crate::mqtt::{Client, PAYLOAD_BYTES, Part, TOPIC};
 use crate::report::Wanted;
 use crate::server::{Server, free_addrs, sibling};
 
@@ -36,6 +37,31 @@ pub(crate) fn start_mosquitto() -> Result<Server> {
     let mut command = mosquitto();
     command.arg("-c").arg(&config);
     Server::start(&command, true, addrs, Some(dir))
+}
+
+/// A NATS server that speaks MQTT.
+pub(crate) fn start_nats() -> Result<Server> {
+    let addrs = free_addrs(1)?;
+    let dir = tempfile::tempdir().context("no temporary folder")?;
+    let config = dir.path().join("nats.conf");
+    let listener = addrs.first().context("there is an address")?;
+    let text = format!(
+        "server_name: bench\nhost: 127.0.2.1\nport: -1\njetstream {{ store_dir: \"{}\" }}\n\
+         mqtt {{ host: \"{}\"\n port: {} }}\n",
+        dir.path().display(),
+        listener.ip(),
+        listener.port()
+    );
+    std::fs::write(&config, text).context("cannot write the configuration of NATS")?;
+    let mut command = nats();
+    command.arg("-c").arg(&config);
+    Server::start(&command, true, addrs, Some(dir))
+}
+
+/// Debian's NATS server.
+pub(crate) fn nats() -> Command {
+    let path = PathBuf::from("/usr/sbin/nats-server");
+    Command::new(if path.is_file() { path } else { "nats-server".into() })
 }
 
 /// How a `sextant-push` is laid out.
@@ -77,8 +103,13 @@ fn free_admin() -> Result<SocketAddr> {
 /// Messages from one publisher to a thousand subscribers.
 fn fan_out(server: &Server, pace: Pace, plan: &Plan) -> Result<Outcome> {
     let load = floor::fan_out_load(server, pace, plan);
-    let part = |number| if number == 0 { Part::Publisher } else { Part::Subscriber };
-    let fleet = Fleet::start(load, move |number| Client::new(part(number), number))?;
+    let fleet = Fleet::start(load, |number| {
+        let part = match number {
+            0 => Part::Publisher(TOPIC.into(), QoS::AtMostOnce, PAYLOAD_BYTES),
+            _ => Part::Subscriber(TOPIC.into(), QoS::AtMostOnce),
+        };
+        Client::new(part, number)
+    })?;
     fleet.wait()?.context("a load with a pace has an outcome")
 }
 

@@ -49,6 +49,12 @@ enum Name {
     PushIdle,
     /// A million devices on one push: memory, keep-alives, one message for all
     PushMillion,
+    /// CPU of a fan-out by receivers, size and QoS, beside mosquitto and NATS
+    PushMatrix,
+    /// CPU of messages between pairs of clients, beside mosquitto and NATS
+    PushPairs,
+    /// CPU of clients that come and go, beside mosquitto and a bare accept loop; a storm of them
+    PushConnect,
     /// Durable appends of 64 writers, beside the best of fio on the same disk
     SegmentAppend,
     /// Messages between cores, and how many share a wake
@@ -61,6 +67,9 @@ impl Name {
         match self {
             Name::Floor | Name::PushMillion | Name::Wake => &[],
             Name::PushFanout | Name::PushIdle => &[("mosquitto", "mosquitto")],
+            Name::PushMatrix | Name::PushPairs | Name::PushConnect => {
+                &[("mosquitto", "mosquitto"), ("nats-server", "nats-server")]
+            }
             Name::SegmentAppend => &[("fio", "fio")],
         }
     }
@@ -69,9 +78,7 @@ impl Name {
     fn binaries(self) -> &'static [&'static str] {
         match self {
             Name::Floor | Name::SegmentAppend | Name::Wake => &["sextant-bench"],
-            Name::PushFanout | Name::PushIdle | Name::PushMillion => {
-                &["sextant-bench", "sextant-push"]
-            }
+            _ => &["sextant-bench", "sextant-push"],
         }
     }
 
@@ -79,9 +86,11 @@ impl Name {
     fn sysctls(self) -> &'static [(&'static str, &'static str)] {
         match self {
             // Pages for all sockets of the machine: both ends of all connections are here.
-            Name::PushIdle => &[("net.ipv4.tcp_mem", "800000 1000000 1200000")],
+            Name::PushIdle | Name::PushMatrix | Name::PushConnect => {
+                &[("net.ipv4.tcp_mem", "800000 1000000 1200000")]
+            }
             Name::PushMillion => &[("net.ipv4.tcp_mem", "2000000 2500000 3000000")],
-            Name::Floor | Name::PushFanout | Name::SegmentAppend | Name::Wake => &[],
+            _ => &[],
         }
     }
 }

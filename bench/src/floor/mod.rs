@@ -142,7 +142,7 @@ fn echo(server: &Server, pace: Pace, plan: &Plan) -> Result<Outcome> {
     talk(Load { connections, pace, ..load(server, plan) }, |_| Role::Echo)
 }
 
-fn accept(server: &Server, pace: Pace, plan: &Plan) -> Result<Outcome> {
+pub(crate) fn accept(server: &Server, pace: Pace, plan: &Plan) -> Result<Outcome> {
     let connections = Connections::PerOperation { at_once_max: 4096 };
     talk(Load { connections, pace, ..load(server, plan) }, |_| Role::Close)
 }

@@ -17,8 +17,8 @@
 mod app;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -305,6 +305,8 @@ pub struct Fleet {
 struct Shown {
     ready: AtomicU32,
     measured: AtomicBool,
+    /// From the call of each held connection until it was ready, once all are.
+    connects: OnceLock<Summary>,
 }
 
 impl Fleet {
@@ -335,6 +337,11 @@ impl Fleet {
     /// Held connections that are ready.
     pub fn ready(&self) -> u32 {
         self.shown.ready.load(Ordering::Relaxed)
+    }
+
+    /// How long held connections took from their call until they were ready; once all are.
+    pub fn connects(&self) -> Option<Summary> {
+        self.shown.connects.get().copied()
     }
 
     /// Whether the window is over and what was under way is done, or given up.

@@ -51,6 +51,8 @@ struct Client<S> {
     conn: ConnId,
     number: u64,
     session: S,
+    /// When it was called.
+    called: Time,
     /// Counted among those that are ready.
     ready: bool,
 }
@@ -65,6 +67,9 @@ pub(super) struct App<S, F> {
     operating: Vec<Option<ConnId>>,
     /// What connections under way are for: the intended start of their operation.
     pending: HashMap<u64, Time>,
+    /// When connections under way were called, those that are to be held.
+    calls: HashMap<u64, Time>,
+    connects: Recorder,
     connecting: u32,
     /// Connections that were begun.
     numbers: u64,
@@ -101,6 +106,8 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
             Connections::Held { operating, .. } => operating as usize,
             Connections::PerOperation { .. } => 0,
         };
+        let mut connects = Recorder::default();
+        connects.open(Time::ZERO);
         App {
             load,
             server,
@@ -108,6 +115,8 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
             clients: Vec::new(),
             operating: vec![None; operating],
             pending: HashMap::new(),
+            calls: HashMap::new(),
+            connects,
             connecting: 0,
             numbers: 0,
             shown,
@@ -147,7 +156,8 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
     fn connect_more(&mut self, cx: &mut Cx<Order>) {
         let Connections::Held { count, connecting_max, .. } = self.load.connections else { return };
         while self.numbers < u64::from(count) && self.connecting < connecting_max {
-            self.connect(cx);
+            let number = self.connect(cx);
+            self.calls.insert(number, cx.now());
         }
     }
 
@@ -165,6 +175,7 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
 
     fn adopt(&mut self, cx: &mut Cx<Order>, number: u64, conn: ConnId) {
         let mut session = (self.make)(number);
+        let called = self.calls.remove(&number).unwrap_or(cx.now());
         self.out.clear();
         let mut said = session.handle_connected(cx.now(), &mut self.out);
         if let Some(intended) = self.pending.remove(&number) {
@@ -176,7 +187,7 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
         if self.clients.len() <= conn.index() {
             self.clients.resize_with(conn.index() + 1, || None);
         }
-        self.clients[conn.index()] = Some(Client { conn, number, session, ready: false });
+        self.clients[conn.index()] = Some(Client { conn, number, session, called, ready: false });
         self.send(cx, number, conn);
         self.look_at(cx, conn);
     }
@@ -207,7 +218,9 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
             return;
         }
         let number = client.number as usize;
+        let called = client.called;
         let Connections::Held { count, .. } = self.load.connections else { return };
+        self.connects.record(called, cx.now());
         if let Some(place) = self.operating.get_mut(number) {
             *place = Some(conn);
         }
@@ -215,6 +228,7 @@ impl<S: Session, F: FnMut(u64) -> S> App<S, F> {
         self.phase_ends = cx.now() + self.load.patience;
         if ready == count && self.phase == Phase::Connecting {
             self.connecting_took = cx.now().since(self.began);
+            let _ = self.shown.connects.set(self.connects.summary());
             self.set_out(cx);
         }
     }
