@@ -10,6 +10,7 @@
 //!   hostile   clients that break rules, send garbage, do not read; a disk that is full
 //!   cli       sextant up, status, push; what is said when something is wrong
 //!   others    what trips other brokers, by what it is
+//!   limits    how fast clients may come and publish
 //!   operators clients listed, shown, kicked and banned, over HTTP
 //!   systemd   units, socket activation, notifications
 //!   transports WebSocket and the PROXY protocol, on the port of MQTT
@@ -24,6 +25,7 @@ mod conformance;
 mod crash;
 mod drivers;
 mod hostile;
+mod limits;
 mod operators;
 mod others;
 mod smoke;

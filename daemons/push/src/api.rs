@@ -390,6 +390,7 @@ struct Status {
     cores: usize,
     driver: &'static str,
     connections: u64,
+    connects: ConnectStatus,
     sessions: u64,
     subscriptions: u64,
     retained: u64,
@@ -397,6 +398,13 @@ struct Status {
     messages_in: u64,
     messages_out: u64,
     log: LogStatus,
+}
+
+#[derive(Serialize)]
+struct ConnectStatus {
+    waiting: u64,
+    delayed: u64,
+    refused: u64,
 }
 
 #[derive(Serialize)]
@@ -415,6 +423,11 @@ async fn status(State(api): State<Arc<Api>>) -> Result<Json<Status>, Problem> {
         cores: api.cores.cores(),
         driver: api.settings.driver,
         connections: sum.connections,
+        connects: ConnectStatus {
+            waiting: sum.connects_waiting,
+            delayed: sum.connects_delayed,
+            refused: sum.connects_refused,
+        },
         sessions: sum.sessions,
         subscriptions: sum.subscriptions,
         retained: sum.retained,
@@ -450,6 +463,9 @@ pub(crate) async fn sum(cores: &dyn Cores) -> Result<CoreStatus, Problem> {
 fn add(a: CoreStatus, b: CoreStatus) -> CoreStatus {
     CoreStatus {
         connections: a.connections + b.connections,
+        connects_waiting: a.connects_waiting + b.connects_waiting,
+        connects_delayed: a.connects_delayed + b.connects_delayed,
+        connects_refused: a.connects_refused + b.connects_refused,
         sessions: a.sessions + b.sessions,
         subscriptions: a.subscriptions + b.subscriptions,
         retained: a.retained + b.retained,

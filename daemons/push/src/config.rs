@@ -7,6 +7,7 @@
 //! of `[auth]` mean is the affair of [`auth`](crate::auth).
 
 mod auth;
+mod limits;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -23,6 +24,7 @@ use sextant_service::config::{Bytes, Faults, QuantityError, Secret, Span};
 use sextant_service::{admin, telemetry};
 
 pub use self::auth::Jwt;
+pub use self::limits::Limits;
 use crate::api::ANSWER_MAX;
 use crate::auth::hasher::check_hash;
 use crate::auth::rules::Rule;
@@ -61,6 +63,8 @@ pub struct Config {
     pub log: Log,
     /// Who may connect, and what they may do.
     pub auth: Auth,
+    /// How fast clients may come.
+    pub limits: Limits,
 }
 
 impl Default for Config {
@@ -78,6 +82,7 @@ impl Default for Config {
             mqtt: Mqtt::default(),
             log: Log::default(),
             auth: Auth::default(),
+            limits: Limits::default(),
         }
     }
 }
@@ -547,6 +552,7 @@ impl sextant_service::config::Config for Config {
         self.check_mqtt(faults);
         self.check_log(faults);
         self.check_auth(faults);
+        self.limits.check(faults);
     }
 }
 

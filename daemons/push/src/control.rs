@@ -140,6 +140,12 @@ impl Receipt {
 pub struct CoreStatus {
     /// Connections, those without a session included.
     pub connections: u64,
+    /// Of these, those that wait for their turn to be let in.
+    pub connects_waiting: u64,
+    /// CONNECT packets that had to wait, and were let in.
+    pub connects_delayed: u64,
+    /// CONNECT packets refused since they would have had to wait too long.
+    pub connects_refused: u64,
     /// Sessions, those without a connection included.
     pub sessions: u64,
     /// Subscriptions of those sessions.

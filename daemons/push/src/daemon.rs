@@ -400,6 +400,7 @@ fn settings(config: &Config, cores: usize, log_bytes_max: u64, proxied_from: usi
             proxied_from,
         },
         suback_reasons: mqtt.suback_reasons,
+        limits: config.limits.clone(),
     }
 }
 

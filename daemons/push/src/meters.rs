@@ -16,7 +16,9 @@ pub struct Names {
     pub(crate) delivered: [Counter; 3],
     pub(crate) dropped: [Counter; 7],
     pub(crate) closed: [Counter; 12],
-    pub(crate) connect_refused: [Counter; 6],
+    pub(crate) connect_refused: [Counter; 7],
+    pub(crate) connects_waiting: Gauge,
+    pub(crate) connects_delayed: Counter,
     pub(crate) publish_refused: [Counter; 3],
     pub(crate) pushes: Counter,
     pub(crate) received_bytes: Counter,
@@ -76,6 +78,8 @@ pub(crate) enum ConnectRefused {
     Busy = 3,
     Unavailable = 4,
     Banned = 5,
+    /// Too many came at once.
+    Rate = 6,
 }
 
 /// Why a PUBLISH was refused.
@@ -155,7 +159,23 @@ impl Names {
                 "sextant_push_connects_refused_total",
                 "CONNECT packets refused.",
                 "reason",
-                ["credentials", "not_authorized", "invalid", "busy", "unavailable", "banned"],
+                [
+                    "credentials",
+                    "not_authorized",
+                    "invalid",
+                    "busy",
+                    "unavailable",
+                    "banned",
+                    "rate",
+                ],
+            ),
+            connects_waiting: builder.gauge(
+                "sextant_push_connects_waiting",
+                "CONNECT packets that wait for their turn to be let in.",
+            ),
+            connects_delayed: builder.counter(
+                "sextant_push_connects_delayed_total",
+                "CONNECT packets that had to wait for their turn, and were let in.",
             ),
             publish_refused: builder.counters(
                 "sextant_push_publishes_refused_total",
@@ -215,6 +235,11 @@ impl Meters {
 
     pub(crate) fn connect_refused(&self, why: ConnectRefused) {
         self.core.inc(self.names.connect_refused[why as usize]);
+    }
+
+    /// CONNECT packets refused since too many came at once.
+    pub(crate) fn storm_refused(&self) -> u64 {
+        self.core.read(self.names.connect_refused[ConnectRefused::Rate as usize])
     }
 
     pub(crate) fn publish_refused(&self, why: PublishRefused) {

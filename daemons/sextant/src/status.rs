@@ -73,6 +73,15 @@ impl Report {
         self.status.as_ref()?.pointer(path)?.as_u64()
     }
 
+    /// How many there are, and of these how many have yet to be let in.
+    fn connections(&self) -> String {
+        match (self.number("/connections"), self.number("/connects/waiting")) {
+            (None, _) => "-".to_owned(),
+            (Some(all), None | Some(0)) => all.to_string(),
+            (Some(all), Some(waiting)) => format!("{all}, {waiting} waiting"),
+        }
+    }
+
     fn text(&self, path: &str) -> Option<&str> {
         self.status.as_ref()?.pointer(path)?.as_str()
     }
@@ -136,7 +145,7 @@ fn print(reports: &[Report]) {
             report
                 .number("/uptime_s")
                 .map_or("-".to_owned(), |secs| span(Duration::from_secs(secs))),
-            count("/connections"),
+            report.connections(),
             count("/sessions"),
             count("/messages_in"),
             count("/messages_out"),

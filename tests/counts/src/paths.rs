@@ -269,6 +269,7 @@ fn broker() -> (Bench<Broker>, tempfile::TempDir) {
         log_bytes_max: 64 << 20,
         transports: Transports::default(),
         suback_reasons: true,
+        limits: sextant_push::config::Limits::default(),
     };
     let limits = Limits { send_bytes_max: 8 << 20, ..Limits::default() };
     (Bench::new(Broker::new(settings, parts, restored, 1), limits), dir)

@@ -91,6 +91,11 @@ pub(super) enum Stage {
         awaiting: AwaitingConnect,
         bytes: Vec<u8>,
     },
+    /// It has yet to be let in, when its turn has come; what has arrived waits, its CONNECT first.
+    Waiting {
+        bytes: Vec<u8>,
+        turn: u64,
+    },
     /// Its password is being checked; what has arrived waits, its CONNECT first.
     Verifying {
         bytes: Vec<u8>,

@@ -10,6 +10,7 @@ use sextant_ring::core::{ConnId, SendError};
 use sextant_ring::slot::SlotId;
 use tracing::{debug, warn};
 
+use super::admit::Admitted;
 use super::conn::{Conn, Stage};
 use super::records::{self, Fact};
 use super::session::{Owner, Session, Will};
@@ -39,7 +40,7 @@ impl Broker {
         self.arm_conn(cx, conn, deadline);
     }
 
-    fn arm_conn(&mut self, cx: &mut Context, conn: ConnId, deadline_ms: u64) {
+    pub(super) fn arm_conn(&mut self, cx: &mut Context, conn: ConnId, deadline_ms: u64) {
         let deadline = sextant_ring::time::Time::from_nanos(deadline_ms.saturating_mul(1_000_000));
         let timer = cx.arm(deadline, timer::key(timer::CONN, conn.to_bits()));
         if timer.is_none() {
@@ -64,6 +65,7 @@ impl Broker {
                 let session = *session;
                 return self.expiry_timer(cx, conn, session);
             }
+            Stage::Waiting { .. } => return,
         };
         match next.filter(|_| !over) {
             Some(deadline) => self.arm_conn(cx, conn, deadline),
@@ -109,13 +111,17 @@ impl Broker {
                 let bytes = std::mem::take(bytes);
                 self.read_connect(cx, conn, &bytes, None);
             }
+            Stage::Waiting { bytes, .. } => {
+                bytes.extend_from_slice(data);
+                cx.pause(conn);
+            }
             Stage::Verifying { bytes } => bytes.extend_from_slice(data),
             Stage::Online { .. } => self.read_packets(cx, conn, data),
         }
     }
 
     /// Looks at all that a connection has sent so far, which begins with its CONNECT.
-    fn read_connect(
+    pub(super) fn read_connect(
         &mut self,
         cx: &mut Context,
         conn: ConnId,
@@ -177,6 +183,13 @@ impl Broker {
         let unix_ms = cx.clock().unix_ms;
         if self.bans.refuses(Banned::Client, client_id, unix_ms) {
             return self.refuse(cx, conn, connecting, Refusal::Banned);
+        }
+        if verified.is_none() {
+            match self.admit(cx, conn, bytes) {
+                Admitted::Now => {}
+                Admitted::Later => return,
+                Admitted::Never(wait) => return self.refuse_storm(cx, conn, connecting, wait),
+            }
         }
         let principal = match verified {
             Some(principal) => principal,
@@ -281,10 +294,21 @@ impl Broker {
         connecting: Connecting,
         reason: ReasonCode,
     ) {
+        self.refuse_because(cx, conn, connecting, reason, None);
+    }
+
+    pub(super) fn refuse_because(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        connecting: Connecting,
+        reason: ReasonCode,
+        why: Option<&str>,
+    ) {
         let mut answer = Vec::new();
         // [MQTT-4.12.0-4], [MQTT-4.13.2-1]
         // One that the client does not take is not sent; it is closed all the same.
-        let _ = connecting.refuse(reason, None, &mut answer);
+        let _ = connecting.refuse(reason, why, &mut answer);
         self.drop_conn(cx, conn, answer);
     }
 
@@ -652,6 +676,10 @@ impl Broker {
                     self.unwatch();
                 }
                 Some(session)
+            }
+            Stage::Waiting { turn, .. } => {
+                self.admission.leave(turn);
+                None
             }
             Stage::Awaiting { .. } | Stage::Verifying { .. } => None,
         }

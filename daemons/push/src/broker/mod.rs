@@ -18,6 +18,7 @@
 //! (this core's disk, other cores) and then answers whoever asked. A *gate* of the store holds
 //! what may be done only once the disk has what was said before it.
 
+mod admit;
 mod burst;
 mod clients;
 mod compact;
@@ -33,6 +34,7 @@ mod once;
 mod proxy;
 mod publish;
 mod push;
+mod rates;
 mod recall;
 mod receipts;
 mod records;
@@ -75,9 +77,11 @@ pub use transport::{Arrival, Transports};
 use crate::auth::hasher::Hasher;
 use crate::auth::{Authenticator, Verified};
 use crate::bans::Bans;
+use crate::config::Limits;
 use crate::control::{Command, CoreStatus};
 use crate::meters::{Closed, Meters};
 use crate::sys::Level;
+use admit::Admission;
 use burst::Burst;
 use clients::PeerAsked;
 use compact::Compaction;
@@ -128,6 +132,8 @@ pub struct Settings {
     pub transports: Transports,
     /// Whether a SUBACK of MQTT 5 says why it refuses.
     pub suback_reasons: bool,
+    /// How fast clients may come, all cores together.
+    pub limits: Limits,
 }
 
 /// What a core needs beside its settings and its log.
@@ -166,6 +172,7 @@ mod timer {
     pub(super) const TICK: u64 = 4;
     pub(super) const LOG: u64 = 5;
     pub(super) const HAND: u64 = 6;
+    pub(super) const ADMIT: u64 = 7;
 
     pub(super) fn key(kind: u64, number: u64) -> u64 {
         assert!(number >> SHIFT == 0, "a timer's number has 58 bits");
@@ -186,6 +193,7 @@ pub struct Broker {
     /// Cores whose restored filters this one knows.
     introduced: usize,
     meters: Meters,
+    admission: Admission,
     store: Store,
     conns: Table<Option<Conn>>,
     sessions: Sessions,
@@ -246,6 +254,7 @@ impl Broker {
         let Parts { auth, bans, hasher, heartbeat, shared, names, metrics } = parts;
         let receipts = Receipts::new(settings.receipts_max);
         let Restored { log, state } = restored;
+        let admission = Admission::new(&settings.limits, cores);
         let mut broker = Broker {
             settings: Arc::new(settings),
             auth,
@@ -255,6 +264,7 @@ impl Broker {
             shared,
             introduced: 0,
             meters: Meters::new(names, metrics),
+            admission,
             store: Store::new(log),
             conns: Table::default(),
             sessions: Sessions::default(),
@@ -319,6 +329,7 @@ impl Broker {
             ("connections held back", self.held_back.len()),
             ("connections blocked", self.blocked.len()),
             ("peers asked for", self.peers_asked.len()),
+            ("connections that wait to be let in", self.admission.len()),
         ];
         let left = counts.iter().filter(|(_, count)| *count > 0);
         left.map(|(what, count)| format!("{count} {what}")).collect()
@@ -388,6 +399,7 @@ impl Broker {
         let _ = cx.arm(cx.now() + TICK, timer::key(timer::TICK, 0));
         self.cut_slow_clients(cx);
         self.give_up_on_peers();
+        self.let_in(cx);
         self.look_at_the_wall_clock(cx);
         self.postponed_full = false;
         self.meters.take_stats(cx.stats());
@@ -400,6 +412,7 @@ impl Broker {
         }
         let levels = [
             (names.connections, cx.connections() as i64),
+            (names.connects_waiting, self.admission.len() as i64),
             (names.sessions, self.sessions.len() as i64),
             (names.subscriptions, self.subscriptions as i64),
             (names.retained, self.retained.len() as i64),
@@ -496,6 +509,9 @@ impl Broker {
             |counters: [_; 3]| counters.iter().map(|counter| self.meters.core.read(*counter)).sum();
         CoreStatus {
             connections: cx.connections() as u64,
+            connects_waiting: self.admission.len() as u64,
+            connects_delayed: self.meters.core.read(self.meters.names.connects_delayed),
+            connects_refused: self.meters.storm_refused(),
             sessions: self.sessions.len() as u64,
             subscriptions: self.subscriptions as u64,
             retained: self.retained.len() as u64,
@@ -612,6 +628,7 @@ impl App for Broker {
             timer::HAND => self.pass_hand(cx),
             // The turn's end looks at the log.
             timer::LOG => self.log_timer = None,
+            timer::ADMIT => self.admission_timer(cx),
             kind => unreachable!("no timer is of kind {kind}"),
         }
     }

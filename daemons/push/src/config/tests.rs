@@ -83,6 +83,10 @@ fn the_documented_file_is_read_and_says_the_defaults() {
         leeway = "10s"
         expiry_required = true
         allow = ["all d/{user}/#"]
+        [limits]
+        connects_per_second = 0
+        connects_waiting_max = 100000
+        connect_wait_max = "20s"
         [auth]
         device_allow = []
     "#;

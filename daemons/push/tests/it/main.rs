@@ -10,12 +10,14 @@
 //!   `SEXTANT_SEED=… cargo test -p sextant-push --release --test it random::`. A range, such as
 //!   `SEXTANT_SEED=0..8000`, plays them all, `SEXTANT_SIM_TELL=1` tells what happens, and
 //!   `cargo xtask sim` plays seeds that nobody has played.
+//! - [`limits`]: how fast clients may come and publish.
 //! - [`scenes`]: plays with one turn of events each.
 //! - [`pace`]: such plays of clients that do not keep up.
 
 #![allow(clippy::unwrap_used)]
 
 mod client;
+mod limits;
 mod model;
 mod pace;
 mod play;

@@ -12,9 +12,10 @@ use sextant_push::auth::Authenticator;
 use sextant_push::auth::hasher::Hasher;
 use sextant_push::auth::token::TokenKey;
 use sextant_push::broker::{Broker, Message, Parts, Settings, Shared, Transports, restore};
+use sextant_push::config::Limits;
 use sextant_push::control::{Command, CoreStatus};
 use sextant_push::meters::Names;
-use sextant_ring::core::{Core, Envelope, Limits};
+use sextant_ring::core::{self, Core, Envelope};
 use sextant_ring::driver::{Driver, Listener};
 use sextant_ring::mesh::{Port, Remote, mesh};
 use sextant_ring::sim::{Plan, SimDriver, SimPeer, Turn, World};
@@ -50,6 +51,7 @@ pub(crate) struct Setup {
     /// Of the first core's log, if it is another.
     pub(crate) first_durability: Option<Durability>,
     pub(crate) hot_bytes: u32,
+    pub(crate) limits: Limits,
 }
 
 impl Default for Setup {
@@ -72,6 +74,7 @@ impl Default for Setup {
             first_durability: None,
             // So that nearly everything that was queued is read back from the disk.
             hot_bytes: 0,
+            limits: Limits::default(),
         }
     }
 }
@@ -101,6 +104,7 @@ impl Setup {
             log_bytes_max: self.log_bytes_max,
             transports: Transports::default(),
             suback_reasons: true,
+            limits: self.limits.clone(),
         }
     }
 
@@ -199,7 +203,7 @@ impl Rig {
                 metrics: metrics.core(core),
             };
             let settings = self.setup.settings();
-            let limits = Limits {
+            let limits = core::Limits {
                 connections_max: 1000,
                 timers_max: 1 << 16,
                 send_bytes_max: settings.send_queue_bytes_max
@@ -207,7 +211,7 @@ impl Rig {
                     + 64 * 1024,
                 // Fewer than there are clients: what goes to many takes several turns.
                 sends_max: 3,
-                ..Limits::default()
+                ..core::Limits::default()
             };
             let options = self.setup.log_options(core);
             options.check().unwrap();

@@ -1,0 +1,58 @@
+//! How fast clients may come and publish, with real ones.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sextant_mqtt::{Connect, Packet, ReasonCode, Version};
+use sextant_tests::{Daemon, Mqtt, Options, Sub, until};
+
+#[test]
+fn a_storm_of_mosquitto_subs_is_let_in_at_its_rate() {
+    let daemon =
+        Daemon::start_with(Options::config("cores = 2\n[limits]\nconnects_per_second = 10"));
+    // What a second brings is there.
+    until("the daemon is a second old", || {
+        (daemon.api().get("/v1/status").json["uptime_s"].as_u64()? >= 2).then_some(())
+    });
+    let begun = Instant::now();
+    let mut subs: Vec<Sub> = (0..40)
+        .map(|n| {
+            let name = format!("sub-{n}");
+            let args = ["-V", "5", "-i", &name, "-t", "t/#"];
+            Sub::start_unacknowledged(daemon.mqtt(), &args)
+        })
+        .collect();
+    for sub in &mut subs {
+        sub.lines().line_with("Subscribed (mid:");
+    }
+    let took = begun.elapsed();
+    // Ten at once, and thirty at ten a second; homes are not spread evenly among so few.
+    assert!(took > Duration::from_millis(2500), "{took:?}");
+    let status = daemon.api().get("/v1/status").json;
+    assert_eq!((&status["connections"], &status["connects"]["waiting"]), (&json!(40), &json!(0)));
+    let delayed = status["connects"]["delayed"].as_u64().unwrap();
+    assert!((10..=30).contains(&delayed), "{delayed}");
+    let counted = daemon.api().metric("sextant_push_connects_delayed_total", "");
+    assert_eq!(counted, delayed as f64);
+}
+
+#[test]
+fn a_connect_that_would_wait_too_long_is_told_when_to_come() {
+    let config = "cores = 1\n[limits]\nconnects_per_second = 1\nconnect_wait_max = \"100ms\"";
+    let daemon = Daemon::start_with(Options::config(config));
+    let _first = Mqtt::clean(daemon.mqtt(), "first");
+    let (_, answer) = Mqtt::try_connect(daemon.mqtt(), &Connect::new(Version::V5, "second"));
+    let Packet::ConnAck(connack) = answer.packet() else { panic!("{answer:?}") };
+    assert_eq!(connack.reason, ReasonCode::ConnectionRateExceeded);
+    let why = connack.properties.reason_string.unwrap_or_default();
+    assert_eq!(why, "too many connect at once: come back in 1 s");
+    let (_, answer) = Mqtt::try_connect(daemon.mqtt(), &Connect::new(Version::V311, "third"));
+    let Packet::ConnAck(connack) = answer.packet() else { panic!("{answer:?}") };
+    assert_eq!(connack.reason, ReasonCode::ServerUnavailable);
+    assert_eq!(daemon.api().metric("sextant_push_connects_refused_total", "rate"), 2.0);
+    let (done, said) = sextant_tests::try_publish(
+        daemon.mqtt(),
+        &["-V", "5", "-i", "fourth", "-t", "t", "-m", "x"],
+    );
+    assert!(!done && said.contains("rate exceeded"), "{said}");
+}
