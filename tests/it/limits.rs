@@ -56,3 +56,31 @@ fn a_connect_that_would_wait_too_long_is_told_when_to_come() {
     );
     assert!(!done && said.contains("rate exceeded"), "{said}");
 }
+
+#[test]
+fn a_mosquitto_pub_that_floods_is_read_from_at_its_rate() {
+    let config = "cores = 2\n[limits]\nclient_messages_per_second = 500";
+    let daemon = Daemon::start_with(Options::config(config));
+    let mut pub_command = sextant_tests::command("mosquitto_pub");
+    let broker = daemon.mqtt();
+    pub_command.args(["-h", &broker.ip().to_string(), "-p", &broker.port().to_string()]);
+    pub_command.args(["-i", "flood", "-t", "t/a", "-m", "x", "--repeat", "1000000"]);
+    let mut flood = sextant_tests::Lines::start(pub_command);
+    let read = || daemon.api().get("/v1/status").json["messages_in"].as_u64().unwrap();
+    until("what comes at once has come", || (read() >= 1000).then_some(()));
+    let (begun, before) = (Instant::now(), read());
+    let mut other = Mqtt::clean(daemon.mqtt(), "other");
+    until("three seconds have passed", || {
+        // Nobody else notices.
+        other.ping();
+        (begun.elapsed() >= Duration::from_secs(3)).then_some(())
+    });
+    let (came, took) = ((read() - before) as f64, begun.elapsed().as_secs_f64());
+    let rate = came / took;
+    assert!((400.0..=600.0).contains(&rate), "{rate} messages/s");
+    until("it is seen to be throttled", || {
+        (daemon.api().get("/v1/status").json["throttled"] == 1).then_some(())
+    });
+    assert!(daemon.api().metric("sextant_push_throttled_seconds_count", "") >= 1.0);
+    flood.kill();
+}

@@ -146,6 +146,8 @@ pub struct CoreStatus {
     pub connects_delayed: u64,
     /// CONNECT packets refused since they would have had to wait too long.
     pub connects_refused: u64,
+    /// Connections that are not read from for a while, since their clients publish too fast.
+    pub throttled: u64,
     /// Sessions, those without a connection included.
     pub sessions: u64,
     /// Subscriptions of those sessions.

@@ -19,6 +19,8 @@ pub struct Names {
     pub(crate) connect_refused: [Counter; 7],
     pub(crate) connects_waiting: Gauge,
     pub(crate) connects_delayed: Counter,
+    pub(crate) throttled: Gauge,
+    pub(crate) throttled_for: Latency,
     pub(crate) publish_refused: [Counter; 3],
     pub(crate) pushes: Counter,
     pub(crate) received_bytes: Counter,
@@ -176,6 +178,14 @@ impl Names {
             connects_delayed: builder.counter(
                 "sextant_push_connects_delayed_total",
                 "CONNECT packets that had to wait for their turn, and were let in.",
+            ),
+            throttled: builder.gauge(
+                "sextant_push_throttled_clients",
+                "Clients that are not read from for a while, since they publish too fast.",
+            ),
+            throttled_for: builder.latency(
+                "sextant_push_throttled_seconds",
+                "How long a client that published too fast was not read from.",
             ),
             publish_refused: builder.counters(
                 "sextant_push_publishes_refused_total",

@@ -73,12 +73,12 @@ impl Report {
         self.status.as_ref()?.pointer(path)?.as_u64()
     }
 
-    /// How many there are, and of these how many have yet to be let in.
-    fn connections(&self) -> String {
-        match (self.number("/connections"), self.number("/connects/waiting")) {
+    /// A number of the status, and another one if there is something to say of it.
+    fn with(&self, path: &str, other: &str, what: &str) -> String {
+        match (self.number(path), self.number(other)) {
             (None, _) => "-".to_owned(),
-            (Some(all), None | Some(0)) => all.to_string(),
-            (Some(all), Some(waiting)) => format!("{all}, {waiting} waiting"),
+            (Some(number), None | Some(0)) => number.to_string(),
+            (Some(number), Some(other)) => format!("{number}, {other} {what}"),
         }
     }
 
@@ -145,9 +145,9 @@ fn print(reports: &[Report]) {
             report
                 .number("/uptime_s")
                 .map_or("-".to_owned(), |secs| span(Duration::from_secs(secs))),
-            report.connections(),
+            report.with("/connections", "/connects/waiting", "waiting"),
             count("/sessions"),
-            count("/messages_in"),
+            report.with("/messages_in", "/throttled", "throttled"),
             count("/messages_out"),
             log.unwrap_or_else(|| "-".to_owned()),
         ]);

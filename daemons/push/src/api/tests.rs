@@ -407,6 +407,7 @@ async fn the_status_is_the_sum_of_all_cores() {
             connects_waiting: 9,
             connects_delayed: 10,
             connects_refused: 11,
+            throttled: 12,
             sessions: 2,
             subscriptions: 3,
             retained: 4,
@@ -428,7 +429,7 @@ async fn the_status_is_the_sum_of_all_cores() {
         json!({
             "version": env!("CARGO_PKG_VERSION"), "uptime_s": 90, "cores": 3, "driver": "sim",
             "connections": 3,
-            "connects": { "waiting": 27, "delayed": 30, "refused": 33 }, "sessions": 6, "subscriptions": 9, "retained": 12, "held": 15,
+            "connects": { "waiting": 27, "delayed": 30, "refused": 33 }, "throttled": 36, "sessions": 6, "subscriptions": 9, "retained": 12, "held": 15,
             "messages_in": 18, "messages_out": 21,
             "log": { "bytes": 300, "segments": 24, "durability": "50ms", "read_only": true },
         })

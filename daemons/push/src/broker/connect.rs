@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use sextant_mqtt::{
     AcceptOptions, AwaitingConnect, Connect, Connecting, Event, Fault, Frame, Inbound, Link,
-    ReasonCode, frame,
+    PacketType, ReasonCode, frame,
 };
 use sextant_ring::core::{ConnId, SendError};
 use sextant_ring::slot::SlotId;
@@ -529,13 +529,26 @@ impl Broker {
         // Its own memory, so that a packet borrows nothing of this broker.
         let partial = held.busy.as_mut().map(|busy| std::mem::take(&mut busy.partial));
         let mut inbound = Inbound::with_partial(partial.unwrap_or_default(), max);
+        let limited = self.throttle.is_on().then(|| self.throttle_key(conn)).flatten();
+        let mut throttled = None;
         loop {
             if self.store.log.is_backlogged() {
                 // What the disk cannot take yet is not refused: it is read later.
                 break;
             }
+            if let Some(key) = limited {
+                throttled = self.throttle.holds(conn, key, cx.now());
+                if throttled.is_some() {
+                    break;
+                }
+            }
             match inbound.next_frame(&mut data) {
                 Ok(Some(packet)) => {
+                    if let Some(key) = limited
+                        && packet.packet_type() == Ok(PacketType::Publish)
+                    {
+                        self.throttle.charge(key, packet.total_len, cx.now());
+                    }
                     if let Flow::Ended = self.read_packet(cx, conn, &packet) {
                         return;
                     }
@@ -544,7 +557,8 @@ impl Broker {
                 Err(error) => return self.fault(cx, conn, error.into()),
             }
         }
-        let overloaded = self.is_overloaded(cx) || !data.is_empty();
+        let unread = !data.is_empty() && throttled.is_none();
+        let overloaded = self.is_overloaded(cx) || unread;
         let Some(held) = self.conn(conn) else { return };
         let partial = inbound.into_partial();
         if held.busy.is_some() || !partial.is_empty() || !data.is_empty() {
@@ -554,6 +568,8 @@ impl Broker {
         }
         if overloaded || held.owes_too_much() {
             self.hold_back(cx, conn);
+        } else if let Some(why) = throttled {
+            self.throttle(cx, conn, why);
         }
     }
 
@@ -663,6 +679,9 @@ impl Broker {
         self.conn(conn)?;
         let held = self.conns.get_mut(conn.index())?.take()?;
         transport::say_goodbye(cx, conn, held.transport());
+        if held.paused {
+            self.stop_throttling(cx, conn);
+        }
         if let Some(timer) = held.timer {
             cx.disarm(timer);
         }

@@ -74,7 +74,9 @@ impl Broker {
         for _ in 0..self.hand.share {
             self.hand.at = (self.hand.at + 1) % self.conns.span().max(1);
             let Some(Some(held)) = self.conns.get(self.hand.at) else { continue };
+            // Who is not read from may have spoken.
             if let Stage::Online { link, .. } = &held.stage
+                && !held.paused
                 && link.handle_timeout(now).is_err()
             {
                 silent.push(held.id);

@@ -47,6 +47,7 @@ mod shares;
 mod store;
 mod subscribe;
 mod subscriptions;
+mod throttle;
 mod tickets;
 mod transport;
 
@@ -85,7 +86,7 @@ use admit::Admission;
 use burst::Burst;
 use clients::PeerAsked;
 use compact::Compaction;
-use conn::Conn;
+use conn::{Conn, Stage};
 use filters::Filters;
 use keepalive::Hand;
 use message::Held;
@@ -98,6 +99,7 @@ use session::Subscriber;
 use sessions::Sessions;
 use shares::Shares;
 use store::{Gated, Store};
+use throttle::Throttle;
 use tickets::{Then, Ticket};
 
 /// A core's share of the daemon's limits.
@@ -133,6 +135,7 @@ pub struct Settings {
     /// Whether a SUBACK of MQTT 5 says why it refuses.
     pub suback_reasons: bool,
     /// How fast clients may come, all cores together.
+    /// How fast clients may come and publish, all cores together.
     pub limits: Limits,
 }
 
@@ -173,6 +176,7 @@ mod timer {
     pub(super) const LOG: u64 = 5;
     pub(super) const HAND: u64 = 6;
     pub(super) const ADMIT: u64 = 7;
+    pub(super) const THROTTLE: u64 = 8;
 
     pub(super) fn key(kind: u64, number: u64) -> u64 {
         assert!(number >> SHIFT == 0, "a timer's number has 58 bits");
@@ -194,6 +198,7 @@ pub struct Broker {
     introduced: usize,
     meters: Meters,
     admission: Admission,
+    throttle: Throttle,
     store: Store,
     conns: Table<Option<Conn>>,
     sessions: Sessions,
@@ -255,6 +260,7 @@ impl Broker {
         let receipts = Receipts::new(settings.receipts_max);
         let Restored { log, state } = restored;
         let admission = Admission::new(&settings.limits, cores);
+        let throttle = Throttle::new(&settings.limits, cores);
         let mut broker = Broker {
             settings: Arc::new(settings),
             auth,
@@ -265,6 +271,7 @@ impl Broker {
             introduced: 0,
             meters: Meters::new(names, metrics),
             admission,
+            throttle,
             store: Store::new(log),
             conns: Table::default(),
             sessions: Sessions::default(),
@@ -330,6 +337,7 @@ impl Broker {
             ("connections blocked", self.blocked.len()),
             ("peers asked for", self.peers_asked.len()),
             ("connections that wait to be let in", self.admission.len()),
+            ("connections throttled", self.throttle.len()),
         ];
         let left = counts.iter().filter(|(_, count)| *count > 0);
         left.map(|(what, count)| format!("{count} {what}")).collect()
@@ -400,6 +408,8 @@ impl Broker {
         self.cut_slow_clients(cx);
         self.give_up_on_peers();
         self.let_in(cx);
+        self.let_publish(cx);
+        self.throttle.sweep(cx.now());
         self.look_at_the_wall_clock(cx);
         self.postponed_full = false;
         self.meters.take_stats(cx.stats());
@@ -413,6 +423,7 @@ impl Broker {
         let levels = [
             (names.connections, cx.connections() as i64),
             (names.connects_waiting, self.admission.len() as i64),
+            (names.throttled, self.throttle.len() as i64),
             (names.sessions, self.sessions.len() as i64),
             (names.subscriptions, self.subscriptions as i64),
             (names.retained, self.retained.len() as i64),
@@ -512,6 +523,7 @@ impl Broker {
             connects_waiting: self.admission.len() as u64,
             connects_delayed: self.meters.core.read(self.meters.names.connects_delayed),
             connects_refused: self.meters.storm_refused(),
+            throttled: self.throttle.len() as u64,
             sessions: self.sessions.len() as u64,
             subscriptions: self.subscriptions as u64,
             retained: self.retained.len() as u64,
@@ -550,17 +562,27 @@ impl Broker {
                 self.held_back.push(conn);
                 continue;
             }
-            held.paused = false;
-            let unread = held.busy.as_mut().map(|busy| std::mem::take(&mut busy.unread));
-            held.rest();
-            let unread = unread.unwrap_or_default();
-            if !unread.is_empty() {
-                self.read_packets(cx, conn, &unread);
-            }
-            // It may be held back again by what it had sent.
-            if self.conn(conn).is_some_and(|held| !held.paused) {
-                cx.resume(conn);
-            }
+            self.read_on(cx, conn);
+        }
+    }
+
+    /// Goes on reading from a connection that was paused, with what it had sent.
+    fn read_on(&mut self, cx: &mut Context, conn: ConnId) {
+        let now = cx.now().as_millis();
+        let Some(held) = self.conn(conn) else { return };
+        held.paused = false;
+        if let Stage::Online { link, .. } = &mut held.stage {
+            link.forgive_silence(now);
+        }
+        let unread = held.busy.as_mut().map(|busy| std::mem::take(&mut busy.unread));
+        held.rest();
+        let unread = unread.unwrap_or_default();
+        if !unread.is_empty() {
+            self.read_packets(cx, conn, &unread);
+        }
+        // It may be paused again by what it had sent.
+        if self.conn(conn).is_some_and(|held| !held.paused) {
+            cx.resume(conn);
         }
     }
 }
@@ -629,6 +651,7 @@ impl App for Broker {
             // The turn's end looks at the log.
             timer::LOG => self.log_timer = None,
             timer::ADMIT => self.admission_timer(cx),
+            timer::THROTTLE => self.throttle_timer(cx),
             kind => unreachable!("no timer is of kind {kind}"),
         }
     }

@@ -53,6 +53,11 @@ impl Bucket {
     pub(super) fn next(&self, rate: &Rate) -> Time {
         self.whole_at + rate.time(1) - rate.burst
     }
+
+    /// Whether all of it is there.
+    pub(super) fn is_whole(&self, now: Time) -> bool {
+        self.whole_at <= now
+    }
 }
 
 #[cfg(test)]

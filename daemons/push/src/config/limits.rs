@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sextant_service::config::{Faults, Span};
+use sextant_service::config::{Bytes, Faults, Span};
 
 /// More than any machine does; what is configured beyond is a typing error.
-const PER_SECOND_MAX: u32 = 1_000_000_000;
+const PER_SECOND_MAX: u64 = 1_000_000_000;
 
 /// The settings under `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,13 @@ pub struct Limits {
     pub connects_waiting_max: u32,
     /// How long one may wait. One that would have to wait longer is refused at once.
     pub connect_wait_max: Span,
+    /// PUBLISH packets a second of one client; of what is beyond, two seconds' worth is taken at
+    /// once, and then it is not read from. 0 is no limit.
+    pub client_messages_per_second: u32,
+    /// Their bytes, headers included.
+    pub client_bytes_per_second: Bytes,
+    /// PUBLISH packets a second of all clients together; each core takes its share of them.
+    pub messages_per_second: u32,
 }
 
 impl Default for Limits {
@@ -28,16 +35,30 @@ impl Default for Limits {
             connects_per_second: 0,
             connects_waiting_max: 100_000,
             connect_wait_max: Span::secs(20),
+            client_messages_per_second: 0,
+            client_bytes_per_second: Bytes::new(0),
+            messages_per_second: 0,
         }
     }
 }
 
 impl Limits {
     pub(super) fn check(&self, faults: &mut Faults<'_>) {
+        for (key, value) in [
+            ("limits.connects_per_second", u64::from(self.connects_per_second)),
+            ("limits.client_messages_per_second", u64::from(self.client_messages_per_second)),
+            ("limits.messages_per_second", u64::from(self.messages_per_second)),
+        ] {
+            faults.require(
+                key,
+                value <= PER_SECOND_MAX,
+                format_args!("must be at most {PER_SECOND_MAX}; 0 is no limit"),
+            );
+        }
         faults.require(
-            "limits.connects_per_second",
-            self.connects_per_second <= PER_SECOND_MAX,
-            format_args!("must be at most {PER_SECOND_MAX}; 0 is no limit"),
+            "limits.client_bytes_per_second",
+            self.client_bytes_per_second <= Bytes::gib(1024),
+            "must be 1TiB or less; 0 is no limit",
         );
         faults.require(
             "limits.connects_waiting_max",

@@ -87,6 +87,9 @@ fn the_documented_file_is_read_and_says_the_defaults() {
         connects_per_second = 0
         connects_waiting_max = 100000
         connect_wait_max = "20s"
+        client_messages_per_second = 0
+        client_bytes_per_second = 0
+        messages_per_second = 0
         [auth]
         device_allow = []
     "#;

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use sextant_mqtt::{ReasonCode, Version};
+use sextant_mqtt::{Connect, Packet, QoS, ReasonCode, Version};
 use sextant_push::config::Limits;
 use sextant_push::control::CoreStatus;
 use sextant_ring::time::Time;
-use sextant_service::config::Span;
+use sextant_service::config::{Bytes, Span};
 
 use crate::client::{Parting, Profile};
+use crate::model::From;
 use crate::play::Play;
 use crate::rig::Setup;
 
@@ -140,6 +141,7 @@ fn no_more_wait_than_may_and_who_gives_up_gives_its_place_to_the_next() {
         connects_per_second: 10,
         connects_waiting_max: 5,
         connect_wait_max: Span::secs(60),
+        ..Limits::default()
     };
     let mut play = storm(1, 20, limits);
     assert_eq!(sum(&mut play, |core| core.connects_waiting), 5);
@@ -172,4 +174,151 @@ fn a_crash_and_a_stop_while_many_wait_leave_nothing() {
         play.pass_quickly(10 * SECOND);
         play.finish();
     }
+}
+
+/// PUBLISH packets that the cores have read.
+fn read(play: &mut Play) -> u64 {
+    sum(play, |core| core.messages_in)
+}
+
+/// Publishers that have far more to say than they may, and a subscriber to all of it.
+fn flood(cores: usize, publishers: usize, qos: QoS, len: usize, limits: Limits) -> Play {
+    let setup = Setup { send_queue_bytes_max: 1 << 20, ..limited(cores, limits) };
+    let mut play = Play::new(6, setup);
+    for n in 0..publishers {
+        play.add(Profile::clean(&format!("publisher-{n}"), Version::V5));
+        play.connect(n);
+    }
+    let subscriber = play.add(Profile::clean("subscriber", Version::V5));
+    play.ensure_subscribed(subscriber, "t/#", QoS::AtMostOnce);
+    play.pass(2 * SECOND);
+    for n in 0..600 {
+        for client in 0..publishers {
+            play.publish(client, "t/a", qos, false, len);
+        }
+        if n % 100 == 0 {
+            play.pass(Duration::from_millis(1));
+        }
+    }
+    play
+}
+
+#[test]
+fn a_client_that_floods_is_read_from_at_its_rate_and_not_cut() {
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let limits = Limits { client_messages_per_second: 50, ..Limits::default() };
+        let mut play = flood(2, 2, qos, 40, limits);
+        let begun = play.rig.world.now();
+        for _ in 0..5 {
+            play.pass_quickly(SECOND);
+            let took = play.rig.world.now().since(begun).as_secs_f64();
+            let came = read(&mut play) as f64;
+            // Two seconds' worth at once, and then the rate, of both.
+            let expected = 2.0 * (100.0 + 50.0 * took);
+            assert!((came / expected - 1.0).abs() < 0.1, "{qos:?}: {came} of {expected}");
+        }
+        assert!(sum(&mut play, |core| core.throttled) >= 1);
+        // All of it comes at last, and nobody was cut.
+        play.until("all is read", 20 * SECOND, |play| {
+            play.pass_quickly(SECOND / 4);
+            read(play) == 1200
+        });
+        let subscriber = &play.clients[2];
+        assert_eq!(subscriber.inbox.len(), 1200, "{qos:?}");
+        play.pass_quickly(3 * SECOND);
+        assert_eq!(sum(&mut play, |core| core.throttled), 0);
+        play.finish();
+    }
+}
+
+#[test]
+fn a_client_that_sends_too_many_bytes_is_read_from_at_its_rate() {
+    let limits = Limits { client_bytes_per_second: Bytes::kib(40), ..Limits::default() };
+    let mut play = flood(1, 1, QoS::AtMostOnce, 1000, limits);
+    let begun = play.rig.world.now();
+    for _ in 0..8 {
+        play.pass_quickly(SECOND);
+        let took = play.rig.world.now().since(begun).as_secs_f64();
+        // A packet has some bytes besides its payload.
+        let expected = (80.0 + 40.0 * took) * 1024.0 / 1010.0;
+        let came = read(&mut play) as f64;
+        assert!((came / expected - 1.0).abs() < 0.1, "{came} of {expected}");
+    }
+    play.pass_quickly(10 * SECOND);
+    play.finish();
+}
+
+#[test]
+fn what_all_may_publish_together_is_shared_by_those_who_do() {
+    let limits = Limits { messages_per_second: 200, ..Limits::default() };
+    let mut play = flood(1, 5, QoS::AtMostOnce, 40, limits);
+    let begun = play.rig.world.now();
+    for _ in 0..8 {
+        play.pass_quickly(SECOND);
+        let took = play.rig.world.now().since(begun).as_secs_f64();
+        let (came, expected) = (read(&mut play) as f64, 400.0 + 200.0 * took);
+        assert!((came / expected - 1.0).abs() < 0.1, "{came} of {expected}");
+    }
+    let mut each = [0i32; 5];
+    for (id, ..) in &play.clients[5].inbox {
+        if let From::Client(client) = play.model.messages[*id].from {
+            each[client] += 1;
+        }
+    }
+    // Apart from what came at once, before anybody waited.
+    assert!(each.iter().all(|came| *came > 250), "{each:?}");
+    play.pass_quickly(10 * SECOND);
+    assert_eq!(read(&mut play), 3000);
+    play.finish();
+}
+
+// [MQTT-3.1.2-22]
+#[test]
+fn mqtt_3_1_2_22_a_client_is_not_cut_while_it_is_not_read_from() {
+    let limits = Limits { client_messages_per_second: 1, ..Limits::default() };
+    let mut play = Play::new(7, limited(1, limits));
+    play.pass(2 * SECOND);
+    let peer = play.rig.connect();
+    let mut bytes = Vec::new();
+    let connect = Connect { keep_alive_s: 1, ..Connect::new(Version::V311, "raw") };
+    Packet::Connect(connect).encode(Version::V311, &mut bytes).unwrap();
+    for _ in 0..10 {
+        bytes.extend_from_slice(b"\x30\x04\0\x01tx");
+    }
+    // It speaks once, and then there is nothing to hear of it but what it had said.
+    peer.send(&bytes);
+    play.pass_quickly(6 * SECOND);
+    assert!(!peer.is_closed(), "it has more to say");
+    assert!((7..=9).contains(&read(&mut play)));
+    play.pass_quickly(3 * SECOND);
+    assert_eq!(read(&mut play), 10);
+    play.pass_quickly(5 * SECOND);
+    assert!(peer.is_closed(), "it has been silent since it was read from again");
+    play.finish();
+}
+
+#[test]
+fn a_throttled_client_that_leaves_leaves_nothing_and_comes_back_as_it_was() {
+    let limits =
+        Limits { client_messages_per_second: 10, messages_per_second: 100, ..Limits::default() };
+    let mut play = flood(2, 4, QoS::AtLeastOnce, 40, limits);
+    play.pass(SECOND);
+    let before = read(&mut play);
+    assert!(before <= 4 * 31 + 8, "{before}");
+    for client in 0..4 {
+        play.part(client, Parting::Reset);
+    }
+    play.pass(SECOND / 10);
+    assert_eq!(sum(&mut play, |core| core.throttled), 0);
+    for client in 0..4 {
+        play.connect(client);
+        for _ in 0..50 {
+            play.publish(client, "t/b", QoS::AtMostOnce, false, 20);
+        }
+    }
+    play.pass(SECOND / 2);
+    let after = read(&mut play);
+    assert!(after - before <= 4 * 10, "a new connection brings nothing new: {}", after - before);
+    play.pass_quickly(60 * SECOND);
+    play.finish();
 }

@@ -134,6 +134,11 @@ impl Link {
         }
     }
 
+    /// The client was not listened to until now: that it was silent does not count.
+    pub const fn forgive_silence(&mut self, now_ms: u64) {
+        self.last_received_ms = now_ms;
+    }
+
     /// Decodes a frame and handles its packet.
     ///
     /// # Errors
