@@ -21,6 +21,7 @@ parser.add_argument("--qos", type=int, required=True)
 parser.add_argument("--count", type=int, required=True)
 parser.add_argument("--topic", required=True)
 parser.add_argument("--transport", choices=["tcp", "websockets"], default="tcp")
+parser.add_argument("--cafile")
 args = parser.parse_args()
 
 # paho sends all that it holds when it connects again, whatever the broker's Receive Maximum: so it
@@ -84,6 +85,8 @@ client = mqtt.Client(
 client.on_publish = on_publish
 client.on_disconnect = on_disconnect
 client.max_inflight_messages_set(WINDOW)
+if args.cafile:
+    client.tls_set(ca_certs=args.cafile)
 options = {}
 if five:
     options["clean_start"] = False

@@ -17,6 +17,7 @@ parser.add_argument("--version", type=int, choices=[4, 5], required=True)
 parser.add_argument("--qos", type=int, required=True)
 parser.add_argument("--topic", required=True)
 parser.add_argument("--transport", choices=["tcp", "websockets"], default="tcp")
+parser.add_argument("--cafile")
 args = parser.parse_args()
 
 connected_before = False
@@ -54,6 +55,8 @@ client.on_connect = on_connect
 client.on_subscribe = on_subscribe
 client.on_message = on_message
 client.reconnect_delay_set(min_delay=0.05, max_delay=0.5)
+if args.cafile:
+    client.tls_set(ca_certs=args.cafile)
 options = {}
 if five:
     options["clean_start"] = False

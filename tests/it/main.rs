@@ -13,6 +13,7 @@
 //!   limits    how fast clients may come and publish
 //!   operators clients listed, shown, kicked and banned, over HTTP
 //!   systemd   units, socket activation, notifications
+//!   tls       certificates of both sides, resumption, renewal
 //!   transports WebSocket and the PROXY protocol, on the port of MQTT
 //! ```
 
@@ -30,4 +31,5 @@ mod operators;
 mod others;
 mod smoke;
 mod systemd;
+mod tls;
 mod transports;

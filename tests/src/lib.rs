@@ -6,6 +6,7 @@
 //!     ├─ Api      its HTTP: messages, receipts, tokens, metrics
 //!     ├─ Sub, publish     mosquitto's clients
 //!     ├─ Script   tests/clients/*.py, on paho
+//!     ├─ Authority  certificates, in files
 //!     ├─ Web      frames of WebSocket, right or wrong
 //!     └─ Mqtt     a socket and the codec of sextant-mqtt: any packet, any bytes
 //! ```
@@ -17,6 +18,7 @@
 //! that any number of them run beside each other and beside a daemon on the usual ports.
 
 mod api;
+mod certs;
 mod daemon;
 mod mqtt;
 mod tools;
@@ -24,6 +26,7 @@ mod wait;
 mod web;
 
 pub use api::{Answer, Api};
+pub use certs::Authority;
 pub use daemon::{Daemon, Options, binary, free_addr};
 pub use mqtt::{Message, Mqtt, Received};
 pub use tools::{Lines, Message as Line, Script, Sub, command, publish, python, try_publish};

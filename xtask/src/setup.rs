@@ -21,11 +21,12 @@ pub(crate) enum Purpose {
 }
 
 /// A program of the system, the Debian package that has it, and what it is needed for first.
-const PROGRAMS: [(&str, &str, Purpose); 10] = [
+const PROGRAMS: [(&str, &str, Purpose); 11] = [
     ("stdbuf", "coreutils", Purpose::Up),
     ("mosquitto_sub", "mosquitto-clients", Purpose::Up),
     ("mosquitto_pub", "mosquitto-clients", Purpose::Test),
     ("curl", "curl", Purpose::Test),
+    ("openssl", "openssl", Purpose::Test),
     ("python3", "python3", Purpose::Test),
     ("systemd-analyze", "systemd", Purpose::Test),
     ("systemd-socket-activate", "systemd", Purpose::Test),

@@ -28,6 +28,7 @@ pub use self::limits::Limits;
 use crate::api::ANSWER_MAX;
 use crate::auth::hasher::check_hash;
 use crate::auth::rules::Rule;
+use crate::tls::{Endpoint, TlsError};
 
 /// The admin port where none is configured.
 pub const ADMIN_PORT: u16 = 7701;
@@ -65,6 +66,8 @@ pub struct Config {
     pub auth: Auth,
     /// How fast clients may come.
     pub limits: Limits,
+    /// What TLS is served with.
+    pub tls: Tls,
 }
 
 impl Default for Config {
@@ -83,6 +86,7 @@ impl Default for Config {
             log: Log::default(),
             auth: Auth::default(),
             limits: Limits::default(),
+            tls: Tls::default(),
         }
     }
 }
@@ -110,9 +114,11 @@ impl Driver {
 /// The settings under `[mqtt]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mqtt {
-    /// Where devices connect to, over TCP or, if `websocket` says so, WebSocket: a connection's
-    /// first bytes tell which.
+    /// Where devices connect to, over TCP or, if `websocket` says so, WebSocket, and either within
+    /// TLS, if there is a certificate: a connection's first bytes tell which.
     pub listen: Vec<SocketAddr>,
+    /// As `listen`, for TLS alone; by convention port 8883.
+    pub tls_listen: Vec<SocketAddr>,
     /// As `listen`, but behind a proxy: each connection begins with a header of the PROXY protocol,
     /// version 2, and its address is what that says. Whoever reaches such a port past its proxy may
     /// say any address.
@@ -168,6 +174,7 @@ impl Default for Mqtt {
     fn default() -> Self {
         Mqtt {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 1883))],
+            tls_listen: Vec::new(),
             proxy_listen: Vec::new(),
             websocket: true,
             websocket_origins: Vec::new(),
@@ -308,6 +315,69 @@ pub struct User {
     /// What it may do, as [`Rule`]s.
     #[serde(default)]
     pub allow: Vec<String>,
+}
+
+/// The settings under `[tls]`. All of them are read anew at a reload, and the files that they name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// The certificate and those that lead to its root, in PEM. With it TLS is served wherever
+    /// MQTT is.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, in PEM.
+    pub key: Option<PathBuf>,
+    /// Whether nothing but TLS is served, on any listener.
+    pub required: bool,
+    /// Who issues clients' certificates: one certificate or several, in PEM.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients are asked for certificates.
+    pub client_certificate: ClientCertificate,
+    /// Which of them are revoked: a list of each issuer, in PEM.
+    pub client_crl: Option<PathBuf>,
+    /// Where a client's certificate names its device.
+    pub identity: Identity,
+    /// Handshakes that one core may have under way.
+    pub handshakes_max: u32,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Tls {
+            certificate: None,
+            key: None,
+            required: false,
+            client_ca: None,
+            client_certificate: ClientCertificate::default(),
+            client_crl: None,
+            identity: Identity::default(),
+            handshakes_max: 1000,
+        }
+    }
+}
+
+/// Whether clients are asked for certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificate {
+    /// They are not.
+    #[default]
+    None,
+    /// They are, and one without may say by name and password who it is.
+    Optional,
+    /// One without is not served.
+    Required,
+}
+
+/// Where a client's certificate names its device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Identity {
+    /// The common name of its subject.
+    #[default]
+    Cn,
+    /// The first DNS name among its alternative names.
+    SanDns,
+    /// The first URI among them.
+    SanUri,
 }
 
 impl Config {
@@ -521,9 +591,11 @@ impl Config {
         if !self.auth.allows_anonymous() {
             return;
         }
-        let plain = self.mqtt.listen.iter().enumerate().map(|at| ("listen", at));
-        let proxied = self.mqtt.proxy_listen.iter().enumerate().map(|at| ("proxy_listen", at));
-        for (key, (index, addr)) in plain.chain(proxied) {
+        let Mqtt { listen, tls_listen, proxy_listen, .. } = &self.mqtt;
+        let all = [("listen", listen), ("tls_listen", tls_listen), ("proxy_listen", proxy_listen)];
+        let each =
+            all.iter().flat_map(|(key, list)| list.iter().enumerate().map(move |at| (key, at)));
+        for (key, (index, addr)) in each {
             faults.require(
                 &format!("mqtt.{key}[{index}]"),
                 is_loopback(addr),
@@ -534,6 +606,21 @@ impl Config {
                 ),
             );
         }
+    }
+}
+
+/// Looks into the files, too, so that `--check-config` says what is wrong with them.
+fn check_tls(tls: &Tls, listens: bool, faults: &mut Faults<'_>) {
+    let handshakes = (1..=1_000_000).contains(&tls.handshakes_max);
+    faults.require("tls.handshakes_max", handshakes, "must be 1 to 1000000");
+    if tls.certificate.is_none() {
+        faults.require("mqtt.tls_listen", !listens, "needs tls.certificate and tls.key");
+        faults.require("tls.required", !tls.required, "needs tls.certificate and tls.key");
+    }
+    match Endpoint::load(tls) {
+        Ok(_) => {}
+        Err(error @ TlsError::NoAuthority) => faults.add("tls.client_certificate", error),
+        Err(error) => faults.add("tls", error),
     }
 }
 
@@ -553,6 +640,7 @@ impl sextant_service::config::Config for Config {
         self.check_log(faults);
         self.check_auth(faults);
         self.limits.check(faults);
+        check_tls(&self.tls, !self.mqtt.tls_listen.is_empty(), faults);
     }
 }
 

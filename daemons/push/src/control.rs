@@ -15,6 +15,7 @@ use self::clients::{ClientDetail, Evicted, Kicked, Listing};
 use crate::auth::{Authenticator, Verified};
 use crate::bans::Bans;
 use crate::sys::Level;
+use crate::tls::Endpoint;
 
 /// A message that a sender pushes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,6 +235,8 @@ pub enum Command {
     },
     /// Decides by these users and rules from now on; who is connected stays.
     Authenticate(std::sync::Arc<Authenticator>),
+    /// Serves TLS with this from now on; who is connected stays as it is.
+    Secure(std::sync::Arc<Endpoint>),
     /// Stops: clients are told, then the log is settled.
     Stop {
         /// When connections that are left are cut.

@@ -37,11 +37,12 @@ use crate::auth::hasher::{Deliver, Hasher};
 use crate::auth::token::TokenKey;
 use crate::bans::Keeper;
 use crate::broker::{Broker, Message, Parts, Settings, Shared, Transports, restore};
-use crate::config::{Config, is_loopback};
+use crate::config::{self, Config, is_loopback};
 use crate::control::Command;
 use crate::drivers::{self, Chosen};
 use crate::meters::Names;
 use crate::sys;
+use crate::tls::{Certificate, Endpoint};
 
 /// How long clients have to go when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -105,6 +106,13 @@ pub fn run(
         "Log lines dropped since nobody took them.",
         log.lines_dropped_counter(),
     );
+    let certificate = Certificate::default();
+    let expiry = certificate.clone();
+    builder.gauge_fn(
+        "sextant_push_tls_certificate_expires_seconds",
+        "When the certificate ends, in seconds since 1970; 0 without one.",
+        move || expiry.expires_at() as f64,
+    );
     let metrics = Arc::new(builder.build(cores));
 
     let remotes = (0..cores).map(|_| Remote::host()).collect::<std::io::Result<Vec<_>>>()?;
@@ -115,12 +123,21 @@ pub fn run(
     let heartbeats = Heartbeats::new(cores);
     let shared = Arc::new(Shared::default());
     let auth = Arc::new(Authenticator::load(&config.auth, token_key.clone())?);
+    let endpoint = Endpoint::load(&config.tls).context("cannot serve TLS")?.map(Arc::new);
+    if let Some(endpoint) = &endpoint {
+        certificate.note(endpoint);
+    } else if listeners.secure_from < listeners.proxied_from {
+        bail!(
+            "a listener is for TLS, and there is no certificate: set tls.certificate and tls.key"
+        );
+    }
     let addresses: Vec<_> = listeners.all.iter().map(|listener| listener.addr()).collect();
     let mut threads = Vec::new();
     for (core, (remote, port)) in remotes.iter().cloned().zip(ports).enumerate() {
         let parts = Parts {
             auth: Arc::clone(&auth),
             bans: Arc::clone(&bans),
+            endpoint: endpoint.clone(),
             hasher: hasher.clone(),
             heartbeat: heartbeats.core(core),
             shared: Arc::clone(&shared),
@@ -153,6 +170,7 @@ pub fn run(
         remotes,
         commands,
         addresses,
+        certificate,
         log,
     };
     let kept = Kept::new(keeper, bans);
@@ -194,18 +212,21 @@ fn listen_soon(addr: SocketAddr) -> Result<TcpListener, ListenError> {
     listen(addr, "sextant-push")
 }
 
-/// Where clients connect to: those behind a proxy last.
+/// Where clients connect to: then those for TLS alone, and those behind a proxy last.
 #[derive(Clone)]
 struct Listeners {
     all: Vec<Arc<Listener>>,
+    secure_from: usize,
     proxied_from: usize,
 }
 
 fn mqtt_listeners(config: &Config, activation: &mut Activation) -> anyhow::Result<Listeners> {
     let mut all = listeners_of(config, activation, "mqtt", &config.mqtt.listen)?;
+    let secure_from = all.len();
+    all.extend(listeners_of(config, activation, "mqtt-tls", &config.mqtt.tls_listen)?);
     let proxied_from = all.len();
     all.extend(listeners_of(config, activation, "mqtt-proxy", &config.mqtt.proxy_listen)?);
-    Ok(Listeners { all, proxied_from })
+    Ok(Listeners { all, secure_from, proxied_from })
 }
 
 /// The listeners that were passed under a name; without one, those on some addresses.
@@ -344,7 +365,7 @@ impl CoreStart {
         make: fn(u32, Remote) -> anyhow::Result<D>,
     ) -> anyhow::Result<Core<D, Broker>> {
         let CoreStart { config, sockets_max, cores, core, remote, port, dir, .. } = self;
-        let Listeners { all: listeners, proxied_from } = self.listeners;
+        let Listeners { all: listeners, secure_from, proxied_from } = self.listeners;
         let mut id = [0u8; 8];
         getrandom::fill(&mut id)?;
         let options = config.log_options(cores, u64::from_ne_bytes(id), core as u16 + 1);
@@ -354,7 +375,13 @@ impl CoreStart {
             .with_context(|| format!("cannot make the directory {}", dir.display()))?;
         let restored = restore(&HostDisk, &dir, options)
             .with_context(|| format!("cannot open the log in {}", dir.display()))?;
-        let settings = settings(&config, cores, log_bytes_max, proxied_from);
+        let transports = Transports {
+            websocket: config.mqtt.websocket,
+            websocket_origins: config.mqtt.websocket_origins.clone(),
+            secure_from,
+            proxied_from,
+        };
+        let settings = settings(&config, cores, log_bytes_max, transports);
         let driver = make(sockets_max, remote)?;
         let connections_max = driver.caps().sockets_max;
         if connections_max < sockets_max {
@@ -376,7 +403,7 @@ impl CoreStart {
     }
 }
 
-fn settings(config: &Config, cores: usize, log_bytes_max: u64, proxied_from: usize) -> Settings {
+fn settings(config: &Config, cores: usize, log_bytes_max: u64, transports: Transports) -> Settings {
     let mqtt = &config.mqtt;
     Settings {
         server: config.server_limits(),
@@ -394,11 +421,7 @@ fn settings(config: &Config, cores: usize, log_bytes_max: u64, proxied_from: usi
         receipts_max: (mqtt.receipts_max as usize).div_ceil(cores),
         slow_client_timeout: mqtt.slow_client_timeout.get(),
         log_bytes_max,
-        transports: Transports {
-            websocket: mqtt.websocket,
-            websocket_origins: mqtt.websocket_origins.clone(),
-            proxied_from,
-        },
+        transports,
         suback_reasons: mqtt.suback_reasons,
         limits: config.limits.clone(),
     }
@@ -416,6 +439,7 @@ struct Control {
     remotes: Vec<Remote>,
     commands: Arc<Commands>,
     addresses: Vec<SocketAddr>,
+    certificate: Certificate,
     log: telemetry::Log,
 }
 
@@ -451,6 +475,7 @@ impl Control {
             outcome = self.answer_signals(&mut signals, &notifier, loaded, reload) => outcome,
             outcome = watch_threads(threads) => outcome,
             () = self.tell_levels() => Ok(()),
+            () = self.certificate.watch(|| Clock::read().unix_ms / 1000) => Ok(()),
             () = notify::watch(&notifier, self.heartbeats.clone(), &health, || self.poke()) => {
                 Ok(())
             }
@@ -531,7 +556,8 @@ impl Control {
     /// Takes over what can change while the daemon runs, and says what cannot.
     fn take_config(&self, loaded: &Loaded<Config>, newer: &Loaded<Config>) {
         for key in loaded.changed_keys(newer) {
-            if key.starts_with("auth") || key == "telemetry.level" {
+            let at_once = key.starts_with("auth") || key.starts_with("tls");
+            if at_once || key == "telemetry.level" {
                 info!(key, "changed");
             } else {
                 warn!(key, "this change takes effect at the next start");
@@ -540,6 +566,7 @@ impl Control {
         if let Err(error) = self.log.set_level(&newer.value.telemetry.level) {
             error!(%error, "the log level stays as it was");
         }
+        self.take_endpoint(&newer.value.tls);
         let anonymous = newer.value.auth.allows_anonymous();
         if anonymous && self.addresses.iter().any(|addr| !is_loopback(addr)) {
             error!("anonymous clients are not allowed here: users and rules stay as they were");
@@ -552,10 +579,29 @@ impl Control {
                 return;
             }
         };
+        self.tell_cores("users and rules", || Command::Authenticate(Arc::clone(&auth)));
+    }
+
+    /// Reads certificate and key anew. Connections keep the ones that they began with.
+    fn take_endpoint(&self, tls: &config::Tls) {
+        match Endpoint::load(tls) {
+            Ok(Some(endpoint)) => {
+                let endpoint = Arc::new(endpoint);
+                self.certificate.note(&endpoint);
+                self.tell_cores("certificate", || Command::Secure(Arc::clone(&endpoint)));
+            }
+            Ok(None) if self.certificate.is_there() => {
+                warn!("the certificate stays in service: TLS ends at the next start");
+            }
+            Ok(None) => {}
+            Err(error) => error!(%error, "the certificate stays as it was"),
+        }
+    }
+
+    fn tell_cores(&self, what: &str, command: impl Fn() -> Command) {
         for core in 0..self.commands.cores {
-            let command = Command::Authenticate(Arc::clone(&auth));
-            if self.commands.send(core, command).is_err() {
-                error!(core, "the core is too busy for its new users and rules: reload again");
+            if self.commands.send(core, command()).is_err() {
+                error!(core, what, "the core is too busy for what is new: reload again");
             }
         }
     }

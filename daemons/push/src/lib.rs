@@ -6,6 +6,7 @@
 //! - [`auth`]: who may connect, and what they may do; [`bans`]: who may not, whatever they know.
 //! - [`home`]: which core a name lives on.
 //! - [`drivers`]: what the cores ask the kernel through.
+//! - [`tls`]: what TLS is served with.
 //! - [`config`], [`meters`]: settings, and what is counted; [`sys`] tells subscribers of it.
 
 pub mod api;
@@ -19,3 +20,4 @@ pub mod drivers;
 pub mod home;
 pub mod meters;
 pub mod sys;
+pub mod tls;

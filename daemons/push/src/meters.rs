@@ -22,6 +22,11 @@ pub struct Names {
     pub(crate) throttled: Gauge,
     pub(crate) throttled_for: Latency,
     pub(crate) publish_refused: [Counter; 3],
+    pub(crate) handshakes: [Counter; 2],
+    pub(crate) handshakes_failed: [Counter; 7],
+    pub(crate) tls_connections: Gauge,
+    pub(crate) tls_handshakes: Gauge,
+    pub(crate) tls_bytes: Gauge,
     pub(crate) pushes: Counter,
     pub(crate) received_bytes: Counter,
     pub(crate) sent_bytes: Counter,
@@ -82,6 +87,25 @@ pub(crate) enum ConnectRefused {
     Banned = 5,
     /// Too many came at once.
     Rate = 6,
+}
+
+/// Why a TLS handshake was not completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandshakeFailed {
+    /// The client's certificate is missing, or not accepted.
+    Certificate = 0,
+    /// The client said that it does not go on; often it does not trust our certificate.
+    ByPeer = 1,
+    /// There is no version, cipher or protocol that both have.
+    Incompatible = 2,
+    /// What came is no handshake.
+    Protocol = 3,
+    /// The connection ended before.
+    Unfinished = 4,
+    /// As many as may be were under way.
+    Busy = 5,
+    /// It did not begin with one, and should.
+    NotSecure = 6,
 }
 
 /// Why a PUBLISH was refused.
@@ -192,6 +216,34 @@ impl Names {
                 "PUBLISH packets refused.",
                 "reason",
                 ["not_authorized", "no_room", "unavailable"],
+            ),
+            handshakes: builder.counters(
+                "sextant_push_tls_handshakes_total",
+                "TLS handshakes completed.",
+                "kind",
+                ["full", "resumed"],
+            ),
+            handshakes_failed: builder.counters(
+                "sextant_push_tls_handshakes_failed_total",
+                "TLS handshakes not completed.",
+                "reason",
+                [
+                    "certificate",
+                    "peer",
+                    "incompatible",
+                    "protocol",
+                    "unfinished",
+                    "busy",
+                    "not_tls",
+                ],
+            ),
+            tls_connections: builder
+                .gauge("sextant_push_tls_connections", "Connections open that speak TLS."),
+            tls_handshakes: builder
+                .gauge("sextant_push_tls_handshakes", "TLS handshakes under way."),
+            tls_bytes: builder.gauge(
+                "sextant_push_tls_bytes",
+                "Bytes of memory that connections take for their TLS.",
             ),
             pushes: builder.counter("sextant_push_pushes_total", "Messages pushed over HTTP."),
             received_bytes: builder

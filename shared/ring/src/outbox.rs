@@ -233,6 +233,16 @@ impl Pages {
         Some(Stretch { lane: lane as u8, start, end: page.len() as u32 })
     }
 
+    pub(crate) fn shared_bytes<'a>(&'a self, shared: &'a Shared) -> &'a [u8] {
+        match &shared.0 {
+            SharedKind::Lone(bytes) => bytes,
+            SharedKind::Piece { stretch, turn } => {
+                assert!(*turn == self.turn, "what is shared is read within its turn");
+                self.bytes(*stretch)
+            }
+        }
+    }
+
     fn bytes(&self, stretch: Stretch) -> &[u8] {
         &self.lanes[usize::from(stretch.lane)][stretch.range()]
     }

@@ -245,6 +245,7 @@ fn broker() -> (Bench<Broker>, tempfile::TempDir) {
     let parts = Parts {
         auth: Arc::new(Authenticator::new(&sextant_push::config::Auth::default(), key)),
         bans: Arc::default(),
+        endpoint: None,
         hasher,
         heartbeat: Heartbeats::new(1).core(0),
         shared: Arc::new(Shared::default()),

@@ -12,6 +12,7 @@
 //!
 //! | CONNECT | decided by |
 //! |---|---|
+//! | a client certificate names a device; no user name, or the device's | then name = device = client id |
 //! | the name of a configured user | the argon2id hash of its password |
 //! | the password is a device's token | the token's code; then name = device = client id |
 //! | the password is a JSON Web Token, and keys for such are configured | its signature and claims ([`jwt`]); the user name says nothing then |
@@ -171,8 +172,8 @@ pub enum Refusal {
     /// It did not say who it is, and has to.
     #[error("a user name and a password are needed")]
     NotAuthorized,
-    /// It has a token that is for another client id.
-    #[error("its token is for another client id")]
+    /// It has a token or certificate that is for another client id.
+    #[error("its token or certificate is for another client id")]
     ClientIdNotValid,
     /// An operator has banned its client identifier or its user.
     #[error("it is banned")]
@@ -385,6 +386,19 @@ impl Authenticator {
         }))
     }
 
+    /// What becomes of a CONNECT of a client whose certificate names `device`. `None` if it asks
+    /// for something else by the name of a user: then [`decide`](Self::decide) does.
+    pub fn decide_certified(
+        &self,
+        credentials: &Credentials<'_>,
+        device: &str,
+    ) -> Option<Decision> {
+        let Credentials { client_id, user_name, .. } = *credentials;
+        let means_device =
+            user_name.is_none_or(|name| name == device && !self.users.contains_key(name));
+        means_device.then(|| self.admit_device(client_id, device))
+    }
+
     /// A client without a name, or in whose name nobody is interested.
     fn unnamed(&self, otherwise: Refusal) -> Decision {
         match &self.anonymous {
@@ -393,12 +407,17 @@ impl Authenticator {
         }
     }
 
+    /// A client that has proved to be the device of that name.
+    fn admit_device(&self, client_id: &str, name: &str) -> Decision {
+        if client_id != name {
+            return Decision::Refused(Refusal::ClientIdNotValid);
+        }
+        Decision::Admitted(Principal::device(name, Arc::clone(&self.device_rules)))
+    }
+
     fn device(&self, client_id: &str, name: &str, token: &[u8], now: u64) -> Decision {
         match self.token_key.verify(token, name, now) {
-            Ok(()) if client_id == name => {
-                Decision::Admitted(Principal::device(name, Arc::clone(&self.device_rules)))
-            }
-            Ok(()) => Decision::Refused(Refusal::ClientIdNotValid),
+            Ok(()) => self.admit_device(client_id, name),
             Err(TokenError::Expired) => Decision::Refused(Refusal::BadCredentials),
             Err(_) => self.nobody(token),
         }

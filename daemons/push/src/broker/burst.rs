@@ -21,12 +21,12 @@ use sextant_mqtt::{QoS, Version};
 use sextant_ring::core::{self, ConnId};
 use sextant_ring::slot::SlotId;
 
-use super::conn::Stage;
+use super::conn::{Conn, Stage};
 use super::encodings::{Shared, lane};
 use super::message::Incoming;
 use super::once::Ready;
 use super::publish::Wanted;
-use super::transport::{Framing, framing};
+use super::transport::{self, Framing, Transport, framing};
 use super::{Broker, Context};
 use crate::meters::Dropped;
 
@@ -63,6 +63,8 @@ struct Part {
     receivers: Vec<ConnId>,
     /// Those that something waits for, or did.
     behind: Vec<ConnId>,
+    /// Those for each of whom it has to be sealed.
+    sealed: Vec<ConnId>,
     packets: Option<core::Shared>,
     /// Of the messages in them: bytes, and when they expire, in milliseconds since 1970.
     messages: Vec<(u32, u64)>,
@@ -70,7 +72,11 @@ struct Part {
 
 impl Part {
     fn is_empty(&self) -> bool {
-        self.receivers.is_empty() && self.behind.is_empty()
+        self.receivers.is_empty() && self.behind.is_empty() && self.sealed.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.receivers.len() + self.behind.len() + self.sealed.len()
     }
 }
 
@@ -134,7 +140,7 @@ impl Broker {
                 continue;
             }
             if shared.encode(version, false, unix_ms, &mut self.scratch).is_none() {
-                let receivers = part.receivers.len() + part.behind.len();
+                let receivers = part.len();
                 self.meters.dropped_many(Dropped::TooLarge, receivers as u64);
                 continue;
             }
@@ -179,6 +185,7 @@ impl Broker {
         for part in &mut burst.parts {
             part.receivers.clear();
             part.behind.clear();
+            part.sealed.clear();
         }
         burst.packet_bytes_max = usize::MAX;
         for group in matches.chunk_by(|a, b| a.0 == b.0) {
@@ -193,10 +200,12 @@ impl Broker {
             }
             burst.packet_bytes_max =
                 burst.packet_bytes_max.min(link.peer_packet_bytes_max() as usize);
-            let part = part(link.version(), framing(held.transport()));
-            let behind = held.holds_once();
-            let part = &mut burst.parts[part];
-            if behind { part.behind.push(conn) } else { part.receivers.push(conn) }
+            let part = &mut burst.parts[part(link.version(), framing(held.transport()))];
+            match held.transport().is_some_and(Transport::is_sealed) {
+                _ if held.holds_once() => part.behind.push(conn),
+                true => part.sealed.push(conn),
+                false => part.receivers.push(conn),
+            }
         }
         burst.state = State::Known;
     }
@@ -224,9 +233,15 @@ impl Broker {
         let mut messages = std::mem::take(&mut part.messages);
         let mut receivers = std::mem::take(&mut part.receivers);
         let mut behind = std::mem::take(&mut part.behind);
+        let mut sealed = std::mem::take(&mut part.sealed);
         let unsent_max = self.settings.send_queue_bytes_max;
         let caught_up = behind.extract_if(.., |conn| !self.is_behind(cx, *conn, unsent_max));
-        receivers.extend(caught_up);
+        for conn in caught_up {
+            let held = self.conns.get(conn.index()).and_then(Option::as_ref);
+            let transport = held.and_then(Conn::transport);
+            let kind = transport.is_some_and(Transport::is_sealed);
+            if kind { sealed.push(conn) } else { receivers.push(conn) }
+        }
         let (mut sent, together, mut next) = (0, messages.len() as u64, 0);
         while let Some(conn) = receivers.get(next).copied() {
             if cx.unsent(conn) >= unsent_max {
@@ -238,6 +253,7 @@ impl Broker {
             }
             next += 1;
         }
+        sent += together * self.send_sealed(cx, &mut sealed, &mut behind, &packets);
         self.meters.core.add(self.meters.names.delivered[0], sent);
         if !behind.is_empty() {
             let packets = cx.copy_shared(&packets);
@@ -246,7 +262,30 @@ impl Broker {
         messages.clear();
         let part = &mut self.burst.parts[at];
         part.messages = messages;
-        (part.receivers, part.behind) = (receivers, behind);
+        (part.receivers, part.behind, part.sealed) = (receivers, behind, sealed);
+    }
+
+    /// Seals what was gathered for each of some; to how many it was sent. Whoever has fallen
+    /// behind is moved.
+    fn send_sealed(
+        &mut self,
+        cx: &mut Context,
+        sealed: &mut Vec<ConnId>,
+        behind: &mut Vec<ConnId>,
+        packets: &core::Shared,
+    ) -> u64 {
+        let unsent_max = self.settings.send_queue_bytes_max;
+        let (mut sent, mut next) = (0, 0);
+        while let Some(conn) = sealed.get(next).copied() {
+            if cx.unsent(conn) >= unsent_max {
+                behind.push(sealed.swap_remove(next));
+                continue;
+            }
+            let transport = self.conn(conn).and_then(Conn::transport_mut);
+            sent += u64::from(transport::send_shared(cx, conn, transport, packets).is_ok());
+            next += 1;
+        }
+        sent
     }
 
     /// Lets messages wait for a receiver that is behind; they share their bytes with all others.

@@ -15,7 +15,7 @@ use super::conn::{Conn, Stage};
 use super::records::{self, Fact};
 use super::session::{Owner, Session, Will};
 use super::store::Gated;
-use super::transport::{self, framing};
+use super::transport;
 use super::{Broker, Context, timer};
 use crate::auth::{Credentials, Decision, Principal, Refusal, Verified};
 use crate::bans::Banned;
@@ -237,7 +237,10 @@ impl Broker {
             user_name: connect.user_name,
             password: connect.password.map(sextant_mqtt::Secret::expose),
         };
-        match self.auth.decide(&credentials, cx.clock().unix_ms) {
+        let device = self.conn(conn).and_then(|held| held.transport()?.device().map(str::to_owned));
+        let certified = device.and_then(|device| self.auth.decide_certified(&credentials, &device));
+        let decide = || self.auth.decide(&credentials, cx.clock().unix_ms);
+        match certified.unwrap_or_else(decide) {
             Decision::Admitted(principal) => Ok(Some(principal)),
             Decision::Refused(refusal) => Err(refusal),
             Decision::Verify(verification) => {
@@ -677,8 +680,8 @@ impl Broker {
     /// Forgets a connection; gives the session that it had.
     pub(super) fn forget_conn(&mut self, cx: &mut Context, conn: ConnId) -> Option<SlotId> {
         self.conn(conn)?;
-        let held = self.conns.get_mut(conn.index())?.take()?;
-        transport::say_goodbye(cx, conn, held.transport());
+        let mut held = self.conns.get_mut(conn.index())?.take()?;
+        self.say_goodbye(cx, &mut held);
         if held.paused {
             self.stop_throttling(cx, conn);
         }
@@ -802,8 +805,8 @@ impl Broker {
         conn: ConnId,
         packet: &mut Vec<u8>,
     ) -> Result<(), SendError> {
-        let framing = framing(self.conn(conn).and_then(|held| held.transport()));
-        transport::send(cx, conn, framing, packet, None)
+        let transport = self.conn(conn).and_then(Conn::transport_mut);
+        transport::send(cx, conn, transport, packet, None)
     }
 }
 

@@ -60,7 +60,7 @@ impl Broker {
         let sent = if wanted.is_plain() {
             match shared.packet(cx, &mut self.scratch, link.version(), wanted.retain, framing) {
                 Some(packet) if packet.packet_bytes <= link.peer_packet_bytes_max() as usize => {
-                    cx.send_shared(conn, &packet.sent).is_ok()
+                    transport::send_shared(cx, conn, held.transport_mut(), &packet.sent).is_ok()
                 }
                 _ => false,
             }
@@ -72,8 +72,14 @@ impl Broker {
             };
             self.scratch.clear();
             link.publish_head(&head, &mut self.scratch).is_ok()
-                && transport::send(cx, conn, framing, &mut self.scratch, Some(shared.payload()))
-                    .is_ok()
+                && transport::send(
+                    cx,
+                    conn,
+                    held.transport_mut(),
+                    &mut self.scratch,
+                    Some(shared.payload()),
+                )
+                .is_ok()
         };
         let receipt = shared.incoming().receipt.filter(|_| tracked);
         if sent {
@@ -415,7 +421,6 @@ impl Broker {
         let Some(held) = self.conns.get_mut(conn.index()).and_then(Option::as_mut) else {
             return;
         };
-        let framing = framing(held.transport());
         let Stage::Online { link, .. } = &mut held.stage else { return };
         let wire = Wire::new(qos, Some(packet_id), dup).expect("QoS 1 and 2 have an identifier");
         let ids = subscription_ids(ids);
@@ -436,7 +441,7 @@ impl Broker {
         } else {
             Some(payload.unwrap_or_else(|| Bytes::copy_from_slice(incoming.payload)))
         };
-        let sent = transport::send(cx, conn, framing, &mut self.scratch, rest);
+        let sent = transport::send(cx, conn, held.transport_mut(), &mut self.scratch, rest);
         if sent.is_err() {
             // The room for one packet is always left: it is closing, and will be sent again.
             return;

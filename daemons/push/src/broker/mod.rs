@@ -73,6 +73,8 @@ pub use message::Message;
 #[doc(hidden)]
 pub use records::fuzz_records;
 pub use restore::{RestoreError, Restored, restore};
+#[doc(hidden)]
+pub use transport::IDLE_BYTES as TLS_IDLE_BYTES;
 pub use transport::{Arrival, Transports};
 
 use crate::auth::hasher::Hasher;
@@ -82,6 +84,7 @@ use crate::config::Limits;
 use crate::control::{Command, CoreStatus};
 use crate::meters::{Closed, Meters};
 use crate::sys::Level;
+use crate::tls::Endpoint;
 use admit::Admission;
 use burst::Burst;
 use clients::PeerAsked;
@@ -101,6 +104,7 @@ use shares::Shares;
 use store::{Gated, Store};
 use throttle::Throttle;
 use tickets::{Then, Ticket};
+use transport::Secured;
 
 /// A core's share of the daemon's limits.
 #[derive(Clone, Debug)]
@@ -145,6 +149,8 @@ pub struct Parts {
     pub auth: Arc<Authenticator>,
     /// Who is not let in.
     pub bans: Arc<Bans>,
+    /// What TLS is served with, if it is.
+    pub endpoint: Option<Arc<Endpoint>>,
     /// Checks passwords.
     pub hasher: Hasher,
     /// This core's sign of life.
@@ -191,6 +197,8 @@ pub struct Broker {
     settings: Arc<Settings>,
     auth: Arc<Authenticator>,
     bans: Arc<Bans>,
+    endpoint: Option<Arc<Endpoint>>,
+    secured: Secured,
     hasher: Hasher,
     heartbeat: Heartbeat,
     shared: Arc<Shared>,
@@ -256,7 +264,7 @@ type Context = Cx<Message>;
 impl Broker {
     /// A core of the broker, with what was found in its log.
     pub fn new(settings: Settings, parts: Parts, restored: Restored, cores: usize) -> Broker {
-        let Parts { auth, bans, hasher, heartbeat, shared, names, metrics } = parts;
+        let Parts { auth, bans, endpoint, hasher, heartbeat, shared, names, metrics } = parts;
         let receipts = Receipts::new(settings.receipts_max);
         let Restored { log, state } = restored;
         let admission = Admission::new(&settings.limits, cores);
@@ -265,6 +273,8 @@ impl Broker {
             settings: Arc::new(settings),
             auth,
             bans,
+            endpoint,
+            secured: Secured::default(),
             hasher,
             heartbeat,
             shared,
@@ -338,6 +348,9 @@ impl Broker {
             ("peers asked for", self.peers_asked.len()),
             ("connections that wait to be let in", self.admission.len()),
             ("connections throttled", self.throttle.len()),
+            ("connections within TLS", self.secured.levels()[0]),
+            ("handshakes", self.secured.levels()[1]),
+            ("bytes of TLS", self.secured.levels()[2]),
         ];
         let left = counts.iter().filter(|(_, count)| *count > 0);
         left.map(|(what, count)| format!("{count} {what}")).collect()
@@ -420,7 +433,11 @@ impl Broker {
             live += segment.live_bytes;
             segments += 1;
         }
+        let [tls_connections, tls_handshakes, tls_bytes] = self.secured.levels();
         let levels = [
+            (names.tls_connections, tls_connections as i64),
+            (names.tls_handshakes, tls_handshakes as i64),
+            (names.tls_bytes, tls_bytes as i64),
             (names.connections, cx.connections() as i64),
             (names.connects_waiting, self.admission.len() as i64),
             (names.throttled, self.throttle.len() as i64),
@@ -511,6 +528,7 @@ impl Broker {
             }
             Command::Levels(levels) => self.take_levels(cx, &levels),
             Command::Authenticate(auth) => self.auth = auth,
+            Command::Secure(endpoint) => self.endpoint = Some(endpoint),
             Command::Stop { deadline } => cx.stop(deadline),
         }
     }

@@ -28,7 +28,7 @@ use super::message::{Delivery, Incoming};
 use super::publish::Wanted;
 use super::recall::{Loaded, Part};
 use super::records::Progress;
-use super::transport::{Framing, framing};
+use super::transport::{self, Framing, framing};
 use super::{Broker, Context};
 use crate::meters::Dropped;
 
@@ -257,7 +257,7 @@ impl Broker {
             }
             _ => packet,
         };
-        let progress = match cx.send(conn, packet) {
+        let progress = match transport::send_framed(cx, conn, held.transport_mut(), packet) {
             Ok(()) => {
                 self.meters.core.inc(self.meters.names.delivered[0]);
                 Progress::Sent

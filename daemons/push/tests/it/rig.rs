@@ -196,6 +196,7 @@ impl Rig {
             let parts = Parts {
                 auth: Arc::clone(&auth),
                 bans: Arc::default(),
+                endpoint: None,
                 hasher: hasher(),
                 heartbeat: heartbeats.core(core),
                 shared: Arc::clone(&shared),

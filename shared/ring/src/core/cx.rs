@@ -83,6 +83,11 @@ impl<M> Cx<M> {
         self.pages.copy(shared)
     }
 
+    /// What was shared in this turn.
+    pub fn shared_bytes<'a>(&'a self, shared: &'a Shared) -> &'a [u8] {
+        self.pages.shared_bytes(shared)
+    }
+
     /// Sends a copy of some bytes: for short ones.
     ///
     /// # Errors
@@ -94,6 +99,13 @@ impl<M> Cx<M> {
     /// Bytes that wait or are under way on a connection; 0 if it is gone.
     pub fn unsent(&self, conn: ConnId) -> usize {
         self.conns.get(conn.0).map_or(0, |c| c.outbox.len() + c.sending as usize)
+    }
+
+    /// Bytes that a connection takes now; `None` if it is gone, or takes none any more.
+    pub fn room(&self, conn: ConnId) -> Option<usize> {
+        let c = self.conns.get(conn.0).filter(|c| c.phase == Phase::Open)?;
+        let waiting = c.outbox.len() + c.sending as usize;
+        Some(self.limits.send_bytes_max.saturating_sub(waiting))
     }
 
     /// Asks for [`App::on_drained`] once less than half of what may wait on a connection does.
