@@ -588,6 +588,7 @@ impl Control {
             Ok(Some(endpoint)) => {
                 let endpoint = Arc::new(endpoint);
                 self.certificate.note(&endpoint);
+                self.certificate.tell(Clock::read().unix_ms / 1000);
                 self.tell_cores("certificate", || Command::Secure(Arc::clone(&endpoint)));
             }
             Ok(None) if self.certificate.is_there() => {

@@ -24,7 +24,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
@@ -180,15 +180,26 @@ impl Certificate {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Warns of its end, once a day. Never ends.
+    /// Says how long it is good for from `unix_s` on, in seconds since 1970.
+    pub fn tell(&self, unix_s: u64) {
+        if !self.is_there() {
+            return;
+        }
+        let left = Duration::from_secs(self.expires_at().saturating_sub(unix_s));
+        let days = left.as_secs() / 86_400;
+        if left.is_zero() {
+            error!("the certificate has expired: clients refuse it");
+        } else if left < EXPIRY_WARNING {
+            warn!(days, "the certificate expires soon");
+        } else {
+            info!(days, "the certificate is good for so long");
+        }
+    }
+
+    /// Does so once a day. Never ends.
     pub async fn watch(&self, unix_s: impl Fn() -> u64) {
         loop {
-            let left = Duration::from_secs(self.expires_at().saturating_sub(unix_s()));
-            if self.is_there() && left.is_zero() {
-                error!("the certificate has expired: clients refuse it");
-            } else if self.is_there() && left < EXPIRY_WARNING {
-                warn!(days = left.as_secs() / 86_400, "the certificate expires soon");
-            }
+            self.tell(unix_s());
             tokio::time::sleep(WATCH_EVERY).await;
         }
     }

@@ -14,6 +14,7 @@ use sextant_push::auth::hasher::Hasher;
 use sextant_push::auth::token::TokenKey;
 use sextant_push::broker::{Broker, Parts, Settings, Shared, Transports, restore};
 use sextant_push::meters::Names;
+use sextant_push::tls::Endpoint;
 use sextant_ring::core::{App, CloseReason, ConnId, Core, Cx, Limits};
 use sextant_ring::disk::HostDisk;
 use sextant_ring::driver::{FileDone, FileOp, Files, Listener};
@@ -233,7 +234,7 @@ fn append(times: u64) {
     assert_eq!(log.ackable().0, times);
 }
 
-fn broker() -> (Bench<Broker>, tempfile::TempDir) {
+fn broker(endpoint: Option<Arc<Endpoint>>) -> (Bench<Broker>, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a folder");
     let options = Options { record_bytes_max: 1 << 20, ..Options::new(0x5EED, 1) };
     let restored = restore(&HostDisk, dir.path(), options).expect("a new log");
@@ -245,7 +246,7 @@ fn broker() -> (Bench<Broker>, tempfile::TempDir) {
     let parts = Parts {
         auth: Arc::new(Authenticator::new(&sextant_push::config::Auth::default(), key)),
         bans: Arc::default(),
-        endpoint: None,
+        endpoint,
         hasher,
         heartbeat: Heartbeats::new(1).core(0),
         shared: Arc::new(Shared::default()),
@@ -292,7 +293,12 @@ pub struct Idle {
 impl Idle {
     /// Without any so far.
     pub fn new() -> Idle {
-        let (bench, dir) = broker();
+        Idle::served(None)
+    }
+
+    /// As [`new`](Self::new), with TLS.
+    pub fn served(endpoint: Option<Arc<Endpoint>>) -> Idle {
+        let (bench, dir) = broker(endpoint);
         Idle { bench, _dir: dir, clients: 0 }
     }
 
@@ -301,6 +307,27 @@ impl Idle {
         for _ in 0..count {
             connect(&mut self.bench, &format!("idle-{:06}", self.clients));
             self.clients += 1;
+        }
+    }
+
+    /// One more comes, within what `exchange` puts around its CONNECT: it is given bytes that were
+    /// sent to it, and gives what it sends, until that is nothing.
+    pub fn connect_within(&mut self, mut exchange: impl FnMut(&[u8], &[u8]) -> Vec<u8>) {
+        let name = format!("idle-{:06}", self.clients);
+        self.clients += 1;
+        let hello = packet(&Packet::Connect(Connect::new(Version::V311, &name)));
+        let socket = self.bench.connect();
+        let mut got = Vec::new();
+        loop {
+            let bytes = exchange(&got, &hello);
+            if bytes.is_empty() {
+                return;
+            }
+            let driver = self.bench.core.driver_mut();
+            driver.sent = Some(Vec::new());
+            driver.put(socket, &bytes);
+            self.bench.turns(4);
+            got = self.bench.core.driver_mut().sent.take().unwrap_or_default();
         }
     }
 }
@@ -331,7 +358,7 @@ fn push_burst(times: u64) {
 
 /// As many messages at a time as are in a burst go to all receivers.
 fn deliver(times: u64, burst: usize) {
-    let (mut bench, _dir) = broker();
+    let (mut bench, _dir) = broker(None);
     let subscription = [Subscription::new(TOPIC, QoS::AtMostOnce)];
     let subscribe = packet(&Packet::Subscribe(Subscribe {
         packet_id: PacketId::new(1).expect("not zero"),

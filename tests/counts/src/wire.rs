@@ -13,8 +13,8 @@ use sextant_ring::buf::IoBuf;
 use sextant_ring::caps::Caps;
 use sextant_ring::disk::View;
 use sextant_ring::driver::{
-    Completion, Driver, File, FileOp, FileOutput, Group, Kind, Op, OpenMode, Outcome, RxBuf,
-    Socket, Token,
+    Completion, Driver, File, FileOp, FileOutput, Group, Kind, Op, OpenMode, Outcome, Outgoing,
+    RxBuf, Socket, Token,
 };
 use sextant_ring::mesh::Remote;
 
@@ -35,6 +35,8 @@ pub struct Wire {
     opened: i32,
     /// Sends that were asked for.
     pub sends: u64,
+    /// Where all that is sent goes, if somebody wants it.
+    pub sent: Option<Vec<u8>>,
 }
 
 impl Wire {
@@ -51,6 +53,7 @@ impl Wire {
             files: HashMap::new(),
             opened: 0,
             sends: 0,
+            sent: None,
         }
     }
 
@@ -150,8 +153,16 @@ impl Driver for Wire {
         match op {
             Op::Accept { .. } => self.accept = Some(token),
             Op::Recv { socket, .. } => self.receives[socket.number() as usize] = Some(token),
-            Op::Send { .. } => {
+            Op::Send { data, .. } => {
                 self.sends += 1;
+                if let Some(sent) = &mut self.sent {
+                    match &data {
+                        Outgoing::One(bytes) => sent.extend_from_slice(bytes),
+                        Outgoing::Many(all) => {
+                            all.iter().for_each(|one| sent.extend_from_slice(one))
+                        }
+                    }
+                }
                 self.end(token, Outcome::Sent(Ok(())));
             }
             Op::Cancel { target, .. } => {

@@ -112,8 +112,9 @@ impl Broker {
             return;
         }
         self.secured.told = Some(now);
-        let untold = std::mem::take(&mut self.secured.untold);
-        info!(why = %what, proxied = ?proxied, untold, "a TLS handshake failed");
+        let untold = Some(std::mem::take(&mut self.secured.untold)).filter(|untold| *untold > 0);
+        let proxied = proxied.map(tracing::field::display);
+        info!(why = %what, proxied, untold, "a TLS handshake failed");
     }
 
     /// A connection is being forgotten.

@@ -113,6 +113,10 @@ impl TlsFault {
                     CertificateError::UnknownRevocationStatus => {
                         "is of an issuer whose list is not in tls.client_crl"
                     }
+                    // rustls has no name for it; `openssl x509 -req` makes such ones.
+                    other if other.to_string().contains("UnsupportedCertVersion") => {
+                        "is of version 1 of X.509: only one of version 3, with extensions, is taken"
+                    }
                     _ => return format!("the client's certificate is not accepted: {error}"),
                 };
                 format!("the client's certificate {what}")
@@ -254,8 +258,7 @@ impl Tls {
         if bytes.is_empty() {
             return Ok(());
         }
-        let room = Tls::sealed_bytes_max(bytes.len());
-        let sealed = self.write(out, room, |traffic, room| traffic.encrypt(bytes, room));
+        let sealed = self.write(out, Put::Payload(bytes));
         if sealed.is_err() {
             self.stage = Stage::Failed;
         }
@@ -266,19 +269,13 @@ impl Tls {
     pub(super) fn close(&mut self, out: &mut Vec<u8>) {
         if self.stage != Stage::Failed {
             // What cannot be said is left out: the connection ends all the same.
-            let _ =
-                self.write(out, LAST_BYTES_MAX, |traffic, room| traffic.queue_close_notify(room));
+            let _ = self.write(out, Put::Close);
             self.stage = Stage::Failed;
         }
     }
 
-    /// Writes into that much room behind `out`, once rustls has got rid of what is owed before.
-    fn write(
-        &mut self,
-        out: &mut Vec<u8>,
-        room: usize,
-        mut put: impl FnMut(&mut WriteTraffic<'_, Data>, &mut [u8]) -> Result<usize, EncryptError>,
-    ) -> Result<(), TlsFault> {
+    /// Writes behind `out`, once rustls has got rid of what is owed before.
+    fn write(&mut self, out: &mut Vec<u8>, what: Put<'_>) -> Result<(), TlsFault> {
         if self.stage == Stage::Failed {
             return Err(TlsFault::KeysUsedUp);
         }
@@ -288,14 +285,11 @@ impl Tls {
                 ConnectionState::TransmitTlsData(sent) => sent.done(),
                 ConnectionState::WriteTraffic(mut traffic) => {
                     let before = out.len();
-                    out.resize(before + room, 0);
-                    let mut written = put(&mut traffic, &mut out[before..]);
-                    if let Err(EncryptError::InsufficientSize(InsufficientSizeError {
-                        required_size,
-                    })) = written
-                    {
-                        out.resize(before + required_size, 0);
-                        written = put(&mut traffic, &mut out[before..]);
+                    out.resize(before + what.bytes_max(), 0);
+                    let mut written = what.put(&mut traffic, &mut out[before..]);
+                    if let Err(EncryptError::InsufficientSize(more)) = written {
+                        out.resize(before + more.required_size, 0);
+                        written = what.put(&mut traffic, &mut out[before..]);
                     }
                     out.truncate(before + written.as_ref().copied().unwrap_or(0));
                     return written.map(drop).map_err(|_| TlsFault::KeysUsedUp);
@@ -311,6 +305,33 @@ impl Tls {
         let certificates = self.records.peer_certificates().unwrap_or_default();
         let certificates: usize = certificates.iter().map(|one| one.len()).sum();
         self.incoming.capacity() + certificates
+    }
+}
+
+/// What is written.
+#[derive(Clone, Copy)]
+enum Put<'a> {
+    Payload(&'a [u8]),
+    Close,
+}
+
+impl Put<'_> {
+    fn bytes_max(self) -> usize {
+        match self {
+            Put::Payload(bytes) => Tls::sealed_bytes_max(bytes.len()),
+            Put::Close => LAST_BYTES_MAX,
+        }
+    }
+
+    fn put(
+        self,
+        traffic: &mut WriteTraffic<'_, Data>,
+        room: &mut [u8],
+    ) -> Result<usize, EncryptError> {
+        match self {
+            Put::Payload(bytes) => traffic.encrypt(bytes, room),
+            Put::Close => traffic.queue_close_notify(room),
+        }
     }
 }
 
