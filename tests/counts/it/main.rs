@@ -140,11 +140,11 @@ fn an_idle_connection_within_tls_takes_no_more_memory_than_expected() {
         println!("{:?}, client certificate {own}: {each} B", version.version);
         assert!(each <= IDLE_TLS_BYTES_MAX, "{each} B");
         let tls = each.saturating_sub(IDLE_BYTES);
-        if !own {
-            // It is what the operator is told, whatever the version.
+        if !own && version.version == TLS13.version {
+            // It is what the operator is told.
             let told = TLS_IDLE_BYTES as u64;
             assert!(tls <= told, "{tls} B, and {told} are told");
-            assert!(tls >= told / 2, "{tls} B: {told} is out of date");
+            assert!(tls >= told - 500, "{tls} B: {told} is out of date");
         }
     }
 }

@@ -158,9 +158,7 @@ impl Driver for Wire {
                 if let Some(sent) = &mut self.sent {
                     match &data {
                         Outgoing::One(bytes) => sent.extend_from_slice(bytes),
-                        Outgoing::Many(all) => {
-                            all.iter().for_each(|one| sent.extend_from_slice(one))
-                        }
+                        Outgoing::Many(all) => sent.extend(all.iter().flatten()),
                     }
                 }
                 self.end(token, Outcome::Sent(Ok(())));
