@@ -372,11 +372,15 @@ fn deliver(times: u64, burst: usize) {
     }
     let publisher = connect(&mut bench, "publisher");
     let bytes = publish(QoS::AtMostOnce).repeat(burst);
-    let before = bench.core.driver().sends;
-    let rounds = times / RECEIVERS / burst as u64;
-    for _ in 0..rounds {
+    let go = |bench: &mut Bench<Broker>| {
         bench.core.driver_mut().put(publisher, &bytes);
         bench.turns(2);
-    }
+    };
+    // What only the first time takes is not counted: pages, lists, and what the allocator makes
+    // of them.
+    go(&mut bench);
+    let before = bench.core.driver().sends;
+    let rounds = times / RECEIVERS / burst as u64;
+    (0..rounds).for_each(|_| go(&mut bench));
     assert_eq!(bench.core.driver().sends - before, rounds * RECEIVERS);
 }

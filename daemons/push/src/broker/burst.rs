@@ -239,8 +239,10 @@ impl Broker {
         for conn in caught_up {
             let held = self.conns.get(conn.index()).and_then(Option::as_ref);
             let transport = held.and_then(Conn::transport);
-            let kind = transport.is_some_and(Transport::is_sealed);
-            if kind { sealed.push(conn) } else { receivers.push(conn) }
+            match transport.is_some_and(Transport::is_sealed) {
+                true => sealed.push(conn),
+                false => receivers.push(conn),
+            }
         }
         let (mut sent, together, mut next) = (0, messages.len() as u64, 0);
         while let Some(conn) = receivers.get(next).copied() {
