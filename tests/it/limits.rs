@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sextant_mqtt::{Connect, Packet, ReasonCode, Version};
-use sextant_tests::{Daemon, Mqtt, Options, Sub, until};
+use sextant_tests::{Daemon, Lines, Mqtt, Options, Sub, command, until};
 
 #[test]
 fn a_storm_of_mosquitto_subs_is_let_in_at_its_rate() {
@@ -57,15 +57,20 @@ fn a_connect_that_would_wait_too_long_is_told_when_to_come() {
     assert!(!done && said.contains("rate exceeded"), "{said}");
 }
 
+/// A `mosquitto_pub` that says more than anybody reads.
+fn flood(daemon: &Daemon) -> Lines {
+    let broker = daemon.mqtt();
+    let mut command = command("mosquitto_pub");
+    command.args(["-h", &broker.ip().to_string(), "-p", &broker.port().to_string()]);
+    command.args(["-i", "flood", "-t", "t/a", "-m", "x", "--repeat", "1000000"]);
+    Lines::start(command)
+}
+
 #[test]
 fn a_mosquitto_pub_that_floods_is_read_from_at_its_rate() {
     let config = "cores = 2\n[limits]\nclient_messages_per_second = 500";
     let daemon = Daemon::start_with(Options::config(config));
-    let mut pub_command = sextant_tests::command("mosquitto_pub");
-    let broker = daemon.mqtt();
-    pub_command.args(["-h", &broker.ip().to_string(), "-p", &broker.port().to_string()]);
-    pub_command.args(["-i", "flood", "-t", "t/a", "-m", "x", "--repeat", "1000000"]);
-    let mut flood = sextant_tests::Lines::start(pub_command);
+    let mut flood = flood(&daemon);
     let read = || daemon.api().get("/v1/status").json["messages_in"].as_u64().unwrap();
     until("what comes at once has come", || (read() >= 1000).then_some(()));
     let (begun, before) = (Instant::now(), read());
@@ -83,4 +88,37 @@ fn a_mosquitto_pub_that_floods_is_read_from_at_its_rate() {
     });
     assert!(daemon.api().metric("sextant_push_throttled_seconds_count", "") >= 1.0);
     flood.kill();
+}
+
+#[test]
+fn who_floods_and_what_is_found_at_the_top() {
+    let config = "cores = 2\n[limits]\nclient_messages_per_second = 500";
+    let daemon = Daemon::start_with(Options::config(config));
+    let _lamp = Sub::start(daemon.mqtt(), &["-i", "lamp", "-t", "t/#"]);
+    let _door = Mqtt::clean(daemon.mqtt(), "door");
+    let mut flood = flood(&daemon);
+    let read = || daemon.api().get("/v1/status").json["messages_in"].as_u64().unwrap();
+    until("what comes at once has come", || (read() >= 1000).then_some(()));
+    let top = daemon.api().get("/v1/top?for=3s&limit=5");
+    assert_eq!(top.status, 200, "{}", top.text);
+    let names = |kind: &str, name: &str| -> Vec<String> {
+        let all = top.json[kind].as_array().unwrap();
+        all.iter().map(|one| one[name].as_str().unwrap().to_owned()).collect()
+    };
+    for kind in ["clients_by_messages", "clients_by_bytes"] {
+        let mut clients = names(kind, "client");
+        clients.sort();
+        assert_eq!(clients, ["flood", "lamp"], "{}", top.text);
+    }
+    assert_eq!(names("topics", "topic"), ["t/a"]);
+    for one in top.json["clients_by_messages"].as_array().unwrap() {
+        let way = if one["client"] == "flood" { "in" } else { "out" };
+        let rate = one[way].as_f64().unwrap();
+        assert!((400.0..=600.0).contains(&rate), "{one}");
+        assert_eq!(one["per_second"], one[way], "{one}");
+    }
+    flood.kill();
+    assert_eq!(daemon.api().get("/v1/top?for=1h").status, 400);
+    assert_eq!(daemon.api().get("/v1/top?limit=513").status, 400);
+    assert_eq!(daemon.api().with_token(None).ask("GET", "/v1/top", None).unwrap().status, 401);
 }

@@ -14,6 +14,7 @@
 //!   operators clients listed, shown, kicked and banned, over HTTP
 //!   systemd   units, socket activation, notifications
 //!   tls       certificates of both sides, resumption, renewal
+//!   traces    what one client sends and is sent, packet by packet
 //!   transports WebSocket and the PROXY protocol, on the port of MQTT
 //! ```
 
@@ -32,4 +33,5 @@ mod others;
 mod smoke;
 mod systemd;
 mod tls;
+mod traces;
 mod transports;

@@ -187,3 +187,36 @@ fn a_daemon_whose_bans_cannot_be_read_does_not_start() {
     assert!(!daemon.wait().success());
     assert!(daemon.log().contains("bans.json does not hold bans"), "{}", daemon.log());
 }
+
+#[test]
+fn a_drained_mosquitto_sub_is_told_and_who_comes_is_told_the_other_server() {
+    let daemon = Daemon::start_with(Options::config("cores = 2"));
+    let mut sub = Sub::start(daemon.mqtt(), &["-V", "5", "-i", "lamp", "-t", "d/#", "-c"]);
+    let mut five = Mqtt::clean(daemon.mqtt(), "five");
+    let (mut three, _) = Mqtt::connect(daemon.mqtt(), &Connect::new(Version::V311, "three"));
+    let body = json!({ "server": "mqtt2.example.org:1883", "over": "1s" });
+    let told = daemon.api().post("/v1/drain", &body);
+    assert_eq!((told.status, &told.json["draining"]), (200, &json!(true)), "{}", told.text);
+    sub.lines().line_with("DISCONNECT (156)");
+    let last = five.receive();
+    let Packet::Disconnect(disconnect) = last.packet() else { panic!("{last:?}") };
+    assert_eq!(disconnect.reason, ReasonCode::UseAnotherServer);
+    assert_eq!(disconnect.properties.server_reference, Some("mqtt2.example.org:1883"));
+    assert!(three.receive_or_end().is_none());
+    let state = daemon.api().get("/v1/drain").json;
+    assert_eq!((&state["left"], &state["sent_away"]), (&json!(0), &json!(3)));
+
+    let (_, refused) = Mqtt::try_connect(daemon.mqtt(), &Connect::new(Version::V5, "five"));
+    let Packet::ConnAck(connack) = refused.packet() else { panic!("{refused:?}") };
+    assert_eq!(connack.reason, ReasonCode::UseAnotherServer);
+    assert_eq!(connack.properties.server_reference, Some("mqtt2.example.org:1883"));
+    assert_eq!(answer(&daemon, Version::V311, "three"), ReasonCode::ServerUnavailable);
+    assert_eq!(daemon.api().metric("sextant_push_connects_refused_total", "redirected"), 2.0);
+    assert_eq!(daemon.api().metric("sextant_push_connections_closed_total", "redirected"), 3.0);
+    assert_eq!(daemon.api().post("/v1/drain", &json!({ "server": "a b" })).status, 422);
+    assert_eq!(daemon.api().with_token(None).ask("GET", "/v1/drain", None).unwrap().status, 401);
+
+    assert_eq!(delete(&daemon, "/v1/drain"), 204);
+    assert_eq!(answer(&daemon, Version::V5, "five"), ReasonCode::Success);
+    assert_eq!(daemon.api().get("/v1/drain").json["draining"], false);
+}

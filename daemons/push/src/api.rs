@@ -10,9 +10,17 @@
 //!   GET    /v1/clients/{id} 200 one, with what it is subscribed to  404 503 504
 //!   DELETE /v1/clients/{id} 204 its connection is closed   404 503 504
 //!
+//!   GET    /v1/clients/{id}/trace 200 what happens to it, as it happens  400 409 503
+//!
 //!   GET    /v1/bans               200 all of them
 //!   PUT    /v1/bans/{kind}/{name} 200 nobody of that name is let in  404 409 422 503 504
 //!   DELETE /v1/bans/{kind}/{name} 204 as before            404 503 504
+//!
+//!   GET    /v1/top 200 who and what there is most of         400 503 504
+//!
+//!   GET    /v1/drain 200 whether clients are sent elsewhere, and how far that is
+//!   POST   /v1/drain 200 they are from now on              422 503 504
+//!   DELETE /v1/drain 204 they are served again             503 504
 //! ```
 //!
 //! Handlers run on the thread of the control plane and speak to the cores through [`Cores`]: one
@@ -27,6 +35,9 @@
 mod bans;
 mod body;
 mod clients;
+mod drain;
+mod top;
+mod trace;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -49,7 +60,7 @@ use sextant_mqtt::QoS;
 use sextant_mqtt::topic::{self, TopicLimits};
 use sextant_service::admin::Problem;
 use sextant_service::config;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -105,6 +116,8 @@ pub struct Settings {
     pub durability: Durability,
     /// What the cores ask the kernel through, by name.
     pub driver: &'static str,
+    /// Traces at once.
+    pub traces_max: usize,
     /// The time, in milliseconds since 1970.
     pub clock: fn() -> u64,
 }
@@ -117,7 +130,9 @@ pub fn router(
     bans: Kept,
 ) -> Router {
     let bans = Mutex::new(bans);
-    let api = Api { cores, token_key, settings, bans, started: Instant::now() };
+    let traces = Arc::new(Semaphore::new(settings.traces_max));
+    let (counting, started) = (Mutex::new(()), Instant::now());
+    let api = Api { cores, token_key, settings, bans, traces, counting, started };
     Router::new()
         .route("/v1/messages", post(push))
         .route("/v1/messages/{id}", get(receipt))
@@ -125,6 +140,9 @@ pub fn router(
         .route("/v1/status", get(status))
         .route("/v1/clients", get(clients::list))
         .route("/v1/clients/{id}", get(clients::one).delete(clients::kick))
+        .route("/v1/clients/{id}/trace", get(trace::trace))
+        .route("/v1/drain", get(drain::state).post(drain::begin).delete(drain::end))
+        .route("/v1/top", get(top::top))
         .route("/v1/bans", get(bans::list))
         .route("/v1/bans/{kind}/{name}", put(bans::put).delete(bans::lift))
         .with_state(Arc::new(api))
@@ -135,6 +153,10 @@ struct Api {
     token_key: TokenKey,
     settings: Settings,
     bans: Mutex<Kept>,
+    /// Traces that may yet begin.
+    traces: Arc<Semaphore>,
+    /// Held by whoever has the cores count.
+    counting: Mutex<()>,
     started: Instant,
 }
 

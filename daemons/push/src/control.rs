@@ -3,6 +3,9 @@
 //! through a one-shot channel. A core never waits for the control plane.
 
 pub mod clients;
+pub mod drain;
+pub mod top;
+pub mod trace;
 
 use std::sync::Arc;
 
@@ -211,6 +214,24 @@ pub enum Command {
         session: bool,
         /// Answered when it is done; with the session, once that is on disk.
         reply: oneshot::Sender<Kicked>,
+    },
+    /// Tells of one client's packets. Goes to the core where it is at home.
+    Trace(trace::Tracing),
+    /// Counts who and what there is most of, from now on. Goes to every core.
+    TopBegin(top::TopBegin),
+    /// Tells what was counted.
+    TopEnd(top::TopEnd),
+    /// Sends clients to another server, or serves them again. Goes to every core.
+    Drain {
+        /// `None` ends it.
+        draining: Option<drain::Draining>,
+        /// Answered at once.
+        reply: oneshot::Sender<()>,
+    },
+    /// Tells how that stands.
+    Drained {
+        /// Answered at once; `None` if clients are served here.
+        reply: oneshot::Sender<Option<drain::Drained>>,
     },
     /// Lets nobody in who is banned from now on; who is connected stays.
     Bans {

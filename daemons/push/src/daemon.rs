@@ -496,6 +496,7 @@ impl Control {
             packet_bytes_max: self.config.mqtt.packet_bytes_max.get(),
             durability: self.config.log.durability,
             driver: self.driver.name(),
+            traces_max: usize::from(self.config.limits.traces_max),
             clock: || Clock::read().unix_ms,
         };
         let admin = Admin {

@@ -15,8 +15,8 @@ pub struct Names {
     pub(crate) published: [Counter; 3],
     pub(crate) delivered: [Counter; 3],
     pub(crate) dropped: [Counter; 7],
-    pub(crate) closed: [Counter; 12],
-    pub(crate) connect_refused: [Counter; 7],
+    pub(crate) closed: [Counter; 13],
+    pub(crate) connect_refused: [Counter; 8],
     pub(crate) connects_waiting: Gauge,
     pub(crate) connects_delayed: Counter,
     pub(crate) throttled: Gauge,
@@ -74,6 +74,32 @@ pub(crate) enum Closed {
     Server = 9,
     Kicked = 10,
     Expired = 11,
+    /// Sent to another server.
+    Redirected = 12,
+}
+
+impl Closed {
+    /// As they are written, in their order.
+    const NAMES: [&str; 13] = [
+        "disconnected",
+        "peer_closed",
+        "failed",
+        "keep_alive",
+        "connect_timeout",
+        "malformed",
+        "protocol",
+        "too_large",
+        "slow",
+        "server",
+        "kicked",
+        "expired",
+        "redirected",
+    ];
+
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        Closed::NAMES[self as usize]
+    }
 }
 
 /// Why a CONNECT was refused.
@@ -87,6 +113,8 @@ pub(crate) enum ConnectRefused {
     Banned = 5,
     /// Too many came at once.
     Rate = 6,
+    /// Sent to another server.
+    Redirected = 7,
 }
 
 /// Why a TLS handshake was not completed.
@@ -166,20 +194,7 @@ impl Names {
                 "sextant_push_connections_closed_total",
                 "Connections that ended.",
                 "reason",
-                [
-                    "disconnected",
-                    "peer_closed",
-                    "failed",
-                    "keep_alive",
-                    "connect_timeout",
-                    "malformed",
-                    "protocol",
-                    "too_large",
-                    "slow",
-                    "server",
-                    "kicked",
-                    "expired",
-                ],
+                Closed::NAMES,
             ),
             connect_refused: builder.counters(
                 "sextant_push_connects_refused_total",
@@ -193,6 +208,7 @@ impl Names {
                     "unavailable",
                     "banned",
                     "rate",
+                    "redirected",
                 ],
             ),
             connects_waiting: builder.gauge(

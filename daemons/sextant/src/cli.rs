@@ -137,6 +137,15 @@ pub(crate) enum PushCommand {
     /// Close a client's connection
     #[command(after_help = KICK_EXAMPLES)]
     Kick(KickArgs),
+    /// Show what a client sends and is sent, packet by packet
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(TraceArgs),
+    /// Show which clients and topics there is most of
+    #[command(after_help = TOP_EXAMPLES)]
+    Top(TopArgs),
+    /// Send all clients to another server, or serve them again
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Drain(DrainArgs),
     /// Keep clients and users out
     Ban {
         #[command(subcommand)]
@@ -302,6 +311,101 @@ pub(crate) struct KickArgs {
     /// End its session, too: its subscriptions and what waits for it are gone
     #[arg(long)]
     pub(crate) session: bool,
+}
+
+const TOP_EXAMPLES: &str = "\
+Counted for two seconds at a time, and only while this runs.
+
+Examples:
+  sextant push top
+  sextant push top --by topics --once
+  sextant push top --once --json | jq '.clients_by_bytes[0]'";
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// What to show: clients by messages or by bytes, both ways, or topics by messages
+    #[arg(long, value_name = "WHAT", default_value = "messages")]
+    pub(crate) by: TopBy,
+
+    /// So many of them
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        value_parser = clap::value_parser!(u64).range(1..=512)
+    )]
+    pub(crate) limit: u64,
+
+    /// Look once, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// Print what the daemon says as it is, all kinds in one
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `sextant push top` shows.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum TopBy {
+    Messages,
+    Bytes,
+    Topics,
+}
+
+const DRAIN_EXAMPLES: &str = "\
+MQTT 5 clients are told the server (reason 0x9C, or 0x9D with --moved); MQTT 3.1.1 clients are
+closed. Who connects meanwhile is told the same. Sessions stay. Without --to or --end it says how
+it stands.
+
+Examples:
+  sextant push drain --to mqtt2.example.org:8883 --over 10m
+  sextant push drain --end";
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// The server that clients are sent to
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "end")]
+    pub(crate) to: Option<String>,
+
+    /// Over how long those that are connected are sent away, evenly [the daemon's default is 60s]
+    #[arg(long, value_name = "TIME", requires = "to")]
+    pub(crate) over: Option<String>,
+
+    /// They are to use that server from now on, not only this time
+    #[arg(long, requires = "to")]
+    pub(crate) moved: bool,
+
+    /// Serve clients here again
+    #[arg(long)]
+    pub(crate) end: bool,
+}
+
+const TRACE_EXAMPLES: &str = "\
+It may begin before the client connects, and goes on when it leaves. Passwords are not shown.
+
+Examples:
+  sextant push trace lamp
+  sextant push trace lamp --payload --for 1h
+  sextant push trace lamp --json | jq 'select(.packet == \"PUBLISH\")'";
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// The client identifier
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+
+    /// Show payloads, too: their first KiB
+    #[arg(long)]
+    pub(crate) payload: bool,
+
+    /// How long, such as 60s; a bare number is seconds [the daemon's default is 10m]
+    #[arg(long = "for", value_name = "TIME")]
+    pub(crate) length: Option<String>,
+
+    /// Print what the daemon says as it is, one event a line
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

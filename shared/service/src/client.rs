@@ -4,19 +4,21 @@
 //! next. No redirects, no proxies, no TLS: it speaks to a daemon of this machine or one reached
 //! through a tunnel.
 
-use std::io::Read;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::http::{Method, Request, StatusCode};
-use ureq::{Agent, Error};
+use ureq::http::{Method, Request, Response, StatusCode};
+use ureq::{Agent, Body, Error};
 
 use crate::admin::{AdminToken, Problem, TokenError};
 
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
+/// The longest line of an answer in lines.
+const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +148,38 @@ impl Client {
             .map_err(|_| ClientError::Answer { url: self.url(path), why: "not text".to_owned() })
     }
 
+    /// `GET path`, whose answer is lines that come while they happen, for as long as `longest`;
+    /// empty ones are left out.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]; also where the connection breaks in between.
+    pub fn lines(
+        &self,
+        path: &str,
+        longest: Duration,
+        each: &mut dyn FnMut(&str),
+    ) -> Result<(), ClientError> {
+        let (url, response) = self.ask(Method::GET, path, None, Some(longest))?;
+        let broken = |error: io::Error| ClientError::Unreachable {
+            url: url.clone(),
+            why: error.to_string(),
+        };
+        let mut reader = BufReader::new(response.into_body().into_reader());
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let limited = &mut (&mut reader).take(LINE_BYTES_MAX);
+            if limited.read_line(&mut line).map_err(broken)? == 0 {
+                return Ok(());
+            }
+            match line.trim_end() {
+                "" => {}
+                line => each(line),
+            }
+        }
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}/{}", self.base, path.trim_start_matches('/'))
     }
@@ -175,6 +209,19 @@ impl Client {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Vec<u8>, ClientError> {
+        let (url, response) = self.ask(method, path, body, None)?;
+        read(url, response)
+    }
+
+    /// Asks, and gives an answer that is a success and has yet to be read. It may take `longest`,
+    /// if that is not what all calls may take.
+    fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        longest: Option<Duration>,
+    ) -> Result<(String, Response<Body>), ClientError> {
         let url = self.url(path);
         let mut request = Request::builder().method(method).uri(&url);
         if let Some(token) = &self.token {
@@ -190,25 +237,37 @@ impl Client {
                     request.header("content-type", "application/json").body(body).map_err(wrong)?;
                 self.agent.run(request)
             }
-            None => self.agent.run(request.body(()).map_err(wrong)?),
+            None => {
+                let request = request.body(()).map_err(wrong)?;
+                let request = match longest {
+                    None => request,
+                    Some(_) => {
+                        self.agent.configure_request(request).timeout_global(longest).build()
+                    }
+                };
+                self.agent.run(request)
+            }
         };
         let response = result.map_err(|error| transport_error(&url, error))?;
         let status = response.status();
-        let mut answer = Vec::new();
-        response
-            .into_body()
-            .into_reader()
-            .take(ANSWER_BYTES_MAX + 1)
-            .read_to_end(&mut answer)
-            .map_err(|error| ClientError::Unreachable {
-                url: url.clone(),
-                why: error.to_string(),
-            })?;
-        if answer.len() as u64 > ANSWER_BYTES_MAX {
-            return Err(ClientError::Answer { url, why: "too long".to_owned() });
+        if status.is_success() {
+            return Ok((url, response));
         }
-        if status.is_success() { Ok(answer) } else { Err(refusal(url, status, &answer)) }
+        let answer = read(url.clone(), response)?;
+        Err(refusal(url, status, &answer))
     }
+}
+
+fn read(url: String, response: Response<Body>) -> Result<Vec<u8>, ClientError> {
+    let mut answer = Vec::new();
+    let reader = &mut response.into_body().into_reader().take(ANSWER_BYTES_MAX + 1);
+    if let Err(error) = reader.read_to_end(&mut answer) {
+        return Err(ClientError::Unreachable { url, why: error.to_string() });
+    }
+    if answer.len() as u64 > ANSWER_BYTES_MAX {
+        return Err(ClientError::Answer { url, why: "too long".to_owned() });
+    }
+    Ok(answer)
 }
 
 /// What a daemon said with a status that is no success.

@@ -153,7 +153,7 @@ impl From<Subscribed> for ToldFilter {
 }
 
 /// Reads what stands behind the `?`.
-fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
+pub(super) fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
     match query {
         Ok(Query(query)) => Ok(query),
         Err(error) => Err(Problem::bad_request(error.body_text())),

@@ -55,6 +55,7 @@ fn settings() -> Settings {
         packet_bytes_max: PACKET_BYTES_MAX,
         durability: "50ms".parse().unwrap(),
         driver: "sim",
+        traces_max: 2,
         clock: || NOW,
     }
 }

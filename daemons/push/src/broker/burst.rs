@@ -252,10 +252,12 @@ impl Broker {
             }
             if cx.send_shared(conn, &packets).is_ok() {
                 sent += together;
+                self.note_part(cx, conn, at, &packets, &messages);
             }
             next += 1;
         }
-        sent += together * self.send_sealed(cx, &mut sealed, &mut behind, &packets);
+        let to = (&mut sealed, &mut behind);
+        sent += together * self.send_sealed(cx, to, at, &packets, &messages);
         self.meters.core.add(self.meters.names.delivered[0], sent);
         if !behind.is_empty() {
             let packets = cx.copy_shared(&packets);
@@ -272,9 +274,10 @@ impl Broker {
     fn send_sealed(
         &mut self,
         cx: &mut Context,
-        sealed: &mut Vec<ConnId>,
-        behind: &mut Vec<ConnId>,
+        (sealed, behind): (&mut Vec<ConnId>, &mut Vec<ConnId>),
+        at: usize,
         packets: &core::Shared,
+        messages: &[(u32, u64)],
     ) -> u64 {
         let unsent_max = self.settings.send_queue_bytes_max;
         let (mut sent, mut next) = (0, 0);
@@ -284,10 +287,47 @@ impl Broker {
                 continue;
             }
             let transport = self.conn(conn).and_then(Conn::transport_mut);
-            sent += u64::from(transport::send_shared(cx, conn, transport, packets).is_ok());
+            if transport::send_shared(cx, conn, transport, packets).is_ok() {
+                sent += 1;
+                self.note_part(cx, conn, at, packets, messages);
+            }
             next += 1;
         }
         sent
+    }
+
+    /// Counts messages that a receiver was sent together, and tells its trace of them, if it has
+    /// one.
+    #[inline]
+    fn note_part(
+        &mut self,
+        cx: &Context,
+        conn: ConnId,
+        at: usize,
+        packets: &core::Shared,
+        messages: &[(u32, u64)],
+    ) {
+        self.count_sent(conn, messages.len() as u64, packets.len());
+        if self.is_traced(conn) {
+            self.trace_part(cx, conn, at, &cx.copy_shared(packets), messages);
+        }
+    }
+
+    fn trace_part(
+        &mut self,
+        cx: &Context,
+        conn: ConnId,
+        at: usize,
+        packets: &Bytes,
+        messages: &[(u32, u64)],
+    ) {
+        let (version, framing) = KINDS[at];
+        let mut start = 0;
+        for (bytes, _) in messages {
+            let end = start + *bytes as usize;
+            self.trace_framed(cx, conn, version, framing, &packets[start..end]);
+            start = end;
+        }
     }
 
     /// Lets messages wait for a receiver that is behind; they share their bytes with all others.

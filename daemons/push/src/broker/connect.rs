@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use sextant_mqtt::{
     AcceptOptions, AwaitingConnect, Connect, Connecting, Event, Fault, Frame, Inbound, Link,
-    PacketType, ReasonCode, frame,
+    PacketType, ReasonCode, Version, frame,
 };
 use sextant_ring::core::{ConnId, SendError};
 use sextant_ring::slot::SlotId;
@@ -70,7 +70,7 @@ impl Broker {
         match next.filter(|_| !over) {
             Some(deadline) => self.arm_conn(cx, conn, deadline),
             None => {
-                self.meters.closed(Closed::ConnectTimeout);
+                self.closes(cx, conn, Closed::ConnectTimeout);
                 self.forget_conn(cx, conn);
                 cx.finish(conn);
             }
@@ -143,7 +143,7 @@ impl Broker {
             }
             Err(error) => {
                 debug!(%error, "a first packet that is none");
-                self.meters.closed(Closed::Malformed);
+                self.closes(cx, conn, Closed::Malformed);
                 self.drop_conn(cx, conn, Vec::new());
                 return;
             }
@@ -180,6 +180,10 @@ impl Broker {
         if at_home != cx.core() {
             return self.send_home(cx, conn, at_home, bytes);
         }
+        if !self.traces.is_empty() {
+            self.trace_connect(cx, conn, client_id, &connect, first.total_len);
+        }
+        let Some(connecting) = self.turn_away(cx, conn, connecting) else { return };
         let unix_ms = cx.clock().unix_ms;
         if self.bans.refuses(Banned::Client, client_id, unix_ms) {
             return self.refuse(cx, conn, connecting, Refusal::Banned);
@@ -308,10 +312,25 @@ impl Broker {
         reason: ReasonCode,
         why: Option<&str>,
     ) {
+        let version = connecting.version();
         let mut answer = Vec::new();
         // [MQTT-4.12.0-4], [MQTT-4.13.2-1]
         // One that the client does not take is not sent; it is closed all the same.
         let _ = connecting.refuse(reason, why, &mut answer);
+        self.refuse_with_answer(cx, conn, version, answer);
+    }
+
+    /// Refuses a CONNECT with a CONNACK that is made.
+    pub(super) fn refuse_with_answer(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        version: Version,
+        answer: Vec<u8>,
+    ) {
+        if self.is_traced(conn) {
+            self.trace_sent(cx, conn, version, &answer);
+        }
         self.drop_conn(cx, conn, answer);
     }
 
@@ -431,7 +450,11 @@ impl Broker {
         let mut answer = Vec::new();
         let now = cx.now().as_millis();
         // [MQTT-3.1.4-5]
+        let version = connecting.version();
         let accepted = connecting.accept(now, &self.settings.server, &options, &mut answer);
+        if accepted.is_ok() && self.is_traced(conn) {
+            self.trace_sent(cx, conn, version, &answer);
+        }
         match accepted.ok().filter(|_| self.send(cx, conn, &mut answer).is_ok()) {
             Some(link) => {
                 self.attach(cx, conn, slot, link);
@@ -577,6 +600,9 @@ impl Broker {
     }
 
     fn read_packet(&mut self, cx: &mut Context, conn: ConnId, packet: &Frame<'_>) -> Flow {
+        if self.is_traced(conn) {
+            self.trace_received(cx, conn, packet);
+        }
         let now = cx.now().as_millis();
         let Some(held) = self.conn(conn) else { return Flow::Ended };
         let Stage::Online { link, session } = &mut held.stage else { return Flow::Ended };
@@ -593,6 +619,7 @@ impl Broker {
         }
         match event {
             Event::Publish { topic, publish } => {
+                self.count_published(session, &topic, packet.total_len);
                 return self.published(cx, conn, session, &topic, &publish);
             }
             Event::PubAck(ack) => self.puback(cx, conn, session, &ack),
@@ -623,7 +650,7 @@ impl Broker {
         slot: SlotId,
         disconnect: &sextant_mqtt::Disconnect<'_>,
     ) {
-        self.meters.closed(Closed::Disconnected);
+        self.closes(cx, conn, Closed::Disconnected);
         let max = self.settings.server.session_expiry_max_s;
         if let Some(session) = self.sessions.get_mut(slot)
             && let Some(expiry_s) = disconnect.properties.session_expiry_s
@@ -659,9 +686,9 @@ impl Broker {
         if self.conn(conn).is_none() {
             return;
         }
-        self.meters.closed(why);
         // [MQTT-3.14.4-1], [MQTT-3.14.4-2], [MQTT-4.13.1-1], [3.1.1: MQTT-4.8.0-1]
         self.write(cx, conn, |link, out| link.disconnect(reason, None, out));
+        self.closes(cx, conn, why);
         self.detach(cx, conn, false);
         cx.finish(conn);
     }
@@ -684,6 +711,9 @@ impl Broker {
         self.say_goodbye(cx, &mut held);
         if held.paused {
             self.stop_throttling(cx, conn);
+        }
+        if !self.traces.is_empty() {
+            self.trace_gone(conn);
         }
         if let Some(timer) = held.timer {
             cx.disarm(timer);
@@ -787,11 +817,19 @@ impl Broker {
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         let encoded = match self.conn(conn).map(|held| &mut held.stage) {
-            Some(Stage::Online { link, .. }) => encode(link, &mut out).is_ok(),
-            _ => false,
+            Some(Stage::Online { link, .. }) => {
+                encode(link, &mut out).is_ok().then(|| link.version())
+            }
+            _ => None,
         };
-        let full =
-            encoded && !out.is_empty() && self.send(cx, conn, &mut out) == Err(SendError::Full);
+        if let Some(version) = encoded
+            && self.is_traced(conn)
+        {
+            self.trace_sent(cx, conn, version, &out);
+        }
+        let full = encoded.is_some()
+            && !out.is_empty()
+            && self.send(cx, conn, &mut out) == Err(SendError::Full);
         self.scratch = out;
         if full {
             self.cut_off(cx, conn);

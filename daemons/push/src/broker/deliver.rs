@@ -22,6 +22,7 @@ use super::publish::Wanted;
 use super::recall::{Loaded, Part, READ_AHEAD};
 use super::records::{Fact, MessageRecord, Progress};
 use super::store::Gated;
+use super::trace::Sent;
 use super::transport::{self, framing};
 use super::{Broker, Context, Then, timer};
 use crate::meters::{Closed, Dropped};
@@ -60,9 +61,11 @@ impl Broker {
         let sent = if wanted.is_plain() {
             match shared.packet(cx, &mut self.scratch, link.version(), wanted.retain, framing) {
                 Some(packet) if packet.packet_bytes <= link.peer_packet_bytes_max() as usize => {
-                    transport::send_shared(cx, conn, held.transport_mut(), &packet.sent).is_ok()
+                    transport::send_shared(cx, conn, held.transport_mut(), &packet.sent)
+                        .ok()
+                        .map(|()| packet.packet_bytes)
                 }
-                _ => false,
+                _ => None,
             }
         } else {
             let ids = subscription_ids(&wanted.subscription_ids());
@@ -71,18 +74,24 @@ impl Broker {
                 ..shared.head(wanted.retain, unix_ms)
             };
             self.scratch.clear();
-            link.publish_head(&head, &mut self.scratch).is_ok()
-                && transport::send(
-                    cx,
-                    conn,
-                    held.transport_mut(),
-                    &mut self.scratch,
-                    Some(shared.payload()),
-                )
-                .is_ok()
+            let encoded = link.publish_head(&head, &mut self.scratch).ok();
+            let bytes = self.scratch.len() + shared.incoming().payload.len();
+            let payload = Some(shared.payload());
+            let transport = held.transport_mut();
+            encoded
+                .and_then(|()| {
+                    transport::send(cx, conn, transport, &mut self.scratch, payload).ok()
+                })
+                .map(|()| bytes)
         };
         let receipt = shared.incoming().receipt.filter(|_| tracked);
-        if sent {
+        if let Some(bytes) = sent {
+            if self.is_traced(conn) {
+                let Incoming { topic, payload, .. } = *shared.incoming();
+                let (qos, retain, id) = (0, wanted.retain, None);
+                self.trace_publish(cx, conn, &Sent { topic, payload, qos, retain, id, bytes });
+            }
+            self.count_sent(conn, 1, bytes);
             self.meters.core.inc(self.meters.names.delivered[0]);
             self.count(cx, receipt, Progress::Sent);
         } else {
@@ -441,12 +450,19 @@ impl Broker {
         } else {
             Some(payload.unwrap_or_else(|| Bytes::copy_from_slice(incoming.payload)))
         };
+        let bytes = self.scratch.len() + rest.as_ref().map_or(0, Bytes::len);
         let sent = transport::send(cx, conn, held.transport_mut(), &mut self.scratch, rest);
         if sent.is_err() {
             // The room for one packet is always left: it is closing, and will be sent again.
             return;
         }
+        if self.is_traced(conn) {
+            let Incoming { topic, payload, .. } = *incoming;
+            let (qos, id) = (qos as u8, Some((packet_id.get(), dup)));
+            self.trace_publish(cx, conn, &Sent { topic, payload, qos, retain, id, bytes });
+        }
         self.meters.core.inc(self.meters.names.delivered[qos as usize]);
+        self.count_sent(conn, 1, bytes);
     }
 
     /// A message that cannot be sent counts as delivered, as one does that is larger than the

@@ -25,6 +25,7 @@ mod compact;
 mod conn;
 mod connect;
 mod deliver;
+mod drain;
 mod encodings;
 mod filters;
 mod keepalive;
@@ -49,6 +50,8 @@ mod subscribe;
 mod subscriptions;
 mod throttle;
 mod tickets;
+mod top;
+mod trace;
 mod transport;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -90,6 +93,7 @@ use burst::Burst;
 use clients::PeerAsked;
 use compact::Compaction;
 use conn::{Conn, Stage};
+use drain::Drain;
 use filters::Filters;
 use keepalive::Hand;
 use message::Held;
@@ -104,6 +108,8 @@ use shares::Shares;
 use store::{Gated, Store};
 use throttle::Throttle;
 use tickets::{Then, Ticket};
+use top::Top;
+use trace::Trace;
 use transport::Secured;
 
 /// A core's share of the daemon's limits.
@@ -138,7 +144,6 @@ pub struct Settings {
     pub transports: Transports,
     /// Whether a SUBACK of MQTT 5 says why it refuses.
     pub suback_reasons: bool,
-    /// How fast clients may come, all cores together.
     /// How fast clients may come and publish, all cores together.
     pub limits: Limits,
 }
@@ -183,6 +188,7 @@ mod timer {
     pub(super) const HAND: u64 = 6;
     pub(super) const ADMIT: u64 = 7;
     pub(super) const THROTTLE: u64 = 8;
+    pub(super) const DRAIN: u64 = 9;
 
     pub(super) fn key(kind: u64, number: u64) -> u64 {
         assert!(number >> SHIFT == 0, "a timer's number has 58 bits");
@@ -207,6 +213,11 @@ pub struct Broker {
     meters: Meters,
     admission: Admission,
     throttle: Throttle,
+    traces: Vec<Trace>,
+    /// What is counted while somebody looks.
+    top: Option<Box<Top>>,
+    /// Clients are sent elsewhere.
+    drain: Option<Box<Drain>>,
     store: Store,
     conns: Table<Option<Conn>>,
     sessions: Sessions,
@@ -282,6 +293,9 @@ impl Broker {
             meters: Meters::new(names, metrics),
             admission,
             throttle,
+            traces: Vec::new(),
+            top: None,
+            drain: None,
             store: Store::new(log),
             conns: Table::default(),
             sessions: Sessions::default(),
@@ -423,6 +437,9 @@ impl Broker {
         self.let_in(cx);
         self.let_publish(cx);
         self.throttle.sweep(cx.now());
+        self.sweep_traces();
+        self.sweep_top(cx.now());
+        self.send_away(cx);
         self.look_at_the_wall_clock(cx);
         self.postponed_full = false;
         self.meters.take_stats(cx.stats());
@@ -525,6 +542,16 @@ impl Broker {
             }
             Command::Verified { conn, result } => {
                 self.verified(cx, ConnId::from_bits(conn), result);
+            }
+            Command::Trace(tracing) => self.begin_trace(cx, tracing),
+            Command::TopBegin(begin) => self.begin_top(cx, &begin),
+            Command::TopEnd(end) => self.end_top(cx, end),
+            Command::Drain { draining, reply } => {
+                self.drain(cx, draining);
+                let _ = reply.send(());
+            }
+            Command::Drained { reply } => {
+                let _ = reply.send(self.drain_state());
             }
             Command::Levels(levels) => self.take_levels(cx, &levels),
             Command::Authenticate(auth) => self.auth = auth,
@@ -649,11 +676,12 @@ impl App for Broker {
 
     fn on_close(&mut self, cx: &mut Context, conn: ConnId, reason: CloseReason) {
         self.end_burst(cx);
-        self.meters.closed(match reason {
+        let why = match reason {
             CloseReason::PeerClosed => Closed::ByPeer,
             CloseReason::Failed(_) => Closed::Failed,
             CloseReason::Stopped => Closed::Server,
-        });
+        };
+        self.closes(cx, conn, why);
         self.detach(cx, conn, false);
     }
 
@@ -670,6 +698,7 @@ impl App for Broker {
             timer::LOG => self.log_timer = None,
             timer::ADMIT => self.admission_timer(cx),
             timer::THROTTLE => self.throttle_timer(cx),
+            timer::DRAIN => self.drain_timer(cx),
             kind => unreachable!("no timer is of kind {kind}"),
         }
     }

@@ -161,6 +161,9 @@ impl Broker {
                 break;
             };
             self.meters.dropped(Dropped::SlowClient);
+            if self.is_traced(conn) {
+                self.trace_dropped(cx, conn, 1);
+            }
             self.count(cx, oldest.receipt, Progress::Dropped);
         }
         if cx.unsent(conn) > 0 {
@@ -244,12 +247,14 @@ impl Broker {
             self.meters.dropped(Dropped::Expired);
             return self.count(cx, receipt, Progress::Expired(1));
         }
+        let traced = self.is_traced(conn);
         let Some(held) = self.conn(conn) else { return };
         let framing = framing(held.transport());
         let Stage::Online { link, .. } = &held.stage else { return };
+        let version = link.version();
         let packet = match seconds_left(expires_at, unix_ms) {
             // [MQTT-3.3.2-6]: less the time that it waited.
-            Some(left) if link.version() == Version::V5 => {
+            Some(left) if version == Version::V5 => {
                 let renew = |publish: &mut Publish<'_>| {
                     publish.properties.message_expiry_s = Some(left);
                 };
@@ -257,8 +262,14 @@ impl Broker {
             }
             _ => packet,
         };
+        let bytes = packet.len();
+        let copy = traced.then(|| packet.clone());
         let progress = match transport::send_framed(cx, conn, held.transport_mut(), packet) {
             Ok(()) => {
+                self.count_sent(conn, 1, bytes);
+                if let Some(packet) = copy {
+                    self.trace_framed(cx, conn, version, framing, &packet);
+                }
                 self.meters.core.inc(self.meters.names.delivered[0]);
                 Progress::Sent
             }
@@ -284,6 +295,19 @@ impl Broker {
     }
 }
 
+/// What is in a frame of this server.
+pub(super) fn unframed(framed: &[u8], framing: Framing) -> Option<&[u8]> {
+    match framing {
+        Framing::Plain => Some(framed),
+        // A frame of a server has no mask: two bytes, and the length where it does not fit there.
+        Framing::WebSocket => match framed.get(1)? {
+            126 => framed.get(4..),
+            127 => framed.get(10..),
+            _ => framed.get(2..),
+        },
+    }
+}
+
 /// A PUBLISH with a change; `None` if it is none.
 pub(super) fn rewritten(
     framed: &[u8],
@@ -291,15 +315,7 @@ pub(super) fn rewritten(
     version: Version,
     change: impl FnOnce(&mut Publish<'_>),
 ) -> Option<Bytes> {
-    let packet = match framing {
-        Framing::Plain => framed,
-        // A frame of a server has no mask: two bytes, and the length where it does not fit there.
-        Framing::WebSocket => match framed.get(1)? {
-            126 => framed.get(4..)?,
-            127 => framed.get(10..)?,
-            _ => framed.get(2..)?,
-        },
-    };
+    let packet = unframed(framed, framing)?;
     let whole = frame(packet, u32::MAX).ok()??;
     let Ok(Packet::Publish(mut publish)) = Packet::decode(&whole, version) else { return None };
     change(&mut publish);

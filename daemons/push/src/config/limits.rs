@@ -27,6 +27,8 @@ pub struct Limits {
     pub client_bytes_per_second: Bytes,
     /// PUBLISH packets a second of all clients together; each core takes its share of them.
     pub messages_per_second: u32,
+    /// Traces of clients at once.
+    pub traces_max: u16,
 }
 
 impl Default for Limits {
@@ -38,6 +40,7 @@ impl Default for Limits {
             client_messages_per_second: 0,
             client_bytes_per_second: Bytes::new(0),
             messages_per_second: 0,
+            traces_max: 16,
         }
     }
 }
@@ -59,6 +62,11 @@ impl Limits {
             "limits.client_bytes_per_second",
             self.client_bytes_per_second <= Bytes::gib(1024),
             "must be 1TiB or less; 0 is no limit",
+        );
+        faults.require(
+            "limits.traces_max",
+            self.traces_max <= 1000,
+            "must be at most 1000; 0 lets nobody trace",
         );
         faults.require(
             "limits.connects_waiting_max",

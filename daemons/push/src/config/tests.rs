@@ -90,6 +90,7 @@ fn the_documented_file_is_read_and_says_the_defaults() {
         client_messages_per_second = 0
         client_bytes_per_second = 0
         messages_per_second = 0
+        traces_max = 16
         [auth]
         device_allow = []
     "#;

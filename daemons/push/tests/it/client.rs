@@ -466,6 +466,8 @@ impl Client {
             ReasonCode::QuotaExceeded,
             ReasonCode::ImplementationSpecificError,
             ReasonCode::AdministrativeAction,
+            ReasonCode::UseAnotherServer,
+            ReasonCode::ServerMoved,
         ];
         let late = reason == ReasonCode::KeepAliveTimeout && model.clients_may_be_late;
         assert!(late || fair.contains(&reason), "client {} was told {reason:?}", self.me);

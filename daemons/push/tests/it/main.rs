@@ -10,13 +10,16 @@
 //!   `SEXTANT_SEED=… cargo test -p sextant-push --release --test it random::`. A range, such as
 //!   `SEXTANT_SEED=0..8000`, plays them all, `SEXTANT_SIM_TELL=1` tells what happens, and
 //!   `cargo xtask sim` plays seeds that nobody has played.
+//! - [`drains`]: clients sent to another server.
 //! - [`limits`]: how fast clients may come and publish.
 //! - [`scenes`]: plays with one turn of events each.
 //! - [`pace`]: such plays of clients that do not keep up.
+//! - [`traces`]: clients traced packet by packet.
 
 #![allow(clippy::unwrap_used)]
 
 mod client;
+mod drains;
 mod limits;
 mod model;
 mod pace;
@@ -24,3 +27,4 @@ mod play;
 mod random;
 mod rig;
 mod scenes;
+mod traces;

@@ -2,10 +2,13 @@
 
 mod ban;
 mod clients;
+mod drain;
 mod passwd;
 mod receipt;
 mod send;
 mod token;
+mod top;
+mod trace;
 mod watch;
 
 use crate::cli::PushCommand;
@@ -20,6 +23,9 @@ pub(crate) fn run(place: &Place, command: &PushCommand) -> Result<(), Error> {
         PushCommand::Clients(args) => clients::list(place, args),
         PushCommand::Client(args) => clients::show(place, args),
         PushCommand::Kick(args) => clients::kick(place, args),
+        PushCommand::Drain(args) => drain::run(place, args),
+        PushCommand::Top(args) => top::run(place, args),
+        PushCommand::Trace(args) => trace::run(place, args),
         PushCommand::Ban { command } => ban::run(place, command),
         PushCommand::Token(args) => token::run(place, args),
         PushCommand::Passwd(args) => passwd::run(args),

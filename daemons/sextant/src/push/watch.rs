@@ -315,7 +315,7 @@ fn answer(link: &mut ClientLink, now_ms: u64, publish: &Publish<'_>, out: &mut V
 }
 
 /// Text as it is, other bytes as digits.
-fn shown(payload: &[u8]) -> String {
+pub(super) fn shown(payload: &[u8]) -> String {
     let is_text = |text: &&str| !text.chars().any(|c| c.is_control() && !"\t\r\n".contains(c));
     match std::str::from_utf8(payload).ok().filter(is_text) {
         Some(text) => printable(text),

@@ -349,10 +349,34 @@ impl Connecting {
         reason_string: Option<&str>,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
+        let properties = ConnAckProperties { reason_string, ..ConnAckProperties::default() };
+        self.refuse_as(reason, properties, out)
+    }
+
+    /// Refuses, and names another server (section 4.11); an MQTT 3.1.1 client is not told which.
+    ///
+    /// # Errors
+    /// As [`Connecting::refuse`].
+    pub fn redirect(
+        self,
+        reason: ReasonCode,
+        server_reference: &str,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let server_reference = Some(server_reference);
+        let properties = ConnAckProperties { server_reference, ..ConnAckProperties::default() };
+        self.refuse_as(reason, properties, out)
+    }
+
+    fn refuse_as(
+        self,
+        reason: ReasonCode,
+        properties: ConnAckProperties<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
         if !reason.is_error() {
             return Err(EncodeError::Forbidden);
         }
-        let properties = ConnAckProperties { reason_string, ..ConnAckProperties::default() };
         let connack = ConnAck { session_present: false, reason, properties };
         encode_within(&Packet::ConnAck(connack), self.link.version, self.link.packet_bytes_max, out)
     }

@@ -514,7 +514,7 @@ impl Broker {
             debug!(%over, "a connection ends");
             let why = over.why();
             self.end_burst(cx);
-            self.meters.closed(why);
+            self.closes(cx, conn, why);
             self.detach(cx, conn, false);
             cx.finish(conn);
         }
@@ -523,7 +523,7 @@ impl Broker {
     /// Its answers alone are more than a connection may have waiting: it does not read.
     pub(super) fn cut_off(&mut self, cx: &mut Context, conn: ConnId) {
         self.end_burst(cx);
-        self.meters.closed(Closed::Slow);
+        self.closes(cx, conn, Closed::Slow);
         self.detach(cx, conn, false);
         cx.abort(conn);
     }
