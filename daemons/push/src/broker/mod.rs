@@ -32,6 +32,7 @@ mod keepalive;
 mod levels;
 mod message;
 mod once;
+mod packets;
 mod proxy;
 mod publish;
 mod push;

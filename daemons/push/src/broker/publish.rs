@@ -11,8 +11,8 @@ use sextant_ring::slot::SlotId;
 use sextant_segment::AppendError;
 
 use super::conn::{Answer, Conn, Stage};
-use super::connect::Flow;
 use super::message::{Delivery, Held, Incoming, Message, Publication, device_of};
+use super::packets::Flow;
 use super::records::{Fact, MessageRecord, Origin, Publisher, Recipient, Told};
 use super::relays::Relayed;
 use super::session::{Subscriber, Will};
