@@ -13,7 +13,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 use sextant_push::broker::TLS_IDLE_BYTES;
-use sextant_push::config::{ClientCertificate, Tls};
+use sextant_push::config::{ClientCertificate, Identity, Tls};
 use sextant_push::tls::Endpoint;
 
 use sextant_counts::paths::{Idle, PATHS};
@@ -80,7 +80,10 @@ impl Certificates {
     fn endpoint(&self, client_certificate: ClientCertificate) -> Arc<Endpoint> {
         let path = |name: &str| Some(self.dir.path().join(name));
         let (certificate, key, client_ca) = (path("it.pem"), path("it.key"), path("it.pem"));
-        let tls = Tls { certificate, key, client_ca, client_certificate, ..Tls::default() };
+        // It has none, so that a client with a certificate is not the device that it names.
+        let identity = Identity::SanUri;
+        let tls =
+            Tls { certificate, key, client_ca, client_certificate, identity, ..Tls::default() };
         Arc::new(Endpoint::load(&tls).unwrap().unwrap())
     }
 
@@ -116,7 +119,8 @@ fn connect_secure(idle: &mut Idle, config: &Arc<ClientConfig>) {
             client.read_tls(&mut got).unwrap();
             client.process_new_packets().unwrap();
         }
-        answered |= matches!(client.reader().read(&mut [0; 16]), Ok(4));
+        let mut connack = [0; 4];
+        answered |= client.reader().read_exact(&mut connack).is_ok() && connack == [0x20, 2, 0, 0];
         let mut bytes = Vec::new();
         while client.wants_write() {
             client.write_tls(&mut bytes).unwrap();
