@@ -12,6 +12,7 @@ mod plot;
 mod push;
 mod report;
 mod server;
+mod soak;
 mod wake;
 
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ enum What {
     PushPairs(RunArgs),
     /// CPU of clients that come and go, beside mosquitto and a bare accept loop; a storm of them
     PushConnect(RunArgs),
+    /// Everything at random for half an hour, and whether anything is left behind
+    Soak(SoakArgs),
     /// Durable appends of 64 writers, beside the best of fio
     SegmentAppend(AppendArgs),
     /// Messages between cores, and how many share a wake
@@ -95,6 +98,15 @@ struct MillionArgs {
     own: million::MillionArgs,
 }
 
+/// How a soak goes.
+#[derive(Debug, clap::Args)]
+struct SoakArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    own: soak::SoakArgs,
+}
+
 /// How a run goes.
 #[derive(Debug, clap::Args)]
 struct RunArgs {
@@ -113,6 +125,14 @@ struct RunArgs {
 }
 
 impl RunArgs {
+    /// For what takes long: once, unless somebody asks for more.
+    fn run_once(self, name: &str) -> Run {
+        let rounds = self.rounds.unwrap_or(1).max(1);
+        let mut run = self.run(name);
+        run.plan.rounds = rounds;
+        run
+    }
+
     fn run(self, name: &str) -> Run {
         let quick = if self.quick { " --quick" } else { "" };
         let rounds = self.rounds.map(|n| format!(" --rounds {n}")).unwrap_or_default();
@@ -133,13 +153,8 @@ fn main() -> ExitCode {
         What::Floor(args) => floor::run(&args.run("floor")),
         What::PushFanout(args) => push::run_fan_out(&args.run("push-fanout")),
         What::PushIdle(args) => idle::run(&args.run.run("push-idle"), args.own),
-        What::PushMillion(args) => {
-            // It takes a quarter of an hour: once, unless somebody asks for more.
-            let rounds = args.run.rounds.unwrap_or(1).max(1);
-            let mut run = args.run.run("push-million");
-            run.plan.rounds = rounds;
-            million::run(&run, args.own)
-        }
+        What::PushMillion(args) => million::run(&args.run.run_once("push-million"), args.own),
+        What::Soak(args) => soak::run(&args.run.run_once("soak"), args.own),
         What::PushMatrix(args) => devices::run_matrix(&args.run("push-matrix")),
         What::PushPairs(args) => devices::run_pairs(&args.run("push-pairs")),
         What::PushConnect(args) => devices::run_connect(&args.run("push-connect")),

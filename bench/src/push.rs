@@ -4,10 +4,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sextant_load::{Fleet, Outcome, Pace};
 use sextant_mqtt::QoS;
+use sextant_service::admin::AdminToken;
+use sextant_service::client::Client as Admin;
 
 use crate::compare::{Bench, Case, Plan, Run, load_figures};
 use crate::floor::{self, Kind, SATURATED};
@@ -77,6 +80,11 @@ pub(crate) struct Layout {
 
 /// A `sextant-push` with its default settings otherwise.
 pub(crate) fn start_push(layout: Layout) -> Result<Server> {
+    start_push_with_admin(layout).map(|(server, _)| server)
+}
+
+/// The same, and a client of its HTTP API.
+pub(crate) fn start_push_with_admin(layout: Layout) -> Result<(Server, Admin)> {
     let addrs = free_addrs(layout.addrs)?;
     let admin = free_admin()?;
     let dir = tempfile::tempdir().context("no temporary folder")?;
@@ -91,8 +99,12 @@ pub(crate) fn start_push(layout: Layout) -> Result<Server> {
     );
     std::fs::write(&config, text).context("cannot write push's configuration")?;
     let mut command = Command::new(sibling("sextant-push")?);
-    command.arg("--config").arg(&config).arg("--data").arg(dir.path().join("data"));
-    Server::start(&command, layout.pinned, addrs, Some(dir))
+    let data = dir.path().join("data");
+    command.arg("--config").arg(&config).arg("--data").arg(&data);
+    let server = Server::start(&command, layout.pinned, addrs, Some(dir))?;
+    let token = AdminToken::load(&data).context("the daemon has made no token")?;
+    let admin = Admin::new(&admin.to_string(), Some(token), Duration::from_secs(10));
+    Ok((server, admin))
 }
 
 fn free_admin() -> Result<SocketAddr> {

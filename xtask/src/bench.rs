@@ -55,6 +55,8 @@ enum Name {
     PushPairs,
     /// CPU of clients that come and go, beside mosquitto and a bare accept loop; a storm of them
     PushConnect,
+    /// Everything at random for half an hour, and whether anything is left behind
+    Soak,
     /// Durable appends of 64 writers, beside the best of fio on the same disk
     SegmentAppend,
     /// Messages between cores, and how many share a wake
@@ -65,7 +67,7 @@ impl Name {
     /// Programs of the system, with the Debian packages that have them.
     fn programs(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Name::Floor | Name::PushMillion | Name::Wake => &[],
+            Name::Floor | Name::PushMillion | Name::Soak | Name::Wake => &[],
             Name::PushFanout | Name::PushIdle => &[("mosquitto", "mosquitto")],
             Name::PushMatrix | Name::PushPairs | Name::PushConnect => {
                 &[("mosquitto", "mosquitto"), ("nats-server", "nats-server")]
