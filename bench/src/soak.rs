@@ -340,7 +340,8 @@ fn rest(server: &Server, admin: &Admin) -> Result<Level> {
             .map(|name| format!("{name} is {:?}", value(name)))
             .collect();
         if left.is_empty() {
-            sleep(Duration::from_secs(1));
+            // The daemon looks twice a minute for memory to give back.
+            sleep(Duration::from_secs(31));
             return Ok(Level {
                 anonymous_bytes: anonymous_bytes(server.pid())?,
                 descriptors: std::fs::read_dir(format!("/proc/{}/fd", server.pid()))?.count(),

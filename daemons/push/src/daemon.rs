@@ -19,6 +19,7 @@ use sextant_mqtt::SessionLimits;
 use sextant_ring::core::{Core, Envelope, Limits};
 use sextant_ring::disk::{Disk, HostDisk};
 use sextant_ring::driver::{Driver, Listener};
+use sextant_ring::memory;
 use sextant_ring::mesh::{Port, Remote, mesh};
 use sextant_ring::time::Clock;
 use sextant_service::activation::{Activation, ListenError, listen, tcp_listener};
@@ -29,7 +30,7 @@ use sextant_service::notify::{self, Heartbeats, Notifier, State};
 use sextant_service::process::DataDir;
 use sextant_service::signals::{Signal, Signals};
 use sextant_service::{runtime, telemetry};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::api::{self, Cores, Kept, Unavailable};
 use crate::auth::Authenticator;
@@ -427,6 +428,18 @@ fn settings(config: &Config, cores: usize, log_bytes_max: u64, transports: Trans
     }
 }
 
+/// Looks twice a minute whether a storm has left memory behind. Never ends.
+async fn give_memory_back() {
+    const EVERY: Duration = Duration::from_secs(30);
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let heap = memory::give_back();
+        if heap.is_slack() {
+            debug!(free = heap.free_bytes, used = heap.used_bytes, "free memory was given back");
+        }
+    }
+}
+
 /// The control plane.
 struct Control {
     config: Config,
@@ -475,6 +488,7 @@ impl Control {
             outcome = self.answer_signals(&mut signals, &notifier, loaded, reload) => outcome,
             outcome = watch_threads(threads) => outcome,
             () = self.tell_levels() => Ok(()),
+            () = give_memory_back() => Ok(()),
             () = self.certificate.watch(|| Clock::read().unix_ms / 1000) => Ok(()),
             () = notify::watch(&notifier, self.heartbeats.clone(), &health, || self.poke()) => {
                 Ok(())

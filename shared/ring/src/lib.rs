@@ -17,6 +17,7 @@
 //! - [`driver`]: the seam; [`uring`], [`epoll`] and [`sim`] stand behind it.
 //! - [`mesh`]: queues between cores.
 //! - [`disk`], [`buf`]: files at start-up, and memory for files.
+//! - [`memory`]: what the allocator keeps though it is free.
 //! - [`wheel`], [`slot`], [`table`], [`time`], [`caps`]: the parts.
 
 pub mod buf;
@@ -25,6 +26,7 @@ pub mod core;
 pub mod disk;
 pub mod driver;
 pub mod epoll;
+pub mod memory;
 pub mod mesh;
 mod outbox;
 pub mod sim;
