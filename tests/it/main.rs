@@ -10,6 +10,7 @@
 //!   hostile   clients that break rules, send garbage, do not read; a disk that is full
 //!   cli       sextant up, status, push; what is said when something is wrong
 //!   others    what trips other brokers, by what it is
+//!   clients   MQTT.js in Node and in a browser, paho C, rumqttc
 //!   limits    how fast clients may come and publish
 //!   operators clients listed, shown, kicked and banned, over HTTP
 //!   systemd   units, socket activation, notifications
@@ -23,6 +24,7 @@
 mod api;
 mod auth;
 mod cli;
+mod clients;
 mod conformance;
 mod crash;
 mod drivers;

@@ -1,8 +1,8 @@
 //! `cargo xtask setup`: installs what is missing, and nothing else.
 //!
 //! System packages come from apt, where there is apt; paho comes from pip into a virtual
-//! environment in the target folder, unless Python has it already. Whatever is run is said; when
-//! nothing is missing nothing is said.
+//! environment in the target folder, unless Python has it already; MQTT.js comes from npm into that
+//! folder. Whatever is run is said; when nothing is missing nothing is said.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +21,7 @@ pub(crate) enum Purpose {
 }
 
 /// A program of the system, the Debian package that has it, and what it is needed for first.
-const PROGRAMS: [(&str, &str, Purpose); 11] = [
+const PROGRAMS: [(&str, &str, Purpose); 15] = [
     ("stdbuf", "coreutils", Purpose::Up),
     ("mosquitto_sub", "mosquitto-clients", Purpose::Up),
     ("mosquitto_pub", "mosquitto-clients", Purpose::Test),
@@ -33,9 +33,19 @@ const PROGRAMS: [(&str, &str, Purpose); 11] = [
     ("strace", "strace", Purpose::Test),
     ("mount", "mount", Purpose::Test),
     ("valgrind", "valgrind", Purpose::Test),
+    ("cc", "gcc", Purpose::Test),
+    ("node", "nodejs", Purpose::Test),
+    ("npm", "npm", Purpose::Test),
+    ("chromium", "chromium", Purpose::Test),
 ];
 
 const PAHO: &str = "paho-mqtt>=2,<3";
+
+/// MQTT.js, for Node and for browsers.
+const MQTT_JS: (&str, &str) = ("mqtt", "5.16.0");
+
+/// What paho C is compiled with, and the Debian package that has it.
+const PAHO_C: (&str, &str) = ("/usr/include/MQTTClient.h", "libpaho-mqtt-dev");
 
 /// Makes this machine good for `purpose`.
 ///
@@ -47,9 +57,12 @@ pub(crate) fn run(purpose: Purpose) -> Result<()> {
         .iter()
         .filter(|(program, _, needed_for)| *needed_for <= purpose && !sh::is_installed(program))
         .map(|(_, package, _)| *package);
-    install(missing.collect())?;
+    let (header, paho_c) = PAHO_C;
+    let has_paho_c = purpose < Purpose::Test || Path::new(header).is_file();
+    install(missing.chain((!has_paho_c).then_some(paho_c)).collect())?;
     if purpose == Purpose::Test {
         paho()?;
+        mqtt_js()?;
         nextest();
     }
     Ok(())
@@ -149,6 +162,23 @@ fn paho() -> Result<()> {
     pip.args(["-m", "pip", "install", "--quiet", PAHO]);
     sh::run(&mut pip).with_context(|| {
         format!("pip cannot install {PAHO}: is this machine online, and is pip's index right?")
+    })
+}
+
+/// Makes sure that MQTT.js is there, in the target folder.
+fn mqtt_js() -> Result<()> {
+    let (name, version) = MQTT_JS;
+    let dir = sh::target()?.join("clients");
+    let package = dir.join("node_modules").join(name).join("package.json");
+    let installed = std::fs::read_to_string(package).unwrap_or_default();
+    if installed.contains(&format!("\"version\": \"{version}\"")) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+    let mut npm = sh::command("npm");
+    npm.args(["install", "--no-audit", "--no-fund", "--no-save", "--prefix"]).arg(&dir);
+    sh::run(npm.arg(format!("{name}@{version}"))).with_context(|| {
+        format!("npm cannot install {name}: is this machine online, and is npm's registry right?")
     })
 }
 
