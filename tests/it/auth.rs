@@ -1,12 +1,15 @@
-//! Who is let in: tokens that others sign.
+//! Who is let in: tokens that others sign, and whom an HTTP hook knows.
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header, encode};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sextant_mqtt::{Connect, Packet, QoS, ReasonCode, Secret, Version};
-use sextant_tests::{Daemon, Mqtt, Options, Sub, publish, try_publish, until};
+use sextant_tests::{
+    Daemon, HttpServer, Mqtt, Options, Reply, Sub, free_addr, publish, try_publish, until,
+};
 
 const SECRET: &str = "a secret of thirty-two bytes, or more";
 
@@ -130,4 +133,130 @@ fn a_key_that_cannot_be_read_keeps_the_daemon_from_starting() {
     daemon.adopt(command);
     assert!(!daemon.wait().success());
     assert!(daemon.log().contains("/nowhere/keys.json"), "{}", daemon.log());
+}
+
+/// Asked of each client, and answers by its user name.
+fn hook(addr: SocketAddr) -> HttpServer {
+    HttpServer::start(addr, |asked| {
+        let json = asked.json();
+        let answer = match json["username"].as_str() {
+            Some("lamp") if json["password"] == "on" => json!({"result": "allow"}),
+            Some("root") => json!({"result": "allow", "superuser": true}),
+            Some("brief") => json!({"result": "allow", "expires_in": 0.5}),
+            Some("log") => json!({"result": "allow", "allow": ["publish log/#"]}),
+            Some("unknown") => json!({"result": "ignore"}),
+            Some("slow") => return Reply::Silence,
+            Some("garbage") => return Reply::Bytes(b"\x00\xffgarbage\r\n\r\n".to_vec()),
+            Some("broken") => return Reply::Status(500, json!({"result": "allow"}).to_string()),
+            _ => json!({"result": "deny", "reason": "not today"}),
+        };
+        Reply::Status(200, answer.to_string())
+    })
+}
+
+fn asks(addr: SocketAddr, more: &str) -> Options {
+    Options::config(&format!(
+        "cores = 2\n[auth.http]\nurl = \"http://{addr}/auth\"\ntimeout = \"500ms\"\n\
+         headers = {{ x-api-key = \"a key that both know\" }}\n{more}"
+    ))
+}
+
+#[test]
+fn a_hook_says_who_is_let_in_and_what_they_may_do() {
+    let addr = free_addr();
+    let hook = hook(addr);
+    let daemon = Daemon::start_with(asks(addr, ""));
+    let login = ["-V", "5", "-i", "c1", "-u", "lamp", "-P", "on", "-q", "1"];
+    publish(daemon.mqtt(), &[&login[..], &["-t", "d/lamp/up", "-m", "x"]].concat());
+    let asked = hook.asked();
+    assert!(asked.head[0].starts_with("POST /auth "), "{asked:?}");
+    assert_eq!(asked.header("x-api-key"), Some("a key that both know"));
+    assert_eq!(asked.header("content-type"), Some("application/json"));
+    let mut json = asked.json();
+    let peer = json["peer"].take();
+    assert!(peer.as_str().unwrap().starts_with("127."), "{peer}");
+    assert_eq!(
+        json,
+        json!({"client_id": "c1", "username": "lamp", "password": "on", "protocol": "mqtt",
+            "version": "5", "peer": null})
+    );
+    let (_, words) =
+        try_publish(daemon.mqtt(), &[&login[..], &["-t", "d/other/up", "-m", "x"]].concat());
+    assert!(words.contains("Not authorized"), "{words}");
+
+    let (mut root, _) = Mqtt::connect(daemon.mqtt(), &with_password("c2", "root", "x"));
+    assert_eq!(root.subscribe("#", QoS::AtMostOnce), ReasonCode::Success);
+    let (mut log, _) = Mqtt::connect(daemon.mqtt(), &with_password("c3", "log", "x"));
+    assert_eq!(log.publish("log/a", b"x", QoS::AtLeastOnce), ReasonCode::Success);
+    assert_eq!(root.message().topic, "log/a");
+    let refused =
+        |user: &str, password: &str| connack(&daemon, &with_password("c", user, password));
+    assert_eq!(refused("lamp", "off"), ReasonCode::BadUserNameOrPassword);
+    assert_eq!(refused("unknown", "x"), ReasonCode::BadUserNameOrPassword);
+    let nameless = Connect::new(Version::V311, "c");
+    assert_eq!(
+        connack(&daemon, &nameless),
+        ReasonCode::BadUserNameOrPassword,
+        "it is asked of, too"
+    );
+
+    let (mut brief, _) = Mqtt::connect(daemon.mqtt(), &with_password("c4", "brief", "x"));
+    match brief.receive().packet() {
+        Packet::Disconnect(disconnect) => {
+            assert_eq!(disconnect.reason, ReasonCode::MaximumConnectTime);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!daemon.log().contains("a key that both know"), "{}", daemon.log());
+}
+
+#[test]
+fn a_hook_that_fails_is_not_taken_for_a_word_against_the_client() {
+    let addr = free_addr();
+    let serving = hook(addr);
+    let daemon = Daemon::start_with(asks(addr, ""));
+    let reason = |daemon: &Daemon, user: &str| connack(daemon, &with_password("c", user, "on"));
+    for user in ["slow", "garbage", "broken"] {
+        assert_eq!(reason(&daemon, user), ReasonCode::ServerUnavailable, "{user}");
+    }
+    drop(serving);
+    assert_eq!(reason(&daemon, "lamp"), ReasonCode::ServerUnavailable);
+    let metrics = daemon.api().get("/metrics").text;
+    assert!(metrics.contains("sextant_push_auth_http_failed_total 4"), "{metrics}");
+    let _serving = hook(addr);
+    assert_eq!(reason(&daemon, "lamp"), ReasonCode::Success, "it is asked again");
+
+    // A failure may also be as if nobody had been asked.
+    let open = Daemon::start_with(asks(addr, "on_failure = \"ignore\"\n[auth]\nanonymous = true"));
+    assert_eq!(reason(&open, "slow"), ReasonCode::Success);
+    assert_eq!(open.api().get("/v1/status").json["sessions"], 0, "nobody is left");
+    assert_eq!(reason(&open, "nobody"), ReasonCode::BadUserNameOrPassword, "it is denied");
+}
+
+#[test]
+fn a_hook_that_does_not_answer_holds_nobody_else_up() {
+    let addr = free_addr();
+    let _serving = hook(addr);
+    let more = "requests_max = 1\nqueue_max = 1\n[auth.jwt]\nsecret = ";
+    let daemon = Daemon::start_with(asks(addr, &format!("{more}\"{SECRET}\"")));
+    let slow: Vec<Mqtt> = (0..8)
+        .map(|n| {
+            let mut mqtt = Mqtt::open(daemon.mqtt(), Version::V5);
+            mqtt.send(&Packet::Connect(with_password(&format!("slow{n}"), "slow", "x")));
+            mqtt
+        })
+        .collect();
+    let good = token_for("lamp");
+    let (mut lamp, _) = Mqtt::connect(daemon.mqtt(), &with_password("c1", "", &good));
+    assert!(lamp.ping() < Duration::from_millis(400), "it waits for nobody");
+    for mut mqtt in slow {
+        match mqtt.receive().packet() {
+            Packet::ConnAck(connack) => assert_eq!(connack.reason, ReasonCode::ServerUnavailable),
+            other => panic!("{other:?}"),
+        }
+    }
+    let metrics = daemon.api().get("/metrics").text;
+    let full =
+        metrics.lines().find_map(|line| line.strip_prefix("sextant_push_auth_http_full_total "));
+    assert!(full.unwrap().parse::<u32>().unwrap() >= 5, "{metrics}");
 }

@@ -4,15 +4,17 @@
 //!   smoke     what MQTT 3.1.1 and 5 promise, by mosquitto's clients and by single packets
 //!   conformance  statements of the MQTT standards that no other test proves
 //!   api       the HTTP side: messages, receipts, tokens, errors, who may what
-//!   auth      tokens that others sign
+//!   auth      tokens that others sign, an HTTP hook
 //!   crash     kill -9 in the middle of ten thousand publishes
 //!   drivers   the daemon on io_uring, on epoll, and where io_uring is forbidden
+//!   enhanced  clients that prove that they know a password
 //!   hostile   clients that break rules, send garbage, do not read; a disk that is full
 //!   cli       sextant up, status, push; what is said when something is wrong
 //!   others    what trips other brokers, by what it is
 //!   clients   MQTT.js in Node and in a browser, paho C, rumqttc
 //!   limits    how fast clients may come and publish
 //!   operators clients listed, shown, kicked and banned, over HTTP
+//!   presence  who comes and goes, told to subscribers and to a webhook
 //!   systemd   units, socket activation, notifications
 //!   tls       certificates of both sides, resumption, renewal
 //!   traces    what one client sends and is sent, packet by packet
@@ -28,10 +30,12 @@ mod clients;
 mod conformance;
 mod crash;
 mod drivers;
+mod enhanced;
 mod hostile;
 mod limits;
 mod operators;
 mod others;
+mod presence;
 mod smoke;
 mod systemd;
 mod tls;

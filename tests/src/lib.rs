@@ -20,6 +20,7 @@
 mod api;
 mod certs;
 mod daemon;
+mod http;
 mod mqtt;
 mod tools;
 mod wait;
@@ -28,6 +29,7 @@ mod web;
 pub use api::{Answer, Api};
 pub use certs::Authority;
 pub use daemon::{Daemon, Options, binary, free_addr};
+pub use http::{Asked, HttpServer, Reply};
 pub use mqtt::{Message, Mqtt, Received};
 pub use tools::{Lines, Message as Line, Script, Sub, command, publish, python, try_publish};
 pub use wait::{DEADLINE, until, until_for};

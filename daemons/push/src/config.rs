@@ -8,6 +8,7 @@
 
 mod auth;
 mod limits;
+mod presence;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -23,11 +24,13 @@ use sextant_segment::{Options, stored_bytes};
 use sextant_service::config::{Bytes, Faults, QuantityError, Secret, Span};
 use sextant_service::{admin, telemetry};
 
-pub use self::auth::Jwt;
+pub use self::auth::{Http, Jwt, OnFailure};
 pub use self::limits::Limits;
+pub use self::presence::{Presence, Webhook};
 use crate::api::ANSWER_MAX;
 use crate::auth::hasher::check_hash;
 use crate::auth::rules::Rule;
+use crate::auth::scram::Verifier;
 use crate::tls::{Endpoint, TlsError};
 
 /// The admin port where none is configured.
@@ -68,6 +71,8 @@ pub struct Config {
     pub limits: Limits,
     /// What TLS is served with.
     pub tls: Tls,
+    /// Who is told of clients that come and go.
+    pub presence: Presence,
 }
 
 impl Default for Config {
@@ -87,6 +92,7 @@ impl Default for Config {
             auth: Auth::default(),
             limits: Limits::default(),
             tls: Tls::default(),
+            presence: Presence::default(),
         }
     }
 }
@@ -295,13 +301,17 @@ pub struct Auth {
     pub users: Vec<User>,
     /// Who may connect with a token that others sign.
     pub jwt: Jwt,
+    /// Who is asked of all others.
+    pub http: Http,
 }
 
 impl Auth {
     /// Whether a client may connect without a name and do anything: what is configured, else yes
     /// if nobody is known by a name.
     pub fn allows_anonymous(&self) -> bool {
-        self.anonymous.unwrap_or(self.users.is_empty() && !self.jwt.is_configured())
+        let nobody =
+            self.users.is_empty() && !self.jwt.is_configured() && !self.http.is_configured();
+        self.anonymous.unwrap_or(nobody)
     }
 }
 
@@ -310,8 +320,13 @@ impl Auth {
 pub struct User {
     /// The user name of its CONNECT.
     pub name: String,
-    /// The argon2id hash of its password, as a PHC string.
+    /// The argon2id hash of its password, as a PHC string; empty if it has none.
+    #[serde(default)]
     pub password: Secret,
+    /// What it proves by SCRAM-SHA-256 (enhanced authentication of MQTT 5) that it knows, as
+    /// PostgreSQL writes it; empty if it does not.
+    #[serde(default)]
+    pub scram: Secret,
     /// What it may do, as [`Rule`]s.
     #[serde(default)]
     pub allow: Vec<String>,
@@ -581,13 +596,21 @@ impl Config {
             faults.require(&key("name"), sized, what);
             let new = names.insert(user.name.as_str());
             faults.require(&key("name"), new, "another user has this name");
-            if let Err(error) = check_hash(user.password.expose()) {
+            let (password, scram) = (user.password.expose(), user.scram.expose());
+            // A user has to have one of them.
+            if let (true, Err(error)) =
+                (!password.is_empty() || scram.is_empty(), check_hash(password))
+            {
                 faults.add(&key("password"), error);
+            }
+            if let (false, Err(error)) = (scram.is_empty(), scram.parse::<Verifier>()) {
+                faults.add(&key("scram"), error);
             }
             check_rules(&key("allow"), &user.allow, faults);
         }
         check_rules("auth.device_allow", &self.auth.device_allow, faults);
         self.auth.jwt.check(faults);
+        self.auth.http.check(self.mqtt.connect_timeout, faults);
         if !self.auth.allows_anonymous() {
             return;
         }
@@ -641,6 +664,7 @@ impl sextant_service::config::Config for Config {
         self.check_auth(faults);
         self.limits.check(faults);
         check_tls(&self.tls, !self.mqtt.tls_listen.is_empty(), faults);
+        self.presence.check(faults);
     }
 }
 

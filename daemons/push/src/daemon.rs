@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   main thread: signals, HTTP, watchdog ──commands──► core 0 … core n   (one thread each)
-//!   hasher, tokens: passwords, signatures ─verdicts──►
+//!   threads for passwords, signatures, ─────verdicts──►
+//!   and an HTTP hook that is asked
 //! ```
 
 use std::net::{SocketAddr, TcpListener};
@@ -33,17 +34,20 @@ use sextant_service::{runtime, telemetry};
 use tracing::{debug, error, info, warn};
 
 use crate::api::{self, Cores, Kept, Unavailable};
-use crate::auth::Authenticator;
 use crate::auth::hasher::{Deliver, Hasher};
+use crate::auth::http::Counts;
 use crate::auth::token::TokenKey;
+use crate::auth::{Authenticator, Elsewhere};
 use crate::bans::Keeper;
 use crate::broker::{Broker, Message, Parts, Settings, Shared, Transports, restore};
 use crate::config::{self, Config, is_loopback};
 use crate::control::Command;
 use crate::drivers::{self, Chosen};
 use crate::meters::Names;
+use crate::presence::{self, Audience};
 use crate::sys;
 use crate::tls::{Certificate, Endpoint};
+use crate::webhook::{self, Webhook};
 
 /// How long clients have to go when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -114,16 +118,19 @@ pub fn run(
         "When the certificate ends, in seconds since 1970; 0 without one.",
         move || expiry.expires_at() as f64,
     );
+    let counts = Arc::new(Counts::default());
+    counts.declare(&mut builder);
+    let (audience, webhook) = audience(&config.presence, &mut builder)?;
     let metrics = Arc::new(builder.build(cores));
 
     let remotes = (0..cores).map(|_| Remote::host()).collect::<std::io::Result<Vec<_>>>()?;
     let mut ports = mesh(&remotes, 2, config.mqtt.mesh_capacity as usize);
     let deliver = verdicts(ports.pop().context("the checks have their port")?);
     let commands = ports.pop().context("the control plane has its port")?;
-    let hasher = Hasher::spawn(HASHES_MAX, deliver)?;
+    let hasher = Hasher::spawn(HASHES_MAX, Arc::clone(&deliver))?;
+    let elsewhere = Elsewhere { deliver, counts };
     let heartbeats = Heartbeats::new(cores);
     let shared = Arc::new(Shared::default());
-    let auth = Arc::new(Authenticator::load(&config.auth, token_key.clone())?);
     let endpoint = Endpoint::load(&config.tls).context("cannot serve TLS")?.map(Arc::new);
     if let Some(endpoint) = &endpoint {
         certificate.note(endpoint);
@@ -132,6 +139,7 @@ pub fn run(
             "a listener is for TLS, and there is no certificate: set tls.certificate and tls.key"
         );
     }
+    let auth = Arc::new(Authenticator::load(&config.auth, token_key.clone(), &elsewhere)?);
     let addresses: Vec<_> = listeners.all.iter().map(|listener| listener.addr()).collect();
     let mut threads = Vec::new();
     for (core, (remote, port)) in remotes.iter().cloned().zip(ports).enumerate() {
@@ -140,6 +148,7 @@ pub fn run(
             bans: Arc::clone(&bans),
             endpoint: endpoint.clone(),
             hasher: hasher.clone(),
+            presence: audience.clone(),
             heartbeat: heartbeats.core(core),
             shared: Arc::clone(&shared),
             names,
@@ -158,13 +167,15 @@ pub fn run(
         };
         threads.push(start.spawn(parts)?);
     }
-    drop(listeners);
+    // A webhook ends when the cores, and nobody else, can tell of anything more.
+    drop((listeners, audience));
     let commands = Arc::new(Commands { port: Mutex::new(commands), cores });
     let control = Control {
         config: config.clone(),
         driver,
         token,
         token_key,
+        elsewhere,
         metrics,
         heartbeats,
         shared,
@@ -172,6 +183,7 @@ pub fn run(
         commands,
         addresses,
         certificate,
+        webhook,
         log,
     };
     let kept = Kept::new(keeper, bans);
@@ -257,6 +269,22 @@ fn listeners_of(
         checked.push(Arc::new(Listener::new(listener)?));
     }
     Ok(checked)
+}
+
+/// Who is told of clients that come and go.
+fn audience(
+    presence: &config::Presence,
+    builder: &mut Builder,
+) -> anyhow::Result<(Audience, Option<Webhook>)> {
+    let topic = presence.topic;
+    if !presence.webhook.is_configured() {
+        return Ok((Audience { topic, outlet: None }, None));
+    }
+    let counts = Arc::new(webhook::Counts::default());
+    counts.declare(builder);
+    let (outlet, inlet) = presence::outlet();
+    let webhook = Webhook::new(&presence.webhook, inlet, counts)?;
+    Ok((Audience { topic, outlet: Some(outlet) }, Some(webhook)))
 }
 
 fn core_dir(core: usize) -> String {
@@ -446,6 +474,7 @@ struct Control {
     driver: Chosen,
     token: Arc<AdminToken>,
     token_key: TokenKey,
+    elsewhere: Elsewhere,
     metrics: Arc<sextant_service::metrics::Registry>,
     heartbeats: Heartbeats,
     shared: Arc<Shared>,
@@ -453,12 +482,13 @@ struct Control {
     commands: Arc<Commands>,
     addresses: Vec<SocketAddr>,
     certificate: Certificate,
+    webhook: Option<Webhook>,
     log: telemetry::Log,
 }
 
 impl Control {
     async fn serve(
-        self,
+        mut self,
         listener: TcpListener,
         bans: Kept,
         threads: &[JoinHandle<anyhow::Result<()>>],
@@ -476,6 +506,10 @@ impl Control {
             // Dropped is as good as told.
             let _ = stopped.await;
         }));
+        let webhook = self.webhook.take().map(|webhook| {
+            let (stop, stopped) = tokio::sync::oneshot::channel();
+            (stop, tokio::spawn(webhook.run(stopped)))
+        });
         self.wait_ready(threads).await?;
         health.set_ready(true);
         for addr in &self.addresses {
@@ -501,6 +535,10 @@ impl Control {
         self.stop_cores().await;
         drop(stop);
         server.await??;
+        if let Some((stop, running)) = webhook {
+            drop(stop);
+            running.await?;
+        }
         outcome
     }
 
@@ -587,7 +625,8 @@ impl Control {
             error!("anonymous clients are not allowed here: users and rules stay as they were");
             return;
         }
-        let auth = match Authenticator::load(&newer.value.auth, self.token_key.clone()) {
+        let key = self.token_key.clone();
+        let auth = match Authenticator::load(&newer.value.auth, key, &self.elsewhere) {
             Ok(auth) => Arc::new(auth),
             Err(error) => {
                 error!(%error, "users, rules and keys stay as they were");

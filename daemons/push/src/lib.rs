@@ -8,6 +8,8 @@
 //! - [`drivers`]: what the cores ask the kernel through.
 //! - [`tls`]: what TLS is served with.
 //! - [`config`], [`meters`]: settings, and what is counted; [`sys`] tells subscribers of it.
+//! - [`presence`]: who comes and who goes, told to subscribers; [`webhook`] tells others,
+//!   through [`outbound`].
 
 pub mod api;
 pub mod auth;
@@ -19,5 +21,8 @@ pub mod daemon;
 pub mod drivers;
 pub mod home;
 pub mod meters;
+pub mod outbound;
+pub mod presence;
 pub mod sys;
 pub mod tls;
+pub mod webhook;

@@ -492,13 +492,18 @@ const PASSWD_EXAMPLES: &str = "\
 The password is asked for on a terminal, or read from standard input's first line.
 
 Example:
-  sextant push passwd dashboard >> data/push.toml";
+  sextant push passwd dashboard >> data/push.toml
+  sextant push passwd dashboard --scram >> data/push.toml";
 
 #[derive(Debug, Args)]
 pub(crate) struct PasswdArgs {
     /// The user's name
     #[arg(value_name = "NAME", default_value = "user")]
     pub(crate) name: String,
+
+    /// Print also what SCRAM-SHA-256 needs, the enhanced authentication of MQTT 5
+    #[arg(long)]
+    pub(crate) scram: bool,
 }
 
 #[cfg(test)]

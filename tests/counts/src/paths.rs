@@ -14,6 +14,7 @@ use sextant_push::auth::hasher::Hasher;
 use sextant_push::auth::token::TokenKey;
 use sextant_push::broker::{Broker, Parts, Settings, Shared, Transports, restore};
 use sextant_push::meters::Names;
+use sextant_push::presence::Audience;
 use sextant_push::tls::Endpoint;
 use sextant_ring::core::{App, CloseReason, ConnId, Core, Cx, Limits};
 use sextant_ring::disk::HostDisk;
@@ -248,6 +249,7 @@ fn broker(endpoint: Option<Arc<Endpoint>>) -> (Bench<Broker>, tempfile::TempDir)
         bans: Arc::default(),
         endpoint,
         hasher,
+        presence: Audience::default(),
         heartbeat: Heartbeats::new(1).core(0),
         shared: Arc::new(Shared::default()),
         names,

@@ -165,19 +165,21 @@ impl Hasher {
         Ok(Hasher { passwords, tokens })
     }
 
-    /// Hands a check over for `conn` of `core`; what comes of it is delivered. Never waits.
+    /// Hands a check over for `conn` of `core`, a question to its hook; what comes of it is
+    /// delivered. Never waits.
     ///
     /// # Errors
-    /// [`Refusal::Busy`]: too many wait.
+    /// [`Refusal::Busy`], or [`Refusal::Unavailable`] for a question: too many wait.
     pub fn try_submit(
         &self,
         core: usize,
         conn: u64,
         verification: Verification,
     ) -> Result<(), Refusal> {
-        let queue = match &verification.0 {
-            Check::Password { .. } => &self.passwords,
-            Check::Token { .. } => &self.tokens,
+        let (queue, verification) = match verification.0 {
+            Check::Question { hook, question } => return hook.try_ask(core, conn, *question),
+            check @ Check::Password { .. } => (&self.passwords, Verification(check)),
+            check @ Check::Token { .. } => (&self.tokens, Verification(check)),
         };
         queue.try_send(Job { core, conn, verification }).map_err(|_| Refusal::Busy)
     }
@@ -275,6 +277,7 @@ mod tests {
         let user = config::User {
             name: "u".to_owned(),
             password: Secret::new(hash),
+            scram: Secret::default(),
             allow: vec!["all a/#".to_owned()],
         };
         let auth = config::Auth { users: vec![user], ..config::Auth::default() };
@@ -286,6 +289,7 @@ mod tests {
             client_id: "c",
             user_name: Some(user),
             password: Some(password.as_bytes()),
+            version: sextant_mqtt::Version::V5,
         };
         match authenticator.decide(&credentials, 0) {
             Decision::Verify(verification) => verification,

@@ -14,7 +14,8 @@ fn cheap_hash() -> String {
 
 fn user(name: &str, allow: &[&str]) -> config::User {
     let allow = allow.iter().map(|&rule| rule.to_owned()).collect();
-    config::User { name: name.to_owned(), password: Secret::new(cheap_hash()), allow }
+    let (password, scram) = (Secret::new(cheap_hash()), Secret::default());
+    config::User { name: name.to_owned(), password, scram, allow }
 }
 
 fn key() -> TokenKey {
@@ -44,8 +45,8 @@ fn decide(
     user_name: Option<&str>,
     password: Option<&str>,
 ) -> Decision {
-    let password = password.map(str::as_bytes);
-    authenticator.decide(&Credentials { client_id, user_name, password }, 5_000_000)
+    let (password, version) = (password.map(str::as_bytes), Version::V5);
+    authenticator.decide(&Credentials { client_id, user_name, password, version }, 5_000_000)
 }
 
 fn refused(decision: Decision) -> Refusal {
@@ -193,7 +194,36 @@ const JWT_SECRET: &str = "thirty-two bytes are what it takes";
 fn with_jwt(users: Vec<config::User>) -> Authenticator {
     let jwt = config::Jwt { secret: Secret::new(JWT_SECRET), ..config::Jwt::default() };
     let auth = config::Auth { users, jwt, ..config::Auth::default() };
-    Authenticator::load(&auth, key()).unwrap()
+    Authenticator::load(&auth, key(), &elsewhere()).unwrap()
+}
+
+fn elsewhere() -> Elsewhere {
+    Elsewhere { deliver: Arc::new(|_, _, _| {}), counts: Arc::default() }
+}
+
+#[test]
+fn whom_nobody_here_knows_somebody_else_is_asked_of() {
+    let http = config::Http { url: "http://127.0.0.1:1/".to_owned(), ..config::Http::default() };
+    let keys = config::Jwt { secret: Secret::new(JWT_SECRET), ..config::Jwt::default() };
+    let users = vec![user("dashboard", &[])];
+    let auth = config::Auth { users, jwt: keys, http, ..config::Auth::default() };
+    let auth = Authenticator::load(&auth, key(), &elsewhere()).unwrap();
+    let is_asked =
+        |user: Option<&str>, password: Option<&str>| match decide(&auth, "c", user, password) {
+            Decision::Verify(check) => matches!(check.0, Check::Question { .. }),
+            _ => false,
+        };
+    for (user, password) in
+        [(None, None), (None, Some("x")), (Some("lamp"), None), (Some("lamp"), Some("right"))]
+    {
+        assert!(is_asked(user, password), "{user:?} {password:?}");
+    }
+    assert!(is_asked(Some("lamp"), Some(&"x".repeat(http::PASSWORD_BYTES_MAX))));
+    assert!(!is_asked(Some("lamp"), Some(&"x".repeat(http::PASSWORD_BYTES_MAX + 1))));
+    assert!(!is_asked(Some("dashboard"), Some("wrong")) && !is_asked(Some("dashboard"), None));
+    assert!(!is_asked(Some("lamp"), Some(&jwt("lamp"))));
+    let token = TokenKey::from_bytes([2; 32]).issue("lamp", 10_000).unwrap();
+    assert!(!is_asked(Some("lamp"), Some(&token)), "a forged token of a device");
 }
 
 fn verified(decision: Decision) -> Principal {
@@ -240,12 +270,17 @@ fn refusals_are_said_in_the_words_of_mqtt() {
     assert_eq!(code(Refusal::NotAuthorized), 0x87);
     assert_eq!(code(Refusal::ClientIdNotValid), 0x85);
     assert_eq!(code(Refusal::Busy), 0x89);
+    assert_eq!(code(Refusal::Unavailable), 0x88);
 }
 
 #[test]
 fn debug_shows_no_secret() {
-    let credentials =
-        Credentials { client_id: "c", user_name: Some("u"), password: Some(b"hunter2") };
+    let credentials = Credentials {
+        client_id: "c",
+        user_name: Some("u"),
+        password: Some(b"hunter2"),
+        version: Version::V5,
+    };
     let shown = format!("{credentials:?} {:?}", with_users());
     assert!(!shown.contains("hunter2") && !shown.contains("104"), "{shown}");
     assert!(!shown.contains("argon2id"), "{shown}");

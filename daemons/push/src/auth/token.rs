@@ -217,6 +217,12 @@ impl TokenKey {
         }
     }
 
+    /// A key for another use, which tells nothing of this one.
+    pub(super) fn derive(&self, of: &str) -> [u8; KEY_BYTES] {
+        let mac = keyed(&self.0).chain_update(b"sextant derived key 1\0").chain_update(of);
+        mac.finalize().into_bytes().into()
+    }
+
     fn mac(&self, device: &str, expiry: [u8; EXPIRY_BYTES]) -> Hmac<Sha256> {
         keyed(&self.0).chain_update(CONTEXT).chain_update(expiry).chain_update(device)
     }

@@ -67,7 +67,10 @@ impl Broker {
                 keep_alive_s: link.keep_alive_s(),
                 unsent_bytes: cx.unsent(held.id),
             }),
-            Stage::Awaiting { .. } | Stage::Waiting { .. } | Stage::Verifying { .. } => None,
+            Stage::Awaiting { .. }
+            | Stage::Waiting { .. }
+            | Stage::Verifying { .. }
+            | Stage::Proving { .. } => None,
         });
         Client {
             client_id: session.client_id.clone(),

@@ -13,6 +13,7 @@ use sextant_ring::slot::SlotId;
 use sextant_ring::time::Time;
 use sextant_ring::wheel::TimerId;
 
+use super::enhanced::Enhanced;
 use super::recall::Reading;
 use super::transport::Transport;
 
@@ -100,6 +101,10 @@ pub(super) enum Stage {
     Verifying {
         bytes: Vec<u8>,
     },
+    /// It is to prove who it is; what has arrived waits, its CONNECT first.
+    Proving {
+        bytes: Vec<u8>,
+    },
     Online {
         link: Link,
         session: SlotId,
@@ -128,6 +133,14 @@ pub(super) struct Apart {
     transport: Option<Box<Transport>>,
     /// What it waits for that is on disk alone.
     pub(super) reading: Option<Box<Reading>>,
+    /// `None` if no enhanced authentication is under way.
+    enhanced: Option<Box<Enhanced>>,
+}
+
+impl Apart {
+    fn is_over(&self) -> bool {
+        self.transport.is_none() && self.reading.is_none() && self.enhanced.is_none()
+    }
 }
 
 /// What a connection has while it is not idle.
@@ -197,10 +210,22 @@ impl Conn {
     pub(super) fn read_nothing(&mut self) {
         if let Some(apart) = &mut self.apart {
             apart.reading = None;
-            if apart.transport.is_none() {
-                self.apart = None;
-            }
         }
+        self.apart.take_if(|apart| apart.is_over());
+    }
+
+    pub(super) fn enhanced(&self) -> Option<&Enhanced> {
+        self.apart.as_ref()?.enhanced.as_deref()
+    }
+
+    pub(super) fn set_enhanced(&mut self, enhanced: Enhanced) {
+        self.apart.get_or_insert_default().enhanced = Some(Box::new(enhanced));
+    }
+
+    pub(super) fn take_enhanced(&mut self) -> Option<Enhanced> {
+        let enhanced = self.apart.as_mut()?.enhanced.take();
+        self.apart.take_if(|apart| apart.is_over());
+        enhanced.map(|enhanced| *enhanced)
     }
 
     /// To remember something until [`Conn::rest`] finds it gone.

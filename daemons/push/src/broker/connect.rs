@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use super::admit::Admitted;
 use super::conn::{Conn, Stage};
+use super::presence::End;
 use super::records::{self, Fact};
 use super::session::{Owner, Session, Will};
 use super::store::Gated;
@@ -52,7 +53,7 @@ impl Broker {
             Stage::Awaiting { awaiting, .. } => {
                 (awaiting.handle_timeout(now).is_err(), Some(awaiting.deadline()))
             }
-            Stage::Verifying { .. } => (true, None),
+            Stage::Verifying { .. } | Stage::Proving { .. } => (true, None),
             Stage::Online { session, .. } => {
                 let session = *session;
                 return self.expiry_timer(cx, conn, session);
@@ -67,28 +68,6 @@ impl Broker {
                 cx.finish(conn);
             }
         }
-    }
-
-    /// What let a client in may have ended.
-    fn expiry_timer(&mut self, cx: &mut Context, conn: ConnId, session: SlotId) {
-        match self.expiry(cx, session) {
-            Some(expiry) if expiry <= cx.now().as_millis() => {
-                // No longer is it authorized to be connected.
-                self.disconnect(cx, conn, ReasonCode::MaximumConnectTime, Closed::Expired);
-            }
-            Some(expiry) => self.arm_conn(cx, conn, expiry),
-            None => {}
-        }
-    }
-
-    /// When what let a session's client in ends, or is to be looked at again: in milliseconds of
-    /// the core's clock.
-    fn expiry(&self, cx: &Context, slot: SlotId) -> Option<u64> {
-        /// The wall clock may be set meanwhile.
-        const LOOK_MS: u64 = 3_600_000;
-        let end = self.sessions.get(slot)?.owner.principal()?.expires_at()?;
-        let left = end.saturating_sub(cx.clock().unix_ms);
-        Some(cx.now().as_millis() + left.min(LOOK_MS))
     }
 
     /// Bytes of MQTT arrived on a connection.
@@ -108,6 +87,10 @@ impl Broker {
                 cx.pause(conn);
             }
             Stage::Verifying { bytes } => bytes.extend_from_slice(data),
+            Stage::Proving { bytes } => {
+                bytes.extend_from_slice(data);
+                self.read_proof(cx, conn);
+            }
             Stage::Online { .. } => self.read_packets(cx, conn, data),
         }
     }
@@ -153,13 +136,6 @@ impl Broker {
                 return;
             }
         };
-        if connect.properties.auth_method.is_some() {
-            // [MQTT-4.12.0-1]: none is offered, and to let the client in would tell it that its
-            // own succeeded.
-            self.meters.connect_refused(ConnectRefused::NotAuthorized);
-            self.refuse_with(cx, conn, connecting, ReasonCode::BadAuthenticationMethod);
-            return;
-        }
         let assigned;
         // [MQTT-3.1.3-5], [MQTT-3.1.3-6], [MQTT-3.1.3-7]
         let client_id = if connect.client_id.is_empty() {
@@ -188,7 +164,10 @@ impl Broker {
             }
         }
         let principal = match verified {
-            Some(principal) => principal,
+            Some(principal) => principal.connected_as(client_id),
+            None if connect.properties.auth_method.is_some() => {
+                return self.prove(cx, conn, connecting, &connect, client_id, bytes);
+            }
             None => match self.authenticate(cx, conn, client_id, &connect, bytes) {
                 Ok(Some(principal)) => principal,
                 Ok(None) => return,
@@ -232,6 +211,7 @@ impl Broker {
             client_id,
             user_name: connect.user_name,
             password: connect.password.map(sextant_mqtt::Secret::expose),
+            version: connect.version,
         };
         let device = self.conn(conn).and_then(|held| held.transport()?.device().map(str::to_owned));
         let certified = device.and_then(|device| self.auth.decide_certified(&credentials, &device));
@@ -240,7 +220,7 @@ impl Broker {
             Decision::Admitted(principal) => Ok(Some(principal)),
             Decision::Refused(refusal) => Err(refusal),
             Decision::Verify(verification) => {
-                self.hasher.try_submit(cx.core(), conn.to_bits(), verification)?;
+                self.verify(cx, conn, verification)?;
                 cx.pause(conn);
                 if let Some(held) = self.conn(conn) {
                     held.stage = Stage::Verifying { bytes: bytes.to_vec() };
@@ -273,20 +253,27 @@ impl Broker {
         }
     }
 
-    fn refuse(&mut self, cx: &mut Context, conn: ConnId, connecting: Connecting, why: Refusal) {
+    pub(super) fn refuse(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        connecting: Connecting,
+        why: Refusal,
+    ) {
         self.meters.connect_refused(match why {
             // [MQTT-3.1.4-2]
             Refusal::BadCredentials => ConnectRefused::Credentials,
-            Refusal::NotAuthorized => ConnectRefused::NotAuthorized,
+            Refusal::NotAuthorized | Refusal::Method => ConnectRefused::NotAuthorized,
             // [MQTT-3.1.3-8]
             Refusal::ClientIdNotValid => ConnectRefused::Invalid,
             Refusal::Banned => ConnectRefused::Banned,
+            Refusal::Unavailable => ConnectRefused::Unavailable,
             Refusal::Busy => ConnectRefused::Busy,
         });
         self.refuse_with(cx, conn, connecting, why.into());
     }
 
-    fn refuse_with(
+    pub(super) fn refuse_with(
         &mut self,
         cx: &mut Context,
         conn: ConnId,
@@ -433,9 +420,11 @@ impl Broker {
         connect: &Connect<'_>,
         session_present: bool,
     ) -> bool {
+        let auth_data = self.take_answer(conn);
         let Some(session) = self.sessions.get(slot) else { return false };
         let options = AcceptOptions {
             session_present,
+            auth_data: auth_data.as_ref().map(String::as_bytes),
             assigned_client_id: connect.client_id.is_empty().then_some(&*session.client_id),
             ..AcceptOptions::default()
         };
@@ -450,6 +439,7 @@ impl Broker {
         match accepted.ok().filter(|_| self.send(cx, conn, &mut answer).is_ok()) {
             Some(link) => {
                 self.attach(cx, conn, slot, link);
+                self.came(cx, slot, session_present);
                 true
             }
             None => {
@@ -555,12 +545,12 @@ impl Broker {
         // [MQTT-3.14.4-1], [MQTT-3.14.4-2], [MQTT-4.13.1-1], [3.1.1: MQTT-4.8.0-1]
         self.write(cx, conn, |link, out| link.disconnect(reason, None, out));
         self.closes(cx, conn, why);
-        self.detach(cx, conn, false);
+        self.detach(cx, conn, End { reason: Some(reason), ..End::silent(why) });
         cx.finish(conn);
     }
 
     /// Ends a connection that has no session, with this last packet, if it is not empty.
-    fn drop_conn(&mut self, cx: &mut Context, conn: ConnId, mut last: Vec<u8>) {
+    pub(super) fn drop_conn(&mut self, cx: &mut Context, conn: ConnId, mut last: Vec<u8>) {
         // [MQTT-3.1.4-6]: what it sent behind its CONNECT is not looked at.
         if !last.is_empty() {
             // It may be gone; then there is nobody to tell.
@@ -584,6 +574,7 @@ impl Broker {
         if let Some(timer) = held.timer {
             cx.disarm(timer);
         }
+        self.verifying.remove(&conn.to_bits());
         if let Some(reading) = held.apart.and_then(|apart| apart.reading) {
             self.stop_reading(cx, *reading);
         }
@@ -599,13 +590,13 @@ impl Broker {
                 self.admission.leave(turn);
                 None
             }
-            Stage::Awaiting { .. } | Stage::Verifying { .. } => None,
+            Stage::Awaiting { .. } | Stage::Verifying { .. } | Stage::Proving { .. } => None,
         }
     }
 
-    /// Parts a session from its connection. Its will is published unless its client left
-    /// `in_order`.
-    pub(super) fn detach(&mut self, cx: &mut Context, conn: ConnId, in_order: bool) {
+    /// Parts a session from its connection. Its will is published unless its client left in good
+    /// order.
+    pub(super) fn detach(&mut self, cx: &mut Context, conn: ConnId, end: End) {
         let Some(slot) = self.forget_conn(cx, conn) else { return };
         self.receivers_change(cx);
         let clock = cx.clock();
@@ -613,10 +604,11 @@ impl Broker {
         session.conn = None;
         session.left_at = clock.unix_ms;
         let ends = session.expiry_s == 0;
+        self.went(cx, slot, end);
         self.note_shares(cx, slot, false);
         let Some(session) = self.sessions.get_mut(slot) else { return };
         // [MQTT-3.1.2-8], [MQTT-3.1.2-10]
-        let mut will = session.will.take().filter(|_| !in_order && !cx.is_stopping());
+        let mut will = session.will.take().filter(|_| !end.in_order && !cx.is_stopping());
         let delay_s = will.as_ref().map_or(0, |will| will.delay_s.min(session.expiry_s));
         if delay_s > 0 {
             session.will = will.take();
@@ -703,7 +695,7 @@ impl Broker {
     }
 
     /// Sends a packet, or several; they are framed in place.
-    fn send(
+    pub(super) fn send(
         &mut self,
         cx: &mut Context,
         conn: ConnId,

@@ -12,6 +12,7 @@ use sextant_ring::core::ConnId;
 use sextant_ring::time::Time;
 
 use super::conn::Stage;
+use super::presence::End;
 use super::{Broker, Context, timer};
 use crate::control::drain::{Drained, Draining};
 use crate::meters::{Closed, ConnectRefused};
@@ -108,7 +109,7 @@ impl Broker {
         // [MQTT-4.13.2-1]: closed behind it.
         self.write(cx, conn, |link, out| link.send(&disconnect, out));
         self.closes(cx, conn, Closed::Redirected);
-        self.detach(cx, conn, false);
+        self.detach(cx, conn, End { reason: Some(reason), ..End::silent(Closed::Redirected) });
         cx.finish(conn);
     }
 

@@ -27,12 +27,15 @@ mod connect;
 mod deliver;
 mod drain;
 mod encodings;
+mod enhanced;
+mod expiry;
 mod filters;
 mod keepalive;
 mod levels;
 mod message;
 mod once;
 mod packets;
+mod presence;
 mod proxy;
 mod publish;
 mod push;
@@ -54,6 +57,7 @@ mod tickets;
 mod top;
 mod trace;
 mod transport;
+mod verify;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -82,11 +86,12 @@ pub use transport::IDLE_BYTES as TLS_IDLE_BYTES;
 pub use transport::{Arrival, Transports};
 
 use crate::auth::hasher::Hasher;
-use crate::auth::{Authenticator, Verified};
+use crate::auth::{Authenticator, Verification, Verified};
 use crate::bans::Bans;
 use crate::config::Limits;
 use crate::control::{Command, CoreStatus};
 use crate::meters::{Closed, Meters};
+use crate::presence::Audience;
 use crate::sys::Level;
 use crate::tls::Endpoint;
 use admit::Admission;
@@ -98,6 +103,7 @@ use drain::Drain;
 use filters::Filters;
 use keepalive::Hand;
 use message::Held;
+use presence::{End, Presence};
 use publish::Postponed;
 use receipts::Receipts;
 use records::{MessageRecord, Told};
@@ -159,6 +165,8 @@ pub struct Parts {
     pub endpoint: Option<Arc<Endpoint>>,
     /// Checks passwords.
     pub hasher: Hasher,
+    /// Who is told of clients that come and go.
+    pub presence: Audience,
     /// This core's sign of life.
     pub heartbeat: Heartbeat,
     /// What the cores share.
@@ -258,6 +266,10 @@ pub struct Broker {
     blocked: Vec<ConnId>,
     /// Who waits to be told of a client.
     peers_asked: Vec<PeerAsked>,
+    /// Connections whose check waits until it is known where they come from.
+    verifying: Map<u64, Verification>,
+    /// What is to be told of clients that came and went.
+    presence: Presence,
     compaction: Option<Compaction>,
     /// What is published on the broker's own topics.
     levels: Arc<[Level]>,
@@ -276,7 +288,8 @@ type Context = Cx<Message>;
 impl Broker {
     /// A core of the broker, with what was found in its log.
     pub fn new(settings: Settings, parts: Parts, restored: Restored, cores: usize) -> Broker {
-        let Parts { auth, bans, endpoint, hasher, heartbeat, shared, names, metrics } = parts;
+        let Parts { auth, bans, endpoint, hasher, presence, heartbeat, shared, names, metrics } =
+            parts;
         let receipts = Receipts::new(settings.receipts_max);
         let Restored { log, state } = restored;
         let admission = Admission::new(&settings.limits, cores);
@@ -322,6 +335,8 @@ impl Broker {
             hand: Hand::default(),
             blocked: Vec::new(),
             peers_asked: Vec::new(),
+            verifying: Map::default(),
+            presence: Presence::new(presence),
             compaction: None,
             levels: Arc::default(),
             matches: Vec::new(),
@@ -366,6 +381,8 @@ impl Broker {
             ("connections within TLS", self.secured.levels()[0]),
             ("handshakes", self.secured.levels()[1]),
             ("bytes of TLS", self.secured.levels()[2]),
+            ("checks that wait for a peer", self.verifying.len()),
+            ("comings and goings", self.presence.len()),
         ];
         let left = counts.iter().filter(|(_, count)| *count > 0);
         left.map(|(what, count)| format!("{count} {what}")).collect()
@@ -666,7 +683,8 @@ impl App for Broker {
         self.received(cx, conn, data);
     }
 
-    fn on_peer(&mut self, _: &mut Context, conn: ConnId, addr: std::io::Result<SocketAddr>) {
+    fn on_peer(&mut self, cx: &mut Context, conn: ConnId, addr: std::io::Result<SocketAddr>) {
+        self.verify_peer(cx, conn, addr.as_ref().ok().copied());
         self.peer_known(conn, addr.ok());
     }
 
@@ -683,7 +701,7 @@ impl App for Broker {
             CloseReason::Stopped => Closed::Server,
         };
         self.closes(cx, conn, why);
-        self.detach(cx, conn, false);
+        self.detach(cx, conn, End::silent(why));
     }
 
     fn on_timer(&mut self, cx: &mut Context, key: u64) {
@@ -750,6 +768,7 @@ impl App for Broker {
 
     fn on_turn_end(&mut self, cx: &mut Context) {
         self.end_burst(cx);
+        self.tell_presence(cx);
         self.compact(cx);
         self.take_postponed(cx);
         self.end_burst(cx);

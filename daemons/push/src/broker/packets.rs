@@ -8,6 +8,7 @@ use sextant_ring::slot::SlotId;
 use tracing::debug;
 
 use super::conn::Stage;
+use super::presence::End;
 use super::{Broker, Context};
 use crate::meters::Closed;
 
@@ -103,12 +104,7 @@ impl Broker {
                 self.client_left(cx, conn, session, &disconnect);
                 return Flow::Ended;
             }
-            // [MQTT-4.12.1-2]
-            // No method is offered, so none was agreed on, and the link lets no AUTH through.
-            Event::Auth(_) => {
-                self.disconnect(cx, conn, ReasonCode::BadAuthenticationMethod, Closed::Protocol);
-                return Flow::Ended;
-            }
+            Event::Auth(auth) => return self.authenticate_again(cx, conn, session, &auth),
         }
         if self.conn(conn).is_some() { Flow::Continue } else { Flow::Ended }
     }
@@ -129,7 +125,8 @@ impl Broker {
         }
         // [MQTT-3.14.4-3], [3.1.1: MQTT-3.14.4-3]
         let in_order = disconnect.reason != ReasonCode::DisconnectWithWill;
-        self.detach(cx, conn, in_order);
+        let (why, reason) = (Closed::Disconnected, Some(disconnect.reason));
+        self.detach(cx, conn, End { why, reason, in_order });
         cx.finish(conn);
     }
 

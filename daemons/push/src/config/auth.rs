@@ -1,14 +1,16 @@
 //! The settings of those who know clients besides the users of `[[auth.users]]`: tokens that
-//! others sign (`[auth.jwt]`).
+//! others sign (`[auth.jwt]`), and an HTTP server that is asked (`[auth.http]`).
 //!
 //! What is written here is checked for its form; whether a file holds a key is found when it is
 //! read, at the start and at each reload.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sextant_service::config::{Faults, Secret, Span};
+use ureq::http::{HeaderName, HeaderValue, Uri};
 
 use super::check_rules;
 
@@ -93,4 +95,105 @@ impl Jwt {
         );
         check_rules("auth.jwt.allow", &self.allow, faults);
     }
+}
+
+/// What becomes of a client when the hook does not answer: `"deny"` or `"ignore"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// It is refused, as the server is unavailable.
+    #[default]
+    Deny,
+    /// As if nobody had been asked.
+    Ignore,
+}
+
+/// The settings under `[auth.http]`: an HTTP server that is asked of clients that nobody here
+/// knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Http {
+    /// Where questions are posted to; empty is nowhere. Beyond this machine it should be
+    /// `https://…`: passwords go there.
+    pub url: String,
+    /// Header lines that go with each question, such as a key that the server knows.
+    pub headers: BTreeMap<String, Secret>,
+    /// A file with the certificates, as PEM, that the server's is to be signed by; without one,
+    /// those that browsers know.
+    pub ca_file: Option<PathBuf>,
+    /// How long a question may wait to be asked, and again until it is answered.
+    pub timeout: Span,
+    /// Questions that are asked at once; each has a thread and a connection.
+    pub requests_max: u16,
+    /// Questions that wait to be asked.
+    pub queue_max: u32,
+    /// What becomes of a client when there is no answer, or one that makes no sense.
+    pub on_failure: OnFailure,
+    /// What whoever is let in may do besides the answer's `allow`.
+    pub allow: Vec<String>,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http {
+            url: String::new(),
+            headers: BTreeMap::new(),
+            ca_file: None,
+            timeout: Span::secs(2),
+            requests_max: 16,
+            queue_max: 1000,
+            on_failure: OnFailure::default(),
+            allow: vec![OWN_TOPICS.to_owned()],
+        }
+    }
+}
+
+impl Http {
+    /// Whether somebody is asked.
+    pub fn is_configured(&self) -> bool {
+        !self.url.is_empty()
+    }
+
+    pub(super) fn check(&self, connect_timeout: Span, faults: &mut Faults<'_>) {
+        check_url("auth.http.url", &self.url, faults);
+        for (name, value) in &self.headers {
+            let known = HeaderName::try_from(name.as_str()).is_ok()
+                && HeaderValue::try_from(value.expose()).is_ok();
+            faults.require(
+                &format!("auth.http.headers.{name}"),
+                known,
+                "is no header line: a name of letters, digits and dashes, and a value on one line",
+            );
+        }
+        let timeout = self.timeout.get();
+        let in_time = !self.is_configured() || timeout * 2 <= connect_timeout.get();
+        faults.require(
+            "auth.http.timeout",
+            (Duration::from_millis(10)..=Duration::from_secs(60)).contains(&timeout) && in_time,
+            "must be 10ms or more, and at most half of mqtt.connect_timeout",
+        );
+        faults.require(
+            "auth.http.requests_max",
+            (1..=256).contains(&self.requests_max),
+            "must be 1 to 256",
+        );
+        faults.require(
+            "auth.http.queue_max",
+            (1..=100_000).contains(&self.queue_max),
+            "must be 1 to 100000",
+        );
+        check_rules("auth.http.allow", &self.allow, faults);
+    }
+}
+
+/// The URL of somebody who is to be told or asked, or none.
+pub(super) fn check_url(key: &str, url: &str, faults: &mut Faults<'_>) {
+    let known = Uri::try_from(url).is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+    });
+    faults.require(
+        key,
+        url.is_empty() || known,
+        "must be http://HOST[:PORT]/PATH or https://…, without a user",
+    );
 }

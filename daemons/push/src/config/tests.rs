@@ -91,6 +91,24 @@ fn the_documented_file_is_read_and_says_the_defaults() {
         client_bytes_per_second = 0
         messages_per_second = 0
         traces_max = 16
+        [auth.http]
+        url = ""
+        timeout = "2s"
+        requests_max = 16
+        queue_max = 1000
+        on_failure = "deny"
+        allow = ["all d/{user}/#"]
+        [presence]
+        topic = true
+        [presence.webhook]
+        url = ""
+        secret = ""
+        timeout = "5s"
+        batch_max = 500
+        batch_delay = "200ms"
+        queue_bytes_max = "16MiB"
+        retry_max = "1m"
+        flush_max = "5s"
         [auth]
         device_allow = []
     "#;
@@ -123,6 +141,66 @@ fn keys_for_tokens_are_checked_and_end_anonymous_clients() {
     assert!(fault(&format!("{secret}auth.jwt.secret_file = \"key\"\n")).contains("one secret"));
     assert!(fault("auth.jwt.leeway = \"11m\"\n").contains("10m or less"));
     assert!(fault("auth.jwt.allow = [\"write a\"]\n").contains("auth.jwt.allow[0]"));
+}
+
+#[test]
+fn who_is_asked_over_http_is_checked_and_ends_anonymous_clients() {
+    let url = "auth.http.url = \"http://127.0.0.1:80/auth\"\n";
+    assert!(!loaded(url).auth.allows_anonymous());
+    let headers = loaded(&format!("{url}auth.http.headers = {{ x-api-key = \"k\" }}\n"));
+    assert_eq!(headers.auth.http.headers["x-api-key"].expose(), "k");
+    for wrong in ["auth", "ftp://a/", "http://", "http://u:p@a/", "/auth"] {
+        let error = fault(&format!("auth.http.url = \"{wrong}\"\n"));
+        assert!(error.contains("`auth.http.url`"), "{error}");
+    }
+    for (key, value) in [
+        ("timeout", "\"6s\""),
+        ("timeout", "\"1ms\""),
+        ("requests_max", "0"),
+        ("queue_max", "0"),
+        ("on_failure", "\"allow\""),
+        ("allow", "[\"write a\"]"),
+        ("headers", "{ \"a b\" = \"c\" }"),
+    ] {
+        let error = fault(&format!("{url}auth.http.{key} = {value}\n"));
+        assert!(error.contains(&format!("auth.http.{key}")), "{error}");
+    }
+    let newline = fault("auth.http.headers = { key = \"hunter2\\n\" }\n");
+    assert!(newline.contains("auth.http.headers.key"), "{newline}");
+    assert!(!newline.contains("hunter2"), "{newline}");
+}
+
+#[test]
+fn a_user_has_a_password_or_a_proof_of_one() {
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let user = |more: &str| format!("[[auth.users]]\nname = \"u\"\n{more}\n");
+    let scram = format!("scram = \"SCRAM-SHA-256$4096:AAAAAAAAAAA=${key}:{key}\"");
+    loaded(&user(&scram));
+    loaded(&user(&format!("{scram}\npassword = \"{HASH}\"")));
+    assert!(fault(&user("")).contains("`auth.users[0].password`"));
+    let error = fault(&user("scram = \"hunter2\""));
+    assert!(error.contains("`auth.users[0].scram`") && error.contains("--scram"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_webhook_needs_a_secret_and_bounds() {
+    let url = "presence.webhook.url = \"https://a/b\"\n";
+    assert!(fault(url).contains("`presence.webhook.secret`: must have 16 bytes"));
+    let both = format!("{url}presence.webhook.secret = \"sixteen bytes it is\"\n");
+    assert!(loaded(&both).presence.webhook.is_configured());
+    for (key, value) in [
+        ("timeout", "\"0\""),
+        ("retry_max", "\"2h\""),
+        ("flush_max", "\"2m\""),
+        ("batch_delay", "\"2m\""),
+        ("batch_max", "0"),
+        ("queue_bytes_max", "1"),
+        ("url", "\"a\""),
+    ] {
+        let error = fault(&format!("presence.webhook.{key} = {value}\n"));
+        assert!(error.contains(&format!("presence.webhook.{key}")), "{error}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use sextant_push::broker::{Broker, Message, Parts, Settings, Shared, Transports,
 use sextant_push::config::Limits;
 use sextant_push::control::{Command, CoreStatus};
 use sextant_push::meters::Names;
+use sextant_push::presence::Audience;
 use sextant_ring::core::{self, Core, Envelope};
 use sextant_ring::driver::{Driver, Listener};
 use sextant_ring::mesh::{Port, Remote, mesh};
@@ -198,6 +199,7 @@ impl Rig {
                 bans: Arc::default(),
                 endpoint: None,
                 hasher: hasher(),
+                presence: Audience::default(),
                 heartbeat: heartbeats.core(core),
                 shared: Arc::clone(&shared),
                 names,

@@ -8,9 +8,14 @@ use std::os::fd::AsFd;
 
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher, SaltString};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, Mac};
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
 };
+
+use sha2::{Digest, Sha256};
 
 use crate::cli::PasswdArgs;
 use crate::error::Error;
@@ -19,6 +24,8 @@ use crate::terminal::say;
 /// MQTT's limit for a password.
 const PASSWORD_BYTES_MAX: usize = 65_535;
 const SALT_BYTES: usize = 16;
+/// Passes over a password, which each login costs the client: 15,000 take a phone some 30 ms.
+const SCRAM_ITERATIONS: u32 = 15_000;
 
 pub(super) fn run(args: &PasswdArgs) -> Result<(), Error> {
     let password = if io::stdin().is_terminal() {
@@ -33,28 +40,64 @@ pub(super) fn run(args: &PasswdArgs) -> Result<(), Error> {
     if password.is_empty() {
         return Err(Error::Usage("an empty password protects nothing: give another".to_owned()));
     }
-    say(snippet(&args.name, &hash(password.as_bytes())?));
+    let hash = hash(password.as_bytes())?;
+    let verifier = if args.scram { Some(verifier(&password, &salt()?)?) } else { None };
+    say(snippet(&args.name, &hash, verifier.as_deref()));
     Ok(())
+}
+
+fn salt() -> Result<[u8; SALT_BYTES], Error> {
+    let mut salt = [0; SALT_BYTES];
+    getrandom::fill(&mut salt)
+        .map_err(|error| Error::io("make a salt")(io::Error::other(error)))?;
+    Ok(salt)
+}
+
+/// What a server has to know to check a proof of the password by SCRAM-SHA-256, as PostgreSQL
+/// writes it: RFC 5802, section 3.
+fn verifier(password: &str, salt: &[u8]) -> Result<String, Error> {
+    // SASLprep (RFC 4013) leaves these as they are, and others would have to go through it.
+    if !password.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        let words = "for --scram a password has letters, digits, marks and spaces of ASCII alone";
+        return Err(Error::Usage(words.to_owned()));
+    }
+    let mut last = hmac(password.as_bytes(), &[salt, &1u32.to_be_bytes()].concat());
+    let mut salted = last;
+    for _ in 1..SCRAM_ITERATIONS {
+        last = hmac(password.as_bytes(), &last);
+        salted.iter_mut().zip(last).for_each(|(salted, last)| *salted ^= last);
+    }
+    let stored_key = Sha256::digest(hmac(&salted, b"Client Key"));
+    let server_key = hmac(&salted, b"Server Key");
+    let [salt, stored, server] =
+        [salt, stored_key.as_slice(), &server_key].map(|bytes| STANDARD.encode(bytes));
+    Ok(format!("SCRAM-SHA-256${SCRAM_ITERATIONS}:{salt}${stored}:{server}"))
+}
+
+fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
+    // HMAC takes a key of any length.
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key is a key");
+    mac.update(text);
+    mac.finalize().into_bytes().into()
 }
 
 /// An argon2id hash in PHC form, with the crate's own costs: 19 MiB, two passes.
 fn hash(password: &[u8]) -> Result<String, Error> {
-    let mut salt = [0; SALT_BYTES];
-    getrandom::fill(&mut salt)
-        .map_err(|error| Error::io("make a salt")(io::Error::other(error)))?;
     let failed = |error: argon2::password_hash::Error| {
         Error::io("hash the password")(io::Error::other(error.to_string()))
     };
-    let salt = SaltString::encode_b64(&salt).map_err(failed)?;
+    let salt = SaltString::encode_b64(&salt()?).map_err(failed)?;
     let hash = Argon2::default().hash_password(password, &salt).map_err(failed)?;
     Ok(hash.to_string())
 }
 
-fn snippet(name: &str, hash: &str) -> String {
+fn snippet(name: &str, hash: &str, verifier: Option<&str>) -> String {
+    let scram = verifier.map(|verifier| format!("scram = {}\n", toml::Value::from(verifier)));
     format!(
-        "[[auth.users]]\nname = {}\npassword = {}\nallow = [\"subscribe #\"]",
+        "[[auth.users]]\nname = {}\npassword = {}\n{}allow = [\"subscribe #\"]",
         toml::Value::from(name),
-        toml::Value::from(hash)
+        toml::Value::from(hash),
+        scram.unwrap_or_default()
     )
 }
 
@@ -159,11 +202,29 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_toml_for_any_name() {
-        let text = snippet("a \"b\"\n", "$argon2id$x");
+        let text = snippet("a \"b\"\n", "$argon2id$x", Some("SCRAM-SHA-256$x"));
         let table: toml::Table = text.parse().unwrap();
         let user = &table["auth"]["users"][0];
         assert_eq!(user["name"].as_str(), Some("a \"b\"\n"));
         assert_eq!(user["password"].as_str(), Some("$argon2id$x"));
+        assert_eq!(user["scram"].as_str(), Some("SCRAM-SHA-256$x"));
+        assert!(!snippet("a", "b", None).contains("scram"));
+    }
+
+    #[test]
+    fn a_verifier_is_of_its_password_and_salt_and_of_ascii_alone() {
+        let text = verifier("pencil", &[7; SALT_BYTES]).unwrap();
+        // Made with Python: hashlib.pbkdf2_hmac, hmac and hashlib.
+        assert_eq!(
+            text,
+            "SCRAM-SHA-256$15000:BwcHBwcHBwcHBwcHBwcHBw==$\
+             BytXTVGru5NtJ6HJk6ZYpopmBV/3BkSTLqnK6jErrgA=:\
+             ierLMZ9WbzdaNlhTo9L3FNjvW1bkJdRmZiIHkB8StZE="
+        );
+        assert_ne!(text, verifier("pencils", &[7; SALT_BYTES]).unwrap());
+        assert_ne!(text, verifier("pencil", &[8; SALT_BYTES]).unwrap());
+        assert!(verifier("p\u{e9}ncil", &[7; SALT_BYTES]).is_err());
+        assert!(verifier("pen\tcil", &[7; SALT_BYTES]).is_err());
     }
 
     #[test]

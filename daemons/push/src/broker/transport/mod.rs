@@ -30,6 +30,7 @@ use tracing::debug;
 
 use super::conn::{Conn, Stage};
 use super::message::Message;
+use super::presence::End;
 use super::proxy::{self, ProxyError};
 use super::{Broker, Context};
 use crate::meters::Closed;
@@ -515,7 +516,7 @@ impl Broker {
             let why = over.why();
             self.end_burst(cx);
             self.closes(cx, conn, why);
-            self.detach(cx, conn, false);
+            self.detach(cx, conn, End::silent(why));
             cx.finish(conn);
         }
     }
@@ -524,7 +525,7 @@ impl Broker {
     pub(super) fn cut_off(&mut self, cx: &mut Context, conn: ConnId) {
         self.end_burst(cx);
         self.closes(cx, conn, Closed::Slow);
-        self.detach(cx, conn, false);
+        self.detach(cx, conn, End::silent(Closed::Slow));
         cx.abort(conn);
     }
 
