@@ -2,7 +2,7 @@
 //! client does what is to be shown.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -269,11 +269,11 @@ fn a_connection_of_tls_takes_its_state_to_the_core_of_its_session() {
         let connections = served.counted("sextant_push_tls_connections");
         (connections == 8 && bytes > 0 && bytes <= 8 * 10_000).then_some(())
     });
-    // Half of one is closed: the rest of it ends, too.
+    // Half of one is closed: the rest of it ends, too. (Behind the end of the socket itself the
+    // daemon may have no time left to say so.)
     let mut half = held.pop().unwrap();
     half.conn.send_close_notify();
     half.flush().unwrap();
-    half.sock.shutdown(Shutdown::Write).unwrap();
     assert_eq!(half.read_to_end(&mut end).unwrap(), 0, "a clean end");
 }
 
