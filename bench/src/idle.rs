@@ -152,13 +152,16 @@ pub(crate) fn settled_bytes(pid: u32) -> Result<u64> {
 }
 
 pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
-    let path = format!("/proc/{pid}/smaps_rollup");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    proc_bytes(&format!("/proc/{pid}/smaps_rollup"), "Rss:")
+}
+
+/// A number of kB that a file of the kernel's tells behind a name, in bytes.
+pub(crate) fn proc_bytes(path: &str, name: &str) -> Result<u64> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
     let kib = text.lines().find_map(|line| {
-        let rest = line.strip_prefix("Rss:")?;
-        rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
+        line.strip_prefix(name)?.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
     });
-    Ok(kib.with_context(|| format!("{path} says nothing of memory"))? << 10)
+    Ok(kib.with_context(|| format!("{path} has no {name}"))? << 10)
 }
 
 /// How many connections there are, on a terminal, for as long as it lives.

@@ -26,8 +26,10 @@ use sextant_mqtt::{ClientHandshake, Connect, Frame, Inbound, QoS, Version};
 use sextant_ring::time::{Clock, Time};
 
 use crate::compare::{Bench, Case, Plan, Run};
-use crate::idle::{PER_ADDRESS, Progress, resident_bytes, settled_bytes};
-use crate::mqtt::{Arrived, PACKET_BYTES_MAX, PAYLOAD_BYTES, TOPIC, publish, subscribe};
+use crate::idle::{PER_ADDRESS, Progress, proc_bytes, resident_bytes, settled_bytes};
+use crate::mqtt::{
+    Arrived, PACKET_BYTES_MAX, PAYLOAD_BYTES, TOPIC, each_frame, publish, subscribe,
+};
 use crate::push::{Layout, start_push};
 use crate::report::{Figure, Wanted, number};
 use crate::server::Server;
@@ -130,14 +132,12 @@ impl Session for Device {
     fn handle_input(
         &mut self,
         now: Time,
-        mut input: &[u8],
+        input: &[u8],
         out: &mut Vec<u8>,
         recorder: &mut Recorder,
     ) -> Result<(), SessionError> {
         let mut inbound = std::mem::replace(&mut self.inbound, Inbound::new(PACKET_BYTES_MAX));
-        while let Some(frame) = inbound.next_frame(&mut input)? {
-            self.take(now, &frame, out, recorder)?;
-        }
+        each_frame(&mut inbound, input, |frame| self.take(now, frame, out, recorder))?;
         self.inbound = inbound;
         Ok(())
     }
@@ -340,10 +340,5 @@ fn answered(outcome: &Outcome) -> Vec<Figure> {
 }
 
 fn available_bytes() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
-    let kib = text.lines().find_map(|line| {
-        let rest = line.strip_prefix("MemAvailable:")?;
-        rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
-    });
-    Ok(kib.context("/proc/meminfo says nothing of available memory")? << 10)
+    proc_bytes("/proc/meminfo", "MemAvailable:")
 }

@@ -148,6 +148,18 @@ impl Arrived {
     }
 }
 
+/// Gives the packets that are whole by now to `take`.
+pub(crate) fn each_frame(
+    inbound: &mut Inbound,
+    mut input: &[u8],
+    mut take: impl FnMut(&Frame<'_>) -> Result<(), SessionError>,
+) -> Result<(), SessionError> {
+    while let Some(frame) = inbound.next_frame(&mut input)? {
+        take(&frame)?;
+    }
+    Ok(())
+}
+
 /// Appends a PUBLISH whose payload begins with a time.
 pub(crate) fn publish(
     topic: &str,
@@ -156,13 +168,24 @@ pub(crate) fn publish(
     sent: Time,
     out: &mut Vec<u8>,
 ) {
-    let id_bytes = 2 * usize::from(packet_id.is_some());
-    let remaining = 2 + topic.len() + id_bytes + payload_bytes;
-    assert!(
-        (128..128 * 128).contains(&remaining) || remaining < 128,
-        "a length of one or two bytes"
-    );
-    out.push(PUBLISH | u8::from(packet_id.is_some()) << 1);
+    let flags = u8::from(packet_id.is_some()) << 1;
+    let id = packet_id.map(PacketId::get);
+    publish_head(flags, topic, id, payload_bytes, out);
+    out.extend_from_slice(&sent.as_nanos().to_le_bytes());
+    out.resize(out.len() + payload_bytes - 8, b'.');
+}
+
+/// Appends all of a PUBLISH but its payload. `flags` are the lower bits of its first byte.
+pub(crate) fn publish_head(
+    flags: u8,
+    topic: &str,
+    packet_id: Option<u16>,
+    payload_bytes: usize,
+    out: &mut Vec<u8>,
+) {
+    let remaining = 2 + topic.len() + 2 * usize::from(packet_id.is_some()) + payload_bytes;
+    assert!(remaining < 1 << 14, "a length of one or two bytes");
+    out.push(PUBLISH | flags);
     if remaining < 128 {
         out.push(remaining as u8);
     } else {
@@ -171,10 +194,8 @@ pub(crate) fn publish(
     out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
     out.extend_from_slice(topic.as_bytes());
     if let Some(id) = packet_id {
-        out.extend_from_slice(&id.get().to_be_bytes());
+        out.extend_from_slice(&id.to_be_bytes());
     }
-    out.extend_from_slice(&sent.as_nanos().to_le_bytes());
-    out.resize(out.len() + payload_bytes - 8, b'.');
 }
 
 impl Session for Client {
@@ -188,14 +209,12 @@ impl Session for Client {
     fn handle_input(
         &mut self,
         now: Time,
-        mut input: &[u8],
+        input: &[u8],
         out: &mut Vec<u8>,
         recorder: &mut Recorder,
     ) -> Result<(), SessionError> {
         let mut inbound = std::mem::replace(&mut self.inbound, Inbound::new(PACKET_BYTES_MAX));
-        while let Some(frame) = inbound.next_frame(&mut input)? {
-            self.take(now, &frame, out, recorder)?;
-        }
+        each_frame(&mut inbound, input, |frame| self.take(now, frame, out, recorder))?;
         self.inbound = inbound;
         Ok(())
     }

@@ -20,7 +20,8 @@ use sextant_mqtt::{ClientHandshake, Connect, Inbound, QoS, Version, Will, WillPr
 use sextant_service::client::Client as Admin;
 
 use crate::compare::{Bench, Case, Run};
-use crate::mqtt::{PACKET_BYTES_MAX, subscribe};
+use crate::idle::proc_bytes;
+use crate::mqtt::{PACKET_BYTES_MAX, publish_head, subscribe};
 use crate::push::{Layout, start_push_with_admin};
 use crate::report::{Figure, Wanted, number};
 use crate::server::Server;
@@ -207,19 +208,8 @@ impl Play {
         let bytes = self.rng.usize(..2000);
         let actor = &mut self.actors[number];
         actor.next_id = actor.next_id.checked_add(1).unwrap_or(1);
-        let remaining = 2 + topic.len() + 2 * usize::from(qos > 0) + bytes;
-        self.out.push(0x30 | qos << 1 | retain);
-        if remaining >= 128 {
-            self.out.push(remaining as u8 | 0x80);
-            self.out.push((remaining >> 7) as u8);
-        } else {
-            self.out.push(remaining as u8);
-        }
-        self.out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
-        self.out.extend_from_slice(topic.as_bytes());
-        if qos > 0 {
-            self.out.extend_from_slice(&actor.next_id.to_be_bytes());
-        }
+        let id = (qos > 0).then_some(actor.next_id);
+        publish_head(qos << 1 | retain, &topic, id, bytes, &mut self.out);
         self.out.resize(self.out.len() + bytes, b'.');
         self.done.published += 1;
     }
@@ -294,8 +284,7 @@ impl Play {
         let mut clear = Vec::new();
         for topic in 0..TOPICS {
             let topic = format!("soak/{topic}");
-            clear.extend_from_slice(&[0x31, 2 + topic.len() as u8, 0, topic.len() as u8]);
-            clear.extend_from_slice(topic.as_bytes());
+            publish_head(1, &topic, None, 0, &mut clear);
         }
         visit(self.to, "soak-clears", &clear)
     }
@@ -354,12 +343,7 @@ fn rest(server: &Server, admin: &Admin) -> Result<Level> {
 }
 
 fn anonymous_bytes(pid: u32) -> Result<u64> {
-    let path = format!("/proc/{pid}/status");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let kib = text.lines().find_map(|line| {
-        line.strip_prefix("RssAnon:")?.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
-    });
-    Ok(kib.with_context(|| format!("{path} says nothing of memory"))? << 10)
+    proc_bytes(&format!("/proc/{pid}/status"), "RssAnon:")
 }
 
 /// Runs it.

@@ -452,6 +452,7 @@ impl Broker {
         let _ = cx.arm(cx.now() + TICK, timer::key(timer::TICK, 0));
         self.cut_slow_clients(cx);
         self.give_up_on_peers();
+        self.keep_hand_going(cx);
         self.let_in(cx);
         self.let_publish(cx);
         self.throttle.sweep(cx.now());
