@@ -17,6 +17,7 @@ use sextant_service::admin::Problem;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::query::read;
 use super::{ANSWER_MAX, Api, Time, no_answer, stopping};
 use crate::control::Command;
 use crate::control::clients::{Client, ClientDetail, Kicked, Like, Listed, Listing, Subscribed};
@@ -149,14 +150,6 @@ impl From<Subscribed> for ToldFilter {
             retain_as_published: held.retain_as_published,
             subscription_id: Some(held.subscription_id).filter(|id| *id != 0),
         }
-    }
-}
-
-/// Reads what stands behind the `?`.
-pub(super) fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
-    match query {
-        Ok(Query(query)) => Ok(query),
-        Err(error) => Err(Problem::bad_request(error.body_text())),
     }
 }
 

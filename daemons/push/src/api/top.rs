@@ -10,9 +10,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use sextant_service::admin::Problem;
-use sextant_service::config::Span;
 
-use super::clients::read;
+use super::query::{self, read};
 use super::{ANSWER_MAX, Api, ask, stopping};
 use crate::control::Command;
 use crate::control::top::{Heavy, TOP_COUNTERS, TopBegin, TopEnd, Topped};
@@ -69,18 +68,11 @@ fn is_zero(number: &f64) -> bool {
 
 pub(super) async fn top(
     State(api): State<Arc<Api>>,
-    query: Result<Query<TopQuery>, QueryRejection>,
+    asked: Result<Query<TopQuery>, QueryRejection>,
 ) -> Result<Json<Told>, Problem> {
-    let TopQuery { length, limit } = read(query)?;
-    let length = match length {
-        None => FOR_DEFAULT,
-        Some(text) => text
-            .parse::<Span>()
-            .ok()
-            .map(Span::get)
-            .filter(|length| (Duration::from_millis(10)..=FOR_MAX).contains(length))
-            .ok_or_else(|| Problem::bad_request("`for`: is a time from 10ms to 5s"))?,
-    };
+    let TopQuery { length, limit } = read(asked)?;
+    let allowed = Duration::from_millis(10)..=FOR_MAX;
+    let length = query::length(length.as_deref(), FOR_DEFAULT, allowed, "from 10ms to 5s")?;
     let limit = limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=TOP_COUNTERS).contains(&limit) {
         let detail = format!("`limit`: must be 1 to {TOP_COUNTERS}");

@@ -17,11 +17,10 @@ use bytes::Bytes;
 use futures_core::Stream;
 use serde::{Deserialize, Serialize};
 use sextant_service::admin::Problem;
-use sextant_service::config::Span;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Sleep, sleep};
 
-use super::clients::read;
+use super::query::{self, read};
 use super::{Api, Time, stopping};
 use crate::control::Command;
 use crate::control::trace::{TRACE_ENTRIES_MAX, TraceEvent, Traced, Tracing};
@@ -64,18 +63,12 @@ fn is_zero(number: &u64) -> bool {
 pub(super) async fn trace(
     State(api): State<Arc<Api>>,
     Path(client_id): Path<String>,
-    query: Result<Query<TraceQuery>, QueryRejection>,
+    asked: Result<Query<TraceQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let TraceQuery { payload, length } = read(query)?;
-    let length = match length {
-        None => FOR_DEFAULT,
-        Some(text) => text
-            .parse::<Span>()
-            .ok()
-            .map(Span::get)
-            .filter(|length| (Duration::from_millis(1)..=FOR_MAX).contains(length))
-            .ok_or_else(|| Problem::bad_request("`for`: is a time such as 60s, at most 24h"))?,
-    };
+    let TraceQuery { payload, length } = read(asked)?;
+    let allowed = Duration::from_millis(1)..=FOR_MAX;
+    let length =
+        query::length(length.as_deref(), FOR_DEFAULT, allowed, "such as 60s, at most 24h")?;
     let permit = Arc::clone(&api.traces).try_acquire_owned().map_err(|_| {
         let detail = "as many traces as limits.traces_max are under way: end one";
         Problem::new(StatusCode::CONFLICT, detail).of_kind("too-many-traces", "Too many traces")
