@@ -30,6 +30,7 @@ WINDOW = 50
 
 acked = 0
 done = threading.Event()
+over = threading.Event()
 room = threading.Semaphore(WINDOW)
 
 
@@ -49,6 +50,7 @@ def on_publish(client, userdata, mid, reason_code, properties):
 
 def on_disconnect(client, userdata, flags, reason_code, properties):
     print("lost")
+    over.set()
 
 
 # An attempt of paho to connect again that fails makes it forget which messages wait for a PUBCOMP
@@ -65,7 +67,10 @@ def listening():
 
 def run():
     while True:
-        client.loop_forever()
+        client.loop_start()
+        over.wait()
+        over.clear()
+        client.loop_stop()
         if done.is_set():
             return
         while not listening():
@@ -84,6 +89,10 @@ client = mqtt.Client(
 )
 client.on_publish = on_publish
 client.on_disconnect = on_disconnect
+# While paho connects again it has no thread, and then `publish` writes what is queued itself: two
+# threads at once in the one buffer of a WebSocket spoil its frames. With this set, whoever waits for
+# the socket does all the writing, which is the loop.
+client.on_socket_register_write = lambda client, userdata, sock: None
 client.max_inflight_messages_set(WINDOW)
 if args.cafile:
     client.tls_set(ca_certs=args.cafile)
