@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sextant_mqtt::{
     Ack, Connect, Delivery, Packet, Publish, PublishProperties, QoS, ReasonCode, Version,
 };
-use sextant_tests::{Daemon, Mqtt, Options, until, until_for};
+use sextant_tests::{Daemon, Mqtt, Options, Sub, until, until_for};
 
 use crate::api::with_user;
 
@@ -206,6 +206,54 @@ fn sessions_of_who_came_once_are_forgotten() {
         let held = api.metric("sextant_push_subscriptions", "");
         (sessions as usize == live.len() && held == 0.0).then_some(())
     });
+}
+
+// [MQTT-3.1.2-26], [MQTT-3.3.2-11]
+/// Others announce that they may use topic aliases, and never do.
+#[test]
+fn mqtt_3_1_2_26_a_topic_that_is_published_again_comes_by_its_alias_to_who_takes_one() {
+    let daemon = Daemon::start();
+    let mut connect = Connect::new(Version::V5, "takes two");
+    connect.properties.topic_alias_max = Some(2);
+    let (mut takes, _) = Mqtt::connect(daemon.mqtt(), &connect);
+    let mut none = Mqtt::clean(daemon.mqtt(), "takes none");
+    // It can announce aliases, and then takes a PUBLISH without a topic for an error: it is to be
+    // spared them as long as it does not.
+    let mut sub = Sub::start(daemon.mqtt(), &["-V", "5", "-t", "long/#", "-q", "1"]);
+    takes.subscribe("long/#", QoS::AtLeastOnce);
+    none.subscribe("long/#", QoS::AtLeastOnce);
+    let mut sender = Mqtt::clean(daemon.mqtt(), "sender");
+    let topics: Vec<String> = (0..3).map(|n| format!("long/topic/of/device/{n}")).collect();
+    let mut names = std::collections::HashMap::new();
+    let (mut by_alias, mut bytes) = (0, [0, 0]);
+    for round in 0..60 {
+        let topic = &topics[round / 2 % 3];
+        let qos = if round % 4 == 0 { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        sender.publish(topic, round.to_string().as_bytes(), qos);
+        let message = takes.message();
+        let publish = message.publish();
+        if let Some(alias) = publish.properties.topic_alias {
+            assert!(alias.get() <= 2, "{alias}");
+            if !publish.topic.is_empty() {
+                names.insert(alias, publish.topic.to_owned());
+            }
+            by_alias += u32::from(publish.topic.is_empty());
+            assert_eq!(names.get(&alias), Some(topic));
+        } else {
+            assert_eq!(publish.topic, topic);
+        }
+        let plain = none.message();
+        assert_eq!(
+            (plain.topic.as_str(), plain.publish().properties.topic_alias),
+            (&**topic, None)
+        );
+        bytes[0] += publish.topic.len();
+        bytes[1] += plain.topic.len();
+        let seen = sub.message();
+        assert_eq!((&seen.topic, seen.payload), (topic, round.to_string()));
+    }
+    println!("{by_alias} of 60 came by alias; {} bytes of topics, not {}", bytes[0], bytes[1]);
+    assert!(by_alias > 30, "{by_alias} of 60 came by alias");
 }
 
 /// Others answer a subscription that is not allowed as if it were, or always with the same code.

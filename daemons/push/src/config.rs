@@ -146,6 +146,9 @@ pub struct Mqtt {
     pub inflight_max: u16,
     /// Topic aliases that a client may use.
     pub topic_alias_max: u16,
+    /// Topic aliases that are used towards clients which take them: a core numbers the topics that
+    /// are published again and again, at most as many; 0 uses none.
+    pub outgoing_topic_alias_max: u16,
     /// The longest keep-alive, in whole seconds; 0 leaves it to the client.
     pub keep_alive_max: Span,
     /// Whether a subscription that is refused is told why: 0x87 if it is not allowed, 0x97 if there
@@ -190,6 +193,7 @@ impl Default for Mqtt {
             receive_max: 64,
             inflight_max: 64,
             topic_alias_max: 16,
+            outgoing_topic_alias_max: 16,
             keep_alive_max: Span::mins(20),
             suback_reasons: true,
             session_expiry_max: Span::days(7),
@@ -405,8 +409,7 @@ impl Config {
         }
     }
 
-    /// The limits of the protocol. No topic alias is used towards clients: one PUBLISH is written
-    /// once for all of its receivers.
+    /// The limits of the protocol.
     ///
     /// # Panics
     /// If the configuration was not checked.
@@ -428,6 +431,7 @@ impl Config {
             packet_bytes_max,
             receive_max,
             inbound_alias_max: mqtt.topic_alias_max,
+            outbound_alias_max: mqtt.outgoing_topic_alias_max,
             keep_alive_max_s,
             session_expiry_max_s,
             ..ServerLimits::default()
@@ -486,6 +490,7 @@ impl Config {
             ),
             ("mqtt.device_waiting_max", u64::from(mqtt.device_waiting_max), 1, 1_000_000),
             ("mqtt.receipts_max", u64::from(mqtt.receipts_max), 1, 100_000_000),
+            ("mqtt.outgoing_topic_alias_max", u64::from(mqtt.outgoing_topic_alias_max), 0, 64),
             ("mqtt.mesh_capacity", u64::from(mqtt.mesh_capacity), 16, 1 << 20),
         ];
         for (key, value, min, max) in counts {

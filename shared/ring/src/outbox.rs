@@ -195,7 +195,7 @@ enum Sheet {
 
 impl Pages {
     /// Streams of pieces that do not get in each other's way.
-    pub(crate) const LANES: usize = 8;
+    pub(crate) const LANES: usize = 12;
 
     /// Where pieces for one connection each are.
     const OWN: usize = Pages::LANES;

@@ -21,10 +21,11 @@ use sextant_mqtt::{QoS, Version};
 use sextant_ring::core::{self, ConnId};
 use sextant_ring::slot::SlotId;
 
+use super::aliases::{Alias, Naming};
 use super::conn::{Conn, Stage};
 use super::encodings::{Shared, lane};
 use super::message::Incoming;
-use super::once::Ready;
+use super::once::{Ready, rewritten};
 use super::publish::Wanted;
 use super::transport::{self, Framing, Transport, framing};
 use super::{Broker, Context};
@@ -38,6 +39,8 @@ const BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Burst {
     state: State,
     topic: String,
+    /// Of the topic.
+    alias: Option<Alias>,
     from: Option<SlotId>,
     parts: [Part; KINDS.len()],
     /// The smallest limit of a receiver.
@@ -56,7 +59,7 @@ enum State {
     Known,
 }
 
-/// The share of the clients of one version of MQTT on one framing.
+/// The share of the clients of one version of MQTT on one framing, by what they call the topic.
 #[derive(Default)]
 struct Part {
     /// Those that nothing waits for, as far as is known.
@@ -80,16 +83,23 @@ impl Part {
     }
 }
 
-/// The parts, in the order of [`part`].
-const KINDS: [(Version, Framing); 4] = [
+/// The parts, in the order of [`part`]; the last are those of clients that know the topic's alias.
+const KINDS: [(Version, Framing); 6] = [
     (Version::V311, Framing::Plain),
     (Version::V5, Framing::Plain),
     (Version::V311, Framing::WebSocket),
     (Version::V5, Framing::WebSocket),
+    (Version::V5, Framing::Plain),
+    (Version::V5, Framing::WebSocket),
 ];
 
-fn part(version: Version, framing: Framing) -> usize {
-    framing as usize * 2 + usize::from(version == Version::V5)
+const WITH_ALIAS: usize = 4;
+
+fn part(version: Version, framing: Framing, by_alias: bool) -> usize {
+    match by_alias {
+        true => WITH_ALIAS + framing as usize,
+        false => framing as usize * 2 + usize::from(version == Version::V5),
+    }
 }
 
 impl Burst {
@@ -139,13 +149,17 @@ impl Broker {
             if part.is_empty() {
                 continue;
             }
-            if shared.encode(version, false, unix_ms, &mut self.scratch).is_none() {
+            let naming = match self.burst.alias {
+                Some(alias) if at >= WITH_ALIAS => Naming::Alias(alias),
+                _ => Naming::Topic,
+            };
+            if shared.encode(version, false, naming, unix_ms, &mut self.scratch).is_none() {
                 let receivers = part.len();
                 self.meters.dropped_many(Dropped::TooLarge, receivers as u64);
                 continue;
             }
             framing.apply(&mut self.scratch);
-            let packet = cx.share(lane(version, false, framing), &self.scratch);
+            let packet = cx.share(lane(version, false, framing, naming), &self.scratch);
             let packet_bytes = packet.len() as u32;
             let joined = part
                 .packets
@@ -181,7 +195,8 @@ impl Broker {
 
     /// Unless some of them get other packets than the others, or not at once.
     fn write_down_receivers(&mut self, incoming: &Incoming<'_>) {
-        let Broker { burst, matches, sessions, conns, .. } = self;
+        let Broker { burst, matches, sessions, conns, aliases, .. } = self;
+        burst.alias = aliases.get(incoming.topic);
         for part in &mut burst.parts {
             part.receivers.clear();
             part.behind.clear();
@@ -200,7 +215,9 @@ impl Broker {
             }
             burst.packet_bytes_max =
                 burst.packet_bytes_max.min(link.peer_packet_bytes_max() as usize);
-            let part = &mut burst.parts[part(link.version(), framing(held.transport()))];
+            let knows = matches!(Naming::of(burst.alias, link, 0), Naming::Alias(_));
+            let part = part(link.version(), framing(held.transport()), knows);
+            let part = &mut burst.parts[part];
             match held.transport().is_some_and(Transport::is_sealed) {
                 _ if held.holds_once() => part.behind.push(conn),
                 true => part.sealed.push(conn),
@@ -260,8 +277,13 @@ impl Broker {
         sent += together * self.send_sealed(cx, to, at, &packets, &messages);
         self.meters.core.add(self.meters.names.delivered[0], sent);
         if !behind.is_empty() {
-            let packets = cx.copy_shared(&packets);
-            behind.iter().for_each(|conn| self.queue_part(cx, *conn, &packets, &messages));
+            let packets = self.packets_to_wait(at, &cx.copy_shared(&packets), &messages);
+            for (conn, (packet, expires_at)) in
+                behind.iter().flat_map(|conn| packets.iter().map(move |packet| (*conn, packet)))
+            {
+                let packet = packet.clone();
+                self.let_wait(cx, conn, Ready { packet, expires_at: *expires_at, receipt: None });
+            }
         }
         messages.clear();
         let part = &mut self.burst.parts[at];
@@ -322,28 +344,34 @@ impl Broker {
         messages: &[(u32, u64)],
     ) {
         let (version, framing) = KINDS[at];
-        let mut start = 0;
-        for (bytes, _) in messages {
-            let end = start + *bytes as usize;
-            self.trace_framed(cx, conn, version, framing, &packets[start..end]);
-            start = end;
+        for (packet, _) in self.packets_to_wait(at, packets, messages) {
+            self.trace_framed(cx, conn, version, framing, &packet);
         }
     }
 
-    /// Lets messages wait for a receiver that is behind; they share their bytes with all others.
-    fn queue_part(
-        &mut self,
-        cx: &mut Context,
-        conn: ConnId,
+    /// What was gathered, one by one, with the topic's name: until one that waits is sent its alias
+    /// may stand for another topic. Receivers share the bytes.
+    fn packets_to_wait(
+        &self,
+        at: usize,
         packets: &Bytes,
         messages: &[(u32, u64)],
-    ) {
+    ) -> Vec<(Bytes, u64)> {
+        let (version, framing) = KINDS[at];
         let mut start = 0;
-        for (bytes, expires_at) in messages {
+        let one = |(bytes, expires_at): &(u32, u64)| {
             let end = start + *bytes as usize;
             let packet = packets.slice(start..end);
-            self.let_wait(cx, conn, Ready { packet, expires_at: *expires_at, receipt: None });
             start = end;
-        }
+            if at < WITH_ALIAS {
+                return Some((packet, *expires_at));
+            }
+            let packet = rewritten(&packet, framing, version, |publish| {
+                publish.topic = &self.burst.topic;
+                publish.properties.topic_alias = None;
+            });
+            Some((packet?, *expires_at))
+        };
+        messages.iter().filter_map(one).collect()
     }
 }

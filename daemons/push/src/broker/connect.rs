@@ -461,6 +461,9 @@ impl Broker {
     fn attach(&mut self, cx: &mut Context, conn: ConnId, slot: SlotId, link: Link) {
         let watched = link.deadline().is_some();
         let peer_receive_max = link.peer_receive_max();
+        if self.conn(conn).is_some() {
+            self.aliases.came(&link);
+        }
         if let Some(held) = self.conn(conn) {
             if let Some(timer) = held.timer.take() {
                 cx.disarm(timer);
@@ -581,6 +584,7 @@ impl Broker {
         match held.stage {
             Stage::Online { session, link } => {
                 self.shared.online.fetch_sub(1, Ordering::Relaxed);
+                self.aliases.went(&link);
                 if link.deadline().is_some() {
                     self.unwatch();
                 }

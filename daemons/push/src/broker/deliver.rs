@@ -15,6 +15,7 @@ use sextant_mqtt::{
 use sextant_ring::core::ConnId;
 use sextant_ring::slot::SlotId;
 
+use super::aliases::Naming;
 use super::conn::{Answer, Stage};
 use super::encodings::{Shared, seconds_left, subscription_ids};
 use super::message::{Delivery, Held, Incoming, Message};
@@ -59,11 +60,18 @@ impl Broker {
         let framing = framing(held.transport());
         let Stage::Online { link, .. } = &mut held.stage else { return };
         let sent = if wanted.is_plain() {
-            match shared.packet(cx, &mut self.scratch, link.version(), wanted.retain, framing) {
+            let (version, retain) = (link.version(), wanted.retain);
+            let naming = shared.naming(link, retain);
+            match shared.packet(cx, &mut self.scratch, version, retain, framing, naming) {
                 Some(packet) if packet.packet_bytes <= link.peer_packet_bytes_max() as usize => {
-                    transport::send_shared(cx, conn, held.transport_mut(), &packet.sent)
-                        .ok()
-                        .map(|()| packet.packet_bytes)
+                    let (bytes, transport) = (packet.packet_bytes, held.transport_mut());
+                    let sent = transport::send_shared(cx, conn, transport, &packet.sent).is_ok();
+                    if let Stage::Online { link, .. } = &mut held.stage
+                        && sent
+                    {
+                        naming.note(link);
+                    }
+                    sent.then_some(bytes)
                 }
                 _ => None,
             }
@@ -433,12 +441,18 @@ impl Broker {
         let Stage::Online { link, .. } = &mut held.stage else { return };
         let wire = Wire::new(qos, Some(packet_id), dup).expect("QoS 1 and 2 have an identifier");
         let ids = subscription_ids(ids);
+        // Subscription identifiers, lengths and expiry.
+        let bytes = 32 + 5 * ids.len() + incoming.topic.len() + incoming.forward.len();
+        let alias = if link.takes_aliases() { self.aliases.get(incoming.topic) } else { None };
+        let naming = Naming::of(alias, link, bytes + incoming.payload.len());
+        let (topic, topic_alias) = naming.fields(incoming.topic);
         let head = PublishHead {
+            topic_alias,
             retain,
             message_expiry_s: seconds_left(incoming.expires_at, unix_ms),
             subscription_ids: SubscriptionIds::new(&ids),
             forward: ForwardProperties::trusted(incoming.forward),
-            ..PublishHead::new(wire, incoming.topic, incoming.payload.len())
+            ..PublishHead::new(wire, topic, incoming.payload.len())
         };
         self.scratch.clear();
         if link.publish_head(&head, &mut self.scratch).is_err() {
@@ -455,6 +469,9 @@ impl Broker {
         if sent.is_err() {
             // The room for one packet is always left: it is closing, and will be sent again.
             return;
+        }
+        if let Stage::Online { link, .. } = &mut held.stage {
+            naming.note(link);
         }
         if self.is_traced(conn) {
             let Incoming { topic, payload, .. } = *incoming;

@@ -1,5 +1,5 @@
-//! A QoS 0 message on its way to many, and its encodings: one for each version, RETAIN flag and
-//! framing, made when the first receiver wants it and the same bytes for all others. Where it goes,
+//! A QoS 0 message on its way to many, and its encodings: one for each version, RETAIN flag, framing
+//! and way to name its topic, made when the first receiver wants it and the same bytes for all others. Where it goes,
 //! and whether it may, is for its callers to know.
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use sextant_mqtt::{
 use sextant_ring::core;
 
 use super::Context;
+use super::aliases::{Alias, Naming};
 use super::message::Incoming;
 use super::publish::Wanted;
 use super::transport::Framing;
@@ -16,7 +17,9 @@ use super::transport::Framing;
 /// A QoS 0 message on its way to many: its encodings, each made once.
 pub(super) struct Shared<'a> {
     incoming: &'a Incoming<'a>,
-    /// By version, RETAIN flag and framing, each on a lane of its own.
+    /// Of its topic.
+    alias: Option<Alias>,
+    /// By version, RETAIN flag, framing and naming, each on a lane of its own.
     encoded: [Option<Encoded>; Context::LANES],
     /// The same for those for whom it has to wait.
     kept: Option<Box<[Option<Bytes>; Context::LANES]>>,
@@ -32,7 +35,24 @@ pub(super) struct Encoded {
 
 impl<'a> Shared<'a> {
     pub(super) fn new(incoming: &'a Incoming<'a>) -> Shared<'a> {
-        Shared { incoming, encoded: [const { None }; Context::LANES], kept: None, payload: None }
+        let encoded = [const { None }; Context::LANES];
+        Shared { incoming, alias: None, encoded, kept: None, payload: None }
+    }
+
+    /// With an alias for those who take it.
+    pub(super) fn with_alias(self, alias: Option<Alias>) -> Shared<'a> {
+        Shared { alias, ..self }
+    }
+
+    /// How its topic is named to a client.
+    #[inline]
+    pub(super) fn naming(&self, link: &Link, retain: bool) -> Naming {
+        /// Header and lengths.
+        const HEAD_BYTES_MAX: usize = 32;
+        let Some(alias) = self.alias.filter(|_| !retain) else { return Naming::Topic };
+        let Incoming { topic, payload, forward, .. } = self.incoming;
+        let bytes = HEAD_BYTES_MAX + topic.len() + forward.len() + payload.len();
+        Naming::of(Some(alias), link, bytes)
     }
 
     pub(super) fn incoming(&self) -> &'a Incoming<'a> {
@@ -52,7 +72,7 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// The whole packet for all clients of a version that want it plain.
+    /// The whole packet for all clients of a version that want it plain, and know its topic so.
     pub(super) fn packet(
         &mut self,
         cx: &mut Context,
@@ -60,10 +80,11 @@ impl<'a> Shared<'a> {
         version: Version,
         retain: bool,
         framing: Framing,
+        naming: Naming,
     ) -> Option<&Encoded> {
-        let lane = lane(version, retain, framing);
+        let lane = lane(version, retain, framing, naming);
         if self.encoded[lane].is_none() {
-            self.encode(version, retain, cx.clock().unix_ms, scratch)?;
+            self.encode(version, retain, naming, cx.clock().unix_ms, scratch)?;
             let packet_bytes = scratch.len();
             framing.apply(scratch);
             self.encoded[lane] = Some(Encoded { sent: cx.share(lane, scratch), packet_bytes });
@@ -76,11 +97,14 @@ impl<'a> Shared<'a> {
         &self,
         version: Version,
         retain: bool,
+        naming: Naming,
         unix_ms: u64,
         out: &mut Vec<u8>,
     ) -> Option<()> {
         out.clear();
-        self.head(retain, unix_ms).encode(version, out).ok()?;
+        let (topic, topic_alias) = naming.fields(self.incoming.topic);
+        let head = PublishHead { topic, topic_alias, ..self.head(retain, unix_ms) };
+        head.encode(version, out).ok()?;
         out.extend_from_slice(self.incoming.payload);
         Some(())
     }
@@ -94,7 +118,7 @@ impl<'a> Shared<'a> {
         framing: Framing,
         unix_ms: u64,
     ) -> Option<Bytes> {
-        let lane = lane(link.version(), wanted.retain, framing);
+        let lane = lane(link.version(), wanted.retain, framing, Naming::Topic);
         let plain = wanted.is_plain();
         let packet_bytes_max = link.peer_packet_bytes_max() as usize;
         if let Some(kept) = self.kept.as_ref().and_then(|kept| kept[lane].as_ref())
@@ -125,9 +149,16 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// The lane of the packets that are alike for all clients of a version and framing.
-pub(super) fn lane(version: Version, retain: bool, framing: Framing) -> usize {
-    framing as usize * 4 + usize::from(version == Version::V5) * 2 + usize::from(retain)
+/// The lane of the packets that are alike for all clients of a version and framing that know the
+/// topic so. What is retained has no alias.
+pub(super) fn lane(version: Version, retain: bool, framing: Framing, naming: Naming) -> usize {
+    match naming {
+        Naming::Topic => {
+            framing as usize * 4 + usize::from(version == Version::V5) * 2 + usize::from(retain)
+        }
+        Naming::Both(_) => 8 + framing as usize,
+        Naming::Alias(_) => 10 + framing as usize,
+    }
 }
 
 /// What is left of a message's life, for MQTT 5 `[MQTT-3.3.2-6]`.

@@ -19,6 +19,7 @@
 //! what may be done only once the disk has what was said before it.
 
 mod admit;
+mod aliases;
 mod burst;
 mod clients;
 mod compact;
@@ -96,6 +97,7 @@ use crate::presence::Audience;
 use crate::sys::Level;
 use crate::tls::Endpoint;
 use admit::Admission;
+use aliases::Aliases;
 use burst::Burst;
 use clients::PeerAsked;
 use compact::Compaction;
@@ -276,6 +278,7 @@ pub struct Broker {
     levels: Arc<[Level]>,
     matches: Vec<(SlotId, Subscriber)>,
     burst: Burst,
+    aliases: Aliases,
     scratch: Vec<u8>,
     settling: bool,
     told_read_only: bool,
@@ -292,6 +295,7 @@ impl Broker {
         let Parts { auth, bans, endpoint, hasher, presence, heartbeat, shared, names, metrics } =
             parts;
         let receipts = Receipts::new(settings.receipts_max);
+        let aliases = Aliases::new(settings.server.outbound_alias_max);
         let Restored { log, state } = restored;
         let admission = Admission::new(&settings.limits, cores);
         let throttle = Throttle::new(&settings.limits, cores);
@@ -342,6 +346,7 @@ impl Broker {
             levels: Arc::default(),
             matches: Vec::new(),
             burst: Burst::default(),
+            aliases,
             scratch: Vec::new(),
             settling: false,
             told_read_only: false,

@@ -309,11 +309,11 @@ pub(super) fn unframed(framed: &[u8], framing: Framing) -> Option<&[u8]> {
 }
 
 /// A PUBLISH with a change; `None` if it is none.
-pub(super) fn rewritten(
-    framed: &[u8],
+pub(super) fn rewritten<'p>(
+    framed: &'p [u8],
     framing: Framing,
     version: Version,
-    change: impl FnOnce(&mut Publish<'_>),
+    change: impl FnOnce(&mut Publish<'p>),
 ) -> Option<Bytes> {
     let packet = unframed(framed, framing)?;
     let whole = frame(packet, u32::MAX).ok()??;

@@ -581,7 +581,8 @@ impl Broker {
             super::filters::entry(&mut self.waiting, device).push_back(Rc::clone(held));
             delivered.recipients = 1;
         }
-        let mut shared = super::encodings::Shared::new(incoming);
+        let alias = if matches.is_empty() { None } else { self.alias_of(cx, incoming.topic) };
+        let mut shared = super::encodings::Shared::new(incoming).with_alias(alias);
         for group in groups() {
             let (session, wanted) = (group[0].0, Wanted::of(group, incoming));
             let counts = self.counts(session, incoming, &wanted);

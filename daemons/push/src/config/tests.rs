@@ -58,6 +58,7 @@ fn the_documented_file_is_read_and_says_the_defaults() {
         receive_max = 64
         inflight_max = 64
         topic_alias_max = 16
+        outgoing_topic_alias_max = 16
         keep_alive_max = "20m"
         suback_reasons = true
         session_expiry_max = "7d"
@@ -274,14 +275,14 @@ fn durability_is_a_word_or_a_time() {
 #[test]
 fn the_limits_of_the_protocol_are_those_configured() {
     let limits = Config::default().server_limits();
-    assert_eq!(limits, ServerLimits::default());
+    assert_eq!(limits, ServerLimits { outbound_alias_max: 16, ..ServerLimits::default() });
     let limits = loaded(
         "mqtt.keep_alive_max = \"0\"\nmqtt.session_expiry_max = \"36525d\"\n\
          mqtt.topic_alias_max = 3\nmqtt.packet_bytes_max = \"256KiB\"\nmqtt.receive_max = 7\n",
     )
     .server_limits();
     assert_eq!((limits.keep_alive_max_s, limits.session_expiry_max_s), (0, 36_525 * 86_400));
-    assert_eq!((limits.inbound_alias_max, limits.outbound_alias_max), (3, 0));
+    assert_eq!((limits.inbound_alias_max, limits.outbound_alias_max), (3, 16));
     assert_eq!((limits.packet_bytes_max.get(), limits.receive_max.get()), (256 << 10, 7));
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Profile {
     /// For how long, in MQTT 5.
     pub(crate) expiry_s: u32,
     pub(crate) receive_max: Option<u16>,
+    /// Topic aliases that it takes.
+    pub(crate) alias_max: u16,
     /// Zero: none.
     pub(crate) keep_alive_s: u16,
     pub(crate) will: Option<WillOf>,
@@ -38,6 +40,7 @@ impl Profile {
             persistent: true,
             expiry_s: 24 * 3600,
             receive_max: None,
+            alias_max: name.len() as u16 % 4,
             keep_alive_s: 0,
             will: None,
         }
@@ -126,6 +129,8 @@ pub(crate) struct Client {
     pub(crate) session_present: Option<bool>,
     /// Message numbers in the order in which they came, with QoS and RETAIN flag.
     pub(crate) inbox: Vec<(MsgId, QoS, bool)>,
+    /// Messages that came with an alias in place of their topic.
+    pub(crate) by_alias: u32,
     /// Reason codes of PUBACK and PUBREC that were refusals.
     pub(crate) refusals: Vec<(MsgId, ReasonCode)>,
     sending: BTreeMap<PacketId, MsgId>,
@@ -157,6 +162,7 @@ impl Client {
             told: None,
             session_present: None,
             inbox: Vec::new(),
+            by_alias: 0,
             refusals: Vec::new(),
             sending: BTreeMap::new(),
             reuses_ids: true,
@@ -212,8 +218,8 @@ impl Client {
             return;
         }
         self.drop_wire(now_ms, model).into_iter().for_each(|peer| self.abandoned.push(peer));
-        let Profile { name, version, persistent, expiry_s, receive_max, keep_alive_s, will } =
-            self.profile.clone();
+        let Profile { name, version, persistent, expiry_s, receive_max, .. } = self.profile.clone();
+        let Profile { alias_max, keep_alive_s, will, .. } = self.profile.clone();
         let payload;
         let topic;
         let mut connect = Connect::new(version, &name);
@@ -222,6 +228,7 @@ impl Client {
         if version == Version::V5 {
             connect.properties.session_expiry_s = persistent.then_some(expiry_s);
             connect.properties.receive_max = receive_max.and_then(NonZeroU16::new);
+            connect.properties.topic_alias_max = Some(alias_max).filter(|max| *max > 0);
         }
         if let Some(will) = will {
             let message = &model.messages[will.message];
@@ -546,7 +553,10 @@ impl Client {
         model: &mut Model,
     ) {
         match event {
-            ClientEvent::Publish { topic, publish } => self.published(topic, publish, model),
+            ClientEvent::Publish { topic, publish } => {
+                self.by_alias += u32::from(publish.topic.is_empty());
+                self.published(topic, publish, model);
+            }
             ClientEvent::PubAck(ack) => {
                 let packet_id = self.freed(ack.packet_id);
                 match self.flight.puback(packet_id, ack.reason) {

@@ -94,6 +94,63 @@ fn what_expires_while_it_waits_for_a_slow_reader_is_not_sent() {
     play.finish();
 }
 
+/// Publishes in turn to more topics than there are aliases, some together, at each QoS; gives how
+/// many messages came by alias, to a subscriber that takes as many aliases and reads now and then.
+fn published_again_and_again(seed: u64, cores: usize, alias_max: u16, reads_late: bool) -> u32 {
+    let setup = Setup { cores, send_queue_messages_max: 20, ..Setup::default() };
+    let mut play = Play::new(seed, setup);
+    let publisher = play.add(Profile::persistent("publisher", Version::V5));
+    let subscribers: Vec<usize> = (0..4)
+        .map(|n| {
+            let mut profile = Profile::persistent(&format!("subscriber {n}"), Version::V5);
+            profile.alias_max = if n == 0 { 0 } else { alias_max };
+            play.add(profile)
+        })
+        .collect();
+    for subscriber in &subscribers {
+        play.ensure_subscribed(*subscriber, "some/#", Q2);
+    }
+    play.connect(publisher);
+    play.settle();
+    for round in 0..300usize {
+        // Most of the time the same few; now and then all of them move on.
+        let topic = format!("some/topic/{}", round / 100 * 5 + play.rng.usize(0..5));
+        let qos = [Q0, Q0, Q0, Q1, Q2][play.rng.usize(0..5)];
+        for _ in 0..play.rng.usize(1..8) {
+            play.publish(publisher, &topic, qos, false, 300);
+        }
+        let slow = subscribers[1 + round % 3];
+        match round % 40 {
+            5 if reads_late => play.clients[slow].pause_reading(),
+            35 => subscribers.iter().for_each(|all| play.clients[*all].resume_reading()),
+            20 if round % 80 == 20 => play.part(subscribers[2], Parting::Reset),
+            _ => {}
+        }
+        play.pass(Duration::from_millis(1));
+        if play.clients[subscribers[2]].is_offline() {
+            play.connect(subscribers[2]);
+        }
+    }
+    subscribers.iter().for_each(|all| play.clients[*all].resume_reading());
+    play.settle();
+    assert_eq!(play.clients[subscribers[0]].by_alias, 0, "it takes none");
+    let came = subscribers[1..].iter().map(|n| play.clients[*n].by_alias).sum();
+    play.finish();
+    came
+}
+
+// [MQTT-3.1.2-26], [MQTT-3.1.2-27], [MQTT-3.3.2-11]
+#[test]
+fn mqtt_3_3_2_11_aliases_stand_for_the_right_topics_whoever_takes_how_many_and_reads_when() {
+    for seed in 0..8 {
+        for (alias_max, reads_late) in [(1, false), (2, true), (3, false), (9, true)] {
+            let came =
+                published_again_and_again(seed, 1 + seed as usize % 2, alias_max, reads_late);
+            assert!(came > 100, "{came} came by alias, of those who take {alias_max}");
+        }
+    }
+}
+
 /// Keeps far more than may wait for a client at once, and has it all asked for.
 fn ask_for_all(cores: usize, qos: QoS, kept: QoS, interlude: impl FnOnce(&mut Play, usize)) {
     let setup = Setup { cores, send_queue_bytes_max: 8 << 10, ..Setup::default() };

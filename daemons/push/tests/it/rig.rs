@@ -86,6 +86,7 @@ impl Setup {
             packet_bytes_max: NonZeroU32::new(self.packet_bytes_max).unwrap(),
             receive_max: NonZeroU16::new(self.receive_max).unwrap(),
             session_expiry_max_s: self.session_expiry_max_s,
+            outbound_alias_max: 3,
             ..ServerLimits::default()
         };
         let session =

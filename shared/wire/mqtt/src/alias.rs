@@ -99,6 +99,27 @@ impl OutboundAliases {
     }
 }
 
+/// What the peer was told of aliases that a server gives itself, the same for many connections:
+/// by alias less one, the name of what it stands for. Zero is nothing.
+#[derive(Debug, Default)]
+pub(crate) struct ToldAliases {
+    names: Vec<u32>,
+}
+
+impl ToldAliases {
+    pub(crate) fn knows(&self, alias: NonZeroU16, name: u32) -> bool {
+        name != 0 && self.names.get(usize::from(alias.get()) - 1) == Some(&name)
+    }
+
+    pub(crate) fn note(&mut self, alias: NonZeroU16, name: u32) {
+        let index = usize::from(alias.get()) - 1;
+        if self.names.len() <= index {
+            self.names.resize(index + 1, 0);
+        }
+        self.names[index] = name;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +150,16 @@ mod tests {
         assert_eq!(aliases.resolve(alias(1), "", 2), Err(Fault::TopicAliasUnknown(1)));
         assert_eq!(&*aliases.resolve(alias(2), "b", 2).unwrap(), "b");
         assert_eq!(&*aliases.resolve(alias(2), "", 2).unwrap(), "b");
+    }
+
+    #[test]
+    fn what_an_alias_was_told_to_be_is_known_until_it_is_told_to_be_another() {
+        let mut told = ToldAliases::default();
+        assert!(!told.knows(alias(2), 7) && !told.knows(alias(2), 0));
+        told.note(alias(2), 7);
+        assert!(told.knows(alias(2), 7) && !told.knows(alias(1), 7) && !told.knows(alias(1), 0));
+        told.note(alias(2), 8);
+        assert!(told.knows(alias(2), 8) && !told.knows(alias(2), 7));
     }
 
     // [MQTT-3.1.2-26]

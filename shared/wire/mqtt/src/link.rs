@@ -12,7 +12,7 @@
 
 use std::num::NonZeroU16;
 
-use crate::alias::{InboundAliases, OutboundAlias, OutboundAliases, Topic};
+use crate::alias::{InboundAliases, OutboundAlias, OutboundAliases, ToldAliases, Topic};
 use crate::decode::Frame;
 use crate::encode::PublishHead;
 use crate::error::{EncodeError, Fault};
@@ -85,6 +85,7 @@ pub(crate) struct Rare {
     pub(crate) auth_method: Option<Box<str>>,
     pub(crate) inbound_aliases: InboundAliases,
     pub(crate) outbound_aliases: OutboundAliases,
+    pub(crate) told_aliases: ToldAliases,
 }
 
 impl Link {
@@ -272,6 +273,29 @@ impl Link {
         }
         let aliases = &mut self.rare.get_or_insert_default().outbound_aliases;
         aliases.alias(topic, self.outbound_alias_max)
+    }
+
+    /// Whether topic aliases may be sent to the client.
+    pub const fn takes_aliases(&self) -> bool {
+        self.outbound_alias_max > 0
+    }
+
+    /// How to send a PUBLISH to a topic for which the caller has a number of its own, the same for
+    /// many connections: with topic and alias, until the client [was told](Self::note_shared_alias)
+    /// that, or with the alias alone. `None` if the client takes no such alias. `name` tells the
+    /// topics that have the number one after the other apart; it is not 0. A link is asked either
+    /// this or [`outbound_alias`](Self::outbound_alias).
+    pub fn shared_alias(&self, alias: NonZeroU16, name: u32) -> Option<OutboundAlias> {
+        if alias.get() > self.outbound_alias_max {
+            return None;
+        }
+        let known = self.rare.as_ref().is_some_and(|rare| rare.told_aliases.knows(alias, name));
+        Some(if known { OutboundAlias::Use(alias) } else { OutboundAlias::Establish(alias) })
+    }
+
+    /// A PUBLISH with topic and alias was sent, as [`shared_alias`](Self::shared_alias) said.
+    pub fn note_shared_alias(&mut self, alias: NonZeroU16, name: u32) {
+        self.rare.get_or_insert_default().told_aliases.note(alias, name);
     }
 
     /// Appends a PUBLISH without its payload, which the caller sends next.
@@ -877,6 +901,23 @@ mod tests {
         assert_eq!(link.outbound_alias("t"), Some(OutboundAlias::Establish(one)));
         assert_eq!(link.outbound_alias("t"), Some(OutboundAlias::Use(one)));
         assert_eq!(link.outbound_alias("u"), None);
+    }
+
+    // [MQTT-3.1.2-26], [MQTT-3.1.2-27], [MQTT-3.3.2-11]
+    #[test]
+    fn mqtt_3_1_2_26_an_alias_that_many_share_is_told_once_and_not_above_the_maximum() {
+        let limits = ServerLimits { outbound_alias_max: 16, ..ServerLimits::default() };
+        let mut connect = Connect::new(V5, "c");
+        let (one, two) = (NonZeroU16::MIN, NonZeroU16::MIN.saturating_add(1));
+        assert!(!link_of(&connect, &limits).takes_aliases());
+        assert_eq!(link_of(&connect, &limits).shared_alias(one, 7), None);
+        connect.properties.topic_alias_max = Some(1);
+        let mut link = link_of(&connect, &limits);
+        assert_eq!(link.shared_alias(two, 7), None);
+        assert_eq!(link.shared_alias(one, 7), Some(OutboundAlias::Establish(one)));
+        link.note_shared_alias(one, 7);
+        assert_eq!(link.shared_alias(one, 7), Some(OutboundAlias::Use(one)));
+        assert_eq!(link.shared_alias(one, 8), Some(OutboundAlias::Establish(one)));
     }
 
     // [MQTT-2.2.1-6], [MQTT-3.8.4-1], [MQTT-3.8.4-2], [MQTT-3.10.4-4], [MQTT-3.12.4-1]
