@@ -179,15 +179,17 @@ impl Stretch {
 #[derive(Debug, Default)]
 pub(crate) struct Pages {
     lanes: [Vec<u8>; Pages::LANES + 1],
+    /// Lanes with something on them, in the order of their first pieces: few, in most turns none,
+    /// and a turn's end costs nothing for the others.
+    used: Vec<u8>,
     turn: u64,
 }
 
 /// The pages of a turn that is over, to be sent.
-pub(crate) struct Printed([Sheet; Pages::LANES + 1]);
+#[derive(Default)]
+pub(crate) struct Printed(Vec<(u8, Sheet)>);
 
 enum Sheet {
-    /// Nothing is on it: most of them, in most turns.
-    Blank,
     Shared(Bytes),
     /// Too many pages live: it is copied from.
     Private(Copied),
@@ -225,8 +227,9 @@ impl Pages {
         if bytes.len() > COPY_MAX || page.len() + bytes.len() > PAGE_BYTES_MAX {
             return None;
         }
-        if page.capacity() == 0 {
+        if page.is_empty() && !bytes.is_empty() {
             *page = Copied::take();
+            self.used.push(lane as u8);
         }
         let start = page.len() as u32;
         page.extend_from_slice(bytes);
@@ -247,34 +250,47 @@ impl Pages {
         &self.lanes[usize::from(stretch.lane)][stretch.range()]
     }
 
-    /// Ends the turn: its pieces are not valid any more.
-    pub(crate) fn print(&mut self) -> Printed {
+    /// Ends the turn: its pieces are not valid any more, nor is what was printed before.
+    pub(crate) fn print(&mut self, printed: &mut Printed) {
         self.turn += 1;
-        Printed(self.lanes.each_mut().map(|page| match page.is_empty() {
-            true => Sheet::Blank,
-            false => match Page::print(page) {
+        printed.0.clear();
+        let Pages { lanes, used, .. } = self;
+        printed.0.extend(used.drain(..).map(|lane| {
+            let page = &mut lanes[usize::from(lane)];
+            let sheet = match Page::print(page) {
                 Some(shared) => Sheet::Shared(shared),
                 None => Sheet::Private(Copied(std::mem::take(page))),
-            },
-        }))
+            };
+            (lane, sheet)
+        }));
     }
 }
 
 impl Printed {
+    #[inline]
+    fn sheet(&self, lane: u8) -> Option<&Sheet> {
+        self.0.iter().find(|sheet| sheet.0 == lane).map(|sheet| &sheet.1)
+    }
+
+    /// The turn's sends are started: their pages live for as long as those are under way.
+    pub(crate) fn forget(&mut self) {
+        self.0.clear();
+    }
+
     fn bytes(&self, stretch: Stretch) -> &[u8] {
-        let page: &[u8] = match &self.0[usize::from(stretch.lane)] {
-            Sheet::Blank => &[],
-            Sheet::Shared(page) => page,
-            Sheet::Private(page) => &page.0,
+        let page: &[u8] = match self.sheet(stretch.lane) {
+            None => &[],
+            Some(Sheet::Shared(page)) => page,
+            Some(Sheet::Private(page)) => &page.0,
         };
         &page[stretch.range()]
     }
 
     fn slice(&self, stretch: Stretch) -> Bytes {
-        match &self.0[usize::from(stretch.lane)] {
-            Sheet::Blank => Bytes::new(),
-            Sheet::Shared(page) => page.slice(stretch.range()),
-            Sheet::Private(page) => Bytes::copy_from_slice(&page.0[stretch.range()]),
+        match self.sheet(stretch.lane) {
+            None => Bytes::new(),
+            Some(Sheet::Shared(page)) => page.slice(stretch.range()),
+            Some(Sheet::Private(page)) => Bytes::copy_from_slice(&page.0[stretch.range()]),
         }
     }
 }
@@ -448,8 +464,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn printed(pages: &mut Pages) -> Printed {
+        let mut printed = Printed::default();
+        pages.print(&mut printed);
+        printed
+    }
+
     fn taken(outbox: &mut Outbox, pages: &mut Pages) -> Vec<Bytes> {
-        match outbox.take(&pages.print()) {
+        match outbox.take(&printed(pages)) {
             Outgoing::One(run) => vec![run],
             Outgoing::Many(runs) => {
                 assert!(runs.len() <= Outgoing::RUNS_MAX);
@@ -486,7 +508,7 @@ mod tests {
                 outbox.push_shared(if at % 2 == 0 { &lamp } else { &door }, &pages);
             }
         }
-        let printed = pages.print();
+        let printed = printed(&mut pages);
         let runs: Vec<Bytes> = outboxes
             .iter_mut()
             .map(|outbox| match outbox.take(&printed) {
@@ -510,7 +532,7 @@ mod tests {
         assert!(!all.join(&pages.share(0, b"behind a gap")));
         outbox.push_shared(&all, &pages);
         assert_eq!(taken(&mut outbox, &mut pages), [&b"onetwo"[..]]);
-        let _ = pages.print();
+        let _ = printed(&mut pages);
         assert!(!all.join(&pages.share(0, b"of another turn")));
     }
 
@@ -519,7 +541,7 @@ mod tests {
         let (mut outbox, mut pages) = (Outbox::default(), Pages::default());
         let shared = pages.share(0, b"piece");
         outbox.push_shared(&shared, &pages);
-        let printed = pages.print();
+        let printed = printed(&mut pages);
         let page = printed.slice(Stretch { lane: 0, start: 0, end: 1 }).as_ptr();
         outbox.settle(&printed);
         drop(printed);
@@ -537,7 +559,7 @@ mod tests {
         assert!(both.join(&pages.share(0, b"two")));
         let lone = pages.share(1, &[7; COPY_MAX + 1]);
         let copies = [pages.copy(&both), pages.copy(&lone)];
-        let _ = pages.print();
+        let _ = printed(&mut pages);
         assert_eq!(copies, [&b"onetwo"[..], &[7; COPY_MAX + 1]]);
     }
 
@@ -546,7 +568,7 @@ mod tests {
     fn what_is_shared_does_not_outlive_its_turn() {
         let (mut outbox, mut pages) = (Outbox::default(), Pages::default());
         let shared = pages.share(0, b"piece");
-        let _ = pages.print();
+        let _ = printed(&mut pages);
         outbox.push_shared(&shared, &pages);
     }
 
@@ -628,7 +650,7 @@ mod tests {
                     0 => taken(&mut outbox, &mut pages)
                         .iter()
                         .for_each(|run| got.extend_from_slice(run)),
-                    1 => outbox.settle(&pages.print()),
+                    1 => outbox.settle(&printed(&mut pages)),
                     _ => {}
                 }
             }

@@ -341,6 +341,8 @@ pub struct Cx<M> {
     ops: VecDeque<(Token, Op)>,
     /// What this turn sends to many.
     pages: Pages,
+    /// Between turns it is empty, and keeps its memory.
+    printed: Printed,
     /// Connections whose outbox has to be looked at.
     dirty: Vec<ConnId>,
     /// Those of earlier turns that had more to send to than a turn does. Each has something in its
@@ -399,6 +401,7 @@ impl<D: Driver, A: App> Core<D, A> {
             remote: driver.remote(),
             ops: VecDeque::new(),
             pages: Pages::default(),
+            printed: Printed::default(),
             dirty: Vec::new(),
             left: VecDeque::new(),
             starved: VecDeque::new(),

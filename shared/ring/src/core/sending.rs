@@ -30,7 +30,8 @@ impl<D: Driver, A: App> Core<D, A> {
     /// earlier turn left. A turn that sends to a hundred thousand would keep everybody else waiting
     /// for as long as that takes.
     pub(super) fn flush_outboxes(&mut self) {
-        let pages = self.cx.pages.print();
+        let mut pages = std::mem::take(&mut self.cx.printed);
+        self.cx.pages.print(&mut pages);
         let most = self.cx.limits.sends_max;
         let mut room = most;
         let mut dirty = std::mem::take(&mut self.cx.dirty);
@@ -45,6 +46,8 @@ impl<D: Driver, A: App> Core<D, A> {
             // Those that come anew each turn do not keep these waiting for ever.
             self.flush_left(room.max(most / 4).max(1), &pages);
         }
+        pages.forget();
+        self.cx.printed = pages;
     }
 
     #[cold]
