@@ -126,8 +126,13 @@ impl Broker {
         // [MQTT-3.14.4-3], [3.1.1: MQTT-3.14.4-3]
         let in_order = disconnect.reason != ReasonCode::DisconnectWithWill;
         let (why, reason) = (Closed::Disconnected, Some(disconnect.reason));
+        // TLS and WebSocket have a goodbye that the peer answers.
+        let answers = self.conn(conn).is_some_and(|held| held.transport().is_some());
         self.detach(cx, conn, End { why, reason, in_order });
-        cx.finish(conn);
+        match answers {
+            true => cx.finish(conn),
+            false => cx.part(conn),
+        }
     }
 
     /// The client broke a rule.

@@ -145,10 +145,26 @@ impl<M> Cx<M> {
 
     /// Ends a connection in order: what waits is sent, then the peer has a moment to close.
     pub fn finish(&mut self, conn: ConnId) {
+        self.send_last(conn, Phase::Flushing);
+    }
+
+    /// Ends a connection whose peer has said, in its protocol, that it sends nothing more: what
+    /// waits is sent, and nobody waits for the peer behind that. [`Cx::finish`] does, lest what the
+    /// peer still sends resets the connection before it has read all.
+    pub fn part(&mut self, conn: ConnId) {
+        match self.conns.get(conn.0) {
+            Some(c) if c.phase == Phase::Open && c.sending == 0 && c.outbox.is_empty() => {
+                self.close(conn);
+            }
+            _ => self.send_last(conn, Phase::Parting),
+        }
+    }
+
+    fn send_last(&mut self, conn: ConnId, phase: Phase) {
         if let Some(c) = self.conns.get_mut(conn.0)
             && c.phase == Phase::Open
         {
-            c.phase = Phase::Flushing;
+            c.phase = phase;
             c.held = None;
             let resume = std::mem::take(&mut c.paused);
             let deadline = self.clock.now + self.limits.linger;
@@ -285,7 +301,7 @@ impl<M> Cx<M> {
         let Some(c) = self.conns.get_mut(conn.0) else { return };
         let reads = match c.phase {
             Phase::Open => !c.paused,
-            Phase::Flushing | Phase::Lingering => true,
+            Phase::Flushing | Phase::Lingering | Phase::Parting => true,
             Phase::Moving | Phase::Closing => false,
         };
         if reads && matches!(c.rx, Rx::Off | Rx::Starved) {

@@ -258,10 +258,20 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
+    /// The last bytes leave; then it lingers.
     Flushing,
     Lingering,
+    /// The last bytes leave; then it closes.
+    Parting,
     Moving,
     Closing,
+}
+
+impl Phase {
+    /// Whether nothing is received any more, and what is sent is the last.
+    fn is_last(self) -> bool {
+        matches!(self, Phase::Flushing | Phase::Lingering | Phase::Parting)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -579,8 +589,7 @@ impl<D: Driver, A: App> Core<D, A> {
                 PARK_TIMER => self.cx.pass_hand(),
                 _ if key & CORE_TIMER != 0 => {
                     let conn = ConnId::from_bits(key & !CORE_TIMER);
-                    let over = |c: &Conn| matches!(c.phase, Phase::Flushing | Phase::Lingering);
-                    if self.cx.conns.get(conn.0).is_some_and(over) {
+                    if self.cx.conns.get(conn.0).is_some_and(|c| c.phase.is_last()) {
                         self.cx.close(conn);
                     }
                 }

@@ -65,7 +65,7 @@ impl<D: Driver, A: App> Core<D, A> {
             Phase::Open | Phase::Moving => {
                 c.held.get_or_insert_default().0.extend_from_slice(data);
             }
-            Phase::Flushing | Phase::Lingering | Phase::Closing => {}
+            Phase::Flushing | Phase::Lingering | Phase::Parting | Phase::Closing => {}
         }
     }
 

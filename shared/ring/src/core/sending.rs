@@ -81,11 +81,15 @@ impl<D: Driver, A: App> Core<D, A> {
             self.start(Token::new(Kind::Send, conn.to_bits()), op);
             return true;
         }
-        if c.phase == Phase::Flushing {
-            c.phase = Phase::Lingering;
-            c.operations += 1;
-            let op = Op::Shutdown { socket: c.socket, how: Shutdown::Write };
-            self.start(Token::new(Kind::Shutdown, conn.to_bits()), op);
+        match c.phase {
+            Phase::Flushing => {
+                c.phase = Phase::Lingering;
+                c.operations += 1;
+                let op = Op::Shutdown { socket: c.socket, how: Shutdown::Write };
+                self.start(Token::new(Kind::Shutdown, conn.to_bits()), op);
+            }
+            Phase::Parting => self.cx.close(conn),
+            _ => {}
         }
         false
     }

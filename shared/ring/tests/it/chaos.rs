@@ -200,6 +200,10 @@ impl Moody {
                 cx.abort(conn);
                 self.streams.remove(&conn);
             }
+            8 if !self.patient => {
+                cx.part(conn);
+                self.streams.remove(&conn);
+            }
             _ => {}
         }
     }

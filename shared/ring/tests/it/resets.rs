@@ -1,15 +1,17 @@
-//! A peer that resets a connection in every state of it; and identifiers that outlive theirs.
+//! A peer that resets a connection in every state of it; one that has said its last word; and
+//! identifiers that outlive theirs.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sextant_ring::core::{ConnId, Cx, Limits, SendError};
+use sextant_ring::core::{CloseReason, ConnId, Cx, Limits, SendError};
 
 use crate::harness::{Event, Msg, Role, Shared, Stage, on_all_drivers, stop_all};
 
 on_all_drivers! {
     a_reset_ends_a_connection_in_every_state: 100 seeds;
+    who_parts_sends_what_waits_and_then_waits_for_nobody: 20 seeds;
     an_identifier_of_a_former_life_finds_nothing: 20 seeds;
 }
 
@@ -22,7 +24,8 @@ const LINGERING: u8 = 4;
 const MOVING: u8 = 5;
 /// Without having asked for anything.
 const SILENT: u8 = 6;
-const STATES: u8 = 7;
+const PARTING: u8 = 7;
+const STATES: u8 = 8;
 
 /// What one of two servers knows of its connections.
 #[derive(Default)]
@@ -49,6 +52,11 @@ impl Server {
                     cx.send(conn, flood.clone()).unwrap();
                 }
                 cx.finish(conn);
+                self.open.remove(&conn);
+            }
+            PARTING => {
+                cx.send(conn, flood.clone()).unwrap();
+                cx.part(conn);
                 self.open.remove(&conn);
             }
             MOVING => {
@@ -137,6 +145,54 @@ fn a_reset_ends_a_connection_in_every_state(stage: &mut Stage) {
     stage.play(vec![server().listening(&listener), server(), Role::new(client)]);
     let took = stage.now().since(began);
     assert!(took < Duration::from_secs(30), "it took {took:?}: somebody waited for the dead");
+}
+
+fn who_parts_sends_what_waits_and_then_waits_for_nobody(stage: &mut Stage) {
+    const CALLS: u64 = 12;
+    let listener = stage.listener();
+    let to = listener.addr();
+    let flood = Bytes::from(vec![7; if stage.is_sim() { 300_000 } else { 12_000_000 }]);
+    let (answer, long) = (flood.clone(), flood.len());
+    let server = move |cx: &mut Cx<Msg>, event: Event| match event {
+        Event::Data(conn, data) => {
+            if data == b"l" {
+                cx.send(conn, answer.clone()).unwrap();
+            }
+            cx.part(conn);
+            assert_eq!(cx.send_copy(conn, b"late"), Err(SendError::Closed));
+            cx.part(conn);
+        }
+        Event::Start | Event::Accepted(_) | Event::Stopping => {}
+        other => panic!("{other:?}"),
+    };
+    let mut expected = HashMap::new();
+    let client = move |cx: &mut Cx<Msg>, event: Event| match event {
+        Event::Start => (0..CALLS).for_each(|key| cx.connect(to, key)),
+        Event::Connected(key, result) => {
+            let conn = result.unwrap();
+            let (word, bytes) = if key % 2 == 0 { (b"l", long) } else { (b"s", 0) };
+            cx.send_copy(conn, word).unwrap();
+            expected.insert(conn, bytes);
+        }
+        Event::Data(conn, data) => *expected.get_mut(&conn).unwrap() -= data.len(),
+        Event::Closed(conn, reason) => {
+            assert!(matches!(reason, CloseReason::PeerClosed), "{reason:?}");
+            assert_eq!(expected.remove(&conn), Some(0));
+            if expected.is_empty() {
+                stop_all(cx);
+            }
+        }
+        Event::Stopping => {}
+        other => panic!("{other:?}"),
+    };
+    let patient = |limits: &mut Limits| {
+        limits.send_bytes_max = 13_000_000;
+        limits.linger = Duration::from_secs(50);
+    };
+    let began = stage.now();
+    stage.play(vec![Role::new(server).listening(&listener).limits(patient), Role::new(client)]);
+    let took = stage.now().since(began);
+    assert!(took < Duration::from_secs(30), "it took {took:?}: somebody was waited for");
 }
 
 fn an_identifier_of_a_former_life_finds_nothing(stage: &mut Stage) {
