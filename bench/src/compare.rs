@@ -47,11 +47,21 @@ pub(crate) struct Run {
 
 type Measure<'m> = Box<dyn FnMut(&Plan) -> Result<Vec<Figure>> + 'm>;
 
+/// Somebody who is asked.
+struct Asked<'m> {
+    name: String,
+    measure: Measure<'m>,
+    /// That it cannot do what it is asked is a result, too.
+    may_fail: bool,
+}
+
 /// How a side is put beside others.
 struct RatioPlan {
     what: String,
+    /// Of which figure; without one, of the headline.
+    figure: Option<&'static str>,
     of: String,
-    /// Several only for [`Beside::Best`].
+    /// Several only for [`Beside::Best`] and [`Beside::Least`].
     to: Vec<String>,
     how: Beside,
     wanted: Option<Wanted>,
@@ -63,8 +73,10 @@ enum Beside {
     Cost,
     /// The headline is a cost, and what is bought for one is told: `to` / `of`.
     Gain,
-    /// The headline is a rate: `of` / the highest of `to`.
+    /// The figure is a rate: `of` / the highest of `to`.
     Best,
+    /// The figure is a time: `of` / the lowest of `to`.
+    Least,
     /// The headline itself.
     Alone,
 }
@@ -73,14 +85,21 @@ enum Beside {
 pub(crate) struct Case<'m> {
     name: String,
     headline: String,
-    sides: Vec<(String, Measure<'m>)>,
+    sides: Vec<Asked<'m>>,
     ratios: Vec<RatioPlan>,
+    rounds_max: u32,
 }
 
 impl<'m> Case<'m> {
     /// A case whose first figure is `headline`.
     pub(crate) fn new(name: impl Into<String>, headline: impl Into<String>) -> Case<'m> {
-        Case { name: name.into(), headline: headline.into(), sides: Vec::new(), ratios: Vec::new() }
+        Case {
+            name: name.into(),
+            headline: headline.into(),
+            sides: Vec::new(),
+            ratios: Vec::new(),
+            rounds_max: u32::MAX,
+        }
     }
 
     /// Asks a side too.
@@ -89,7 +108,23 @@ impl<'m> Case<'m> {
         name: impl Into<String>,
         measure: impl FnMut(&Plan) -> Result<Vec<Figure>> + 'm,
     ) -> Case<'m> {
-        self.sides.push((name.into(), Box::new(measure)));
+        self.sides.push(Asked { name: name.into(), measure: Box::new(measure), may_fail: false });
+        self
+    }
+
+    /// Asks a peer too. If it fails, that is told with the results, and it is not asked again.
+    pub(crate) fn peer(
+        mut self,
+        name: impl Into<String>,
+        measure: impl FnMut(&Plan) -> Result<Vec<Figure>> + 'm,
+    ) -> Case<'m> {
+        self.sides.push(Asked { name: name.into(), measure: Box::new(measure), may_fail: true });
+        self
+    }
+
+    /// Asks so often at most, however many rounds there are: what takes long.
+    pub(crate) fn rounds_max(mut self, rounds: u32) -> Case<'m> {
+        self.rounds_max = rounds;
         self
     }
 
@@ -102,21 +137,22 @@ impl<'m> Case<'m> {
     pub(crate) fn costs(self, of: &str, to: &str, wanted: Option<Wanted>) -> Case<'m> {
         let what = format!("{of} / {to}");
         let (of, to) = (of.to_owned(), vec![to.to_owned()]);
-        self.ratio(RatioPlan { what, of, to, how: Beside::Cost, wanted })
+        self.ratio(RatioPlan { what, figure: None, of, to, how: Beside::Cost, wanted })
     }
 
     /// How often `of` does for the same cost what `to` does once.
     pub(crate) fn gains(self, of: &str, to: &str, wanted: Option<Wanted>) -> Case<'m> {
-        let what = format!("{of}, for one of {to} at the same cost");
+        let what = format!("at the same cost, {of} / {to}");
         let (of, to) = (of.to_owned(), vec![to.to_owned()]);
-        self.ratio(RatioPlan { what, of, to, how: Beside::Gain, wanted })
+        self.ratio(RatioPlan { what, figure: None, of, to, how: Beside::Gain, wanted })
     }
 
     /// What the headline of `of` shall be by itself.
     pub(crate) fn limit(self, of: &str, wanted: Wanted) -> Case<'m> {
         let what = format!("{of}, {}", self.headline);
         let (of, wanted) = (of.to_owned(), Some(wanted));
-        self.ratio(RatioPlan { what, of, to: Vec::new(), how: Beside::Alone, wanted })
+        let how = Beside::Alone;
+        self.ratio(RatioPlan { what, figure: None, of, to: Vec::new(), how, wanted })
     }
 
     /// The rate of `of` beside the highest of others in the same round, which go by one name.
@@ -129,7 +165,54 @@ impl<'m> Case<'m> {
     ) -> Case<'m> {
         let what = format!("{of} / {name}");
         let to = others.iter().map(|&name| name.to_owned()).collect();
-        self.ratio(RatioPlan { what, of: of.to_owned(), to, how: Beside::Best, wanted })
+        let (of, how) = (of.to_owned(), Beside::Best);
+        self.ratio(RatioPlan { what, figure: None, of, to, how, wanted })
+    }
+
+    /// A time of `of`, which is one of its figures, beside the shortest of others in the same
+    /// round, which go by one name.
+    pub(crate) fn beside_least(
+        self,
+        figure: &'static str,
+        of: &str,
+        name: &str,
+        others: &[&str],
+        wanted: Option<Wanted>,
+    ) -> Case<'m> {
+        let what = format!("{figure}: {of} / {name}");
+        let to = others.iter().map(|&name| name.to_owned()).collect();
+        let (of, how) = (of.to_owned(), Beside::Least);
+        self.ratio(RatioPlan { what, figure: Some(figure), of, to, how, wanted })
+    }
+}
+
+impl Case<'_> {
+    /// Measures all sides once.
+    fn ask(&mut self, plan: &Plan, found: &mut CaseReport) -> Result<()> {
+        say(format_args!("  {}", self.name));
+        let width = self.sides.iter().map(|asked| asked.name.len()).max().unwrap_or(0);
+        for (asked, side) in self.sides.iter_mut().zip(&mut found.sides) {
+            if side.failed.is_some() {
+                continue;
+            }
+            let name = &asked.name;
+            match (asked.measure)(plan) {
+                Ok(mut figures) => {
+                    if let Some(first) = figures.first_mut() {
+                        first.name.clone_from(&self.headline);
+                    }
+                    say(format_args!("    {name:<width$}  {}", line(&figures)));
+                    side.rounds.push(figures);
+                }
+                Err(error) if asked.may_fail => {
+                    let why = format!("{error:#}");
+                    say(format_args!("    {name:<width$}  fails: {why}"));
+                    side.failed = Some(why);
+                }
+                Err(error) => return Err(error.context(format!("{}, {name}", self.name))),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -209,8 +292,7 @@ impl<'m> Bench<'m> {
             }
         }
         for case in &self.cases {
-            let sides =
-                case.sides.iter().map(|(name, _)| Side { name: name.clone(), rounds: Vec::new() });
+            let sides = case.sides.iter().map(|asked| Side::new(&asked.name));
             self.report.cases.push(CaseReport {
                 name: case.name.clone(),
                 headline: case.headline.clone(),
@@ -221,17 +303,10 @@ impl<'m> Bench<'m> {
         for round in 1..=plan.rounds {
             say(format_args!("round {round} of {}", plan.rounds));
             for (case, found) in self.cases.iter_mut().zip(&mut self.report.cases) {
-                say(format_args!("  {}", case.name));
-                let width = case.sides.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-                for ((name, measure), side) in case.sides.iter_mut().zip(&mut found.sides) {
-                    let mut figures =
-                        measure(&plan).with_context(|| format!("{}, {name}", case.name))?;
-                    if let Some(first) = figures.first_mut() {
-                        first.name.clone_from(&case.headline);
-                    }
-                    say(format_args!("    {name:<width$}  {}", line(&figures)));
-                    side.rounds.push(figures);
+                if round > case.rounds_max {
+                    continue;
                 }
+                case.ask(&plan, found)?;
             }
         }
         for (case, found) in self.cases.iter().zip(&mut self.report.cases) {
@@ -260,19 +335,25 @@ fn line(figures: &[Figure]) -> String {
 
 fn ratio(found: &CaseReport, plan: &RatioPlan) -> Option<Ratio> {
     let side = |name: &String| found.sides.iter().find(|side| side.name == *name);
-    let of = side(&plan.of)?.values(0);
-    let others: Vec<Vec<f64>> =
-        plan.to.iter().filter_map(side).map(|side| side.values(0)).collect();
+    let values = |side: &Side| match plan.figure {
+        None => side.values(0),
+        Some(name) => side.values_of(name),
+    };
+    let of = values(side(&plan.of)?);
+    let others: Vec<Vec<f64>> = plan.to.iter().filter_map(side).map(values).collect();
     let rounds: Vec<f64> = of
         .iter()
         .enumerate()
         .filter_map(|(round, of)| {
             let to = others.iter().filter_map(|values| values.get(round).copied());
-            let to = to.reduce(f64::max);
+            let to = match plan.how {
+                Beside::Least => to.reduce(f64::min),
+                _ => to.reduce(f64::max),
+            };
             Some(match plan.how {
                 Beside::Alone => *of,
                 Beside::Gain => to? / of,
-                Beside::Cost | Beside::Best => of / to?,
+                Beside::Cost | Beside::Best | Beside::Least => of / to?,
             })
         })
         .filter(|ratio| ratio.is_finite())
@@ -310,4 +391,52 @@ pub(crate) fn load_figures(outcome: &Outcome) -> Vec<Figure> {
         Figure::new("% server busy", share(outcome.server_cpu.unwrap_or_default())),
         Figure::new("p99 µs begun late", us(outcome.lateness.p99_ns)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(case: &Case<'_>) -> CaseReport {
+        CaseReport {
+            name: case.name.clone(),
+            headline: case.headline.clone(),
+            sides: case.sides.iter().map(|asked| Side::new(&asked.name)).collect(),
+            ratios: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_peer_that_fails_is_told_and_not_asked_again() {
+        let plan = Plan::new(true, None);
+        let mut asked = 0;
+        let mut case = Case::new("a case", "µs")
+            .side("ours", |_| Ok(vec![Figure::new("", 1.0), Figure::new("p50 µs", 6.0)]))
+            .peer("theirs", |_| {
+                asked += 1;
+                if asked == 2 { bail!("reset") } else { Ok(vec![Figure::new("", 4.0)]) }
+            })
+            .peer("others", |_| Ok(vec![Figure::new("", 5.0), Figure::new("p50 µs", 3.0)]))
+            .gains("ours", "theirs", None)
+            .beside_least("p50 µs", "ours", "best", &["theirs", "others"], None);
+        let mut found = found(&case);
+        for _ in 0..3 {
+            case.ask(&plan, &mut found).unwrap();
+        }
+        let ratios: Vec<f64> =
+            case.ratios.iter().map(|plan| ratio(&found, plan).unwrap().median).collect();
+        assert_eq!(ratios, [4.0, 2.0]);
+        drop(case);
+        let rounds: Vec<usize> = found.sides.iter().map(|side| side.rounds.len()).collect();
+        assert_eq!((asked, rounds), (2, vec![3, 1, 3]));
+        assert_eq!(found.sides[1].failed.as_deref(), Some("reset"));
+    }
+
+    #[test]
+    fn our_own_failure_ends_the_run() {
+        let mut case = Case::new("a case", "µs").side("ours", |_| bail!("broken"));
+        let mut found = found(&case);
+        let error = case.ask(&Plan::new(true, None), &mut found).unwrap_err();
+        assert_eq!(format!("{error:#}"), "a case, ours: broken");
+    }
 }

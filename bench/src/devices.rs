@@ -1,5 +1,5 @@
-//! Push and its peers with many devices: fan-outs of several sizes, pairs of clients that talk to
-//! each other, clients that come and go, and all of them at once.
+//! Push and its peers with many devices: pairs of clients that talk to each other, clients that come
+//! and go, and all of them at once; and whom such runs ask.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,107 +11,75 @@ use sextant_mqtt::QoS;
 use crate::compare::{Bench, Case, Plan, Run, load_figures};
 use crate::floor;
 use crate::idle::{PER_ADDRESS, Progress};
-use crate::mqtt::{Client, Part, TOPIC};
-use crate::push::{Layout, mosquitto, nats, start_mosquitto, start_nats, start_push};
+use crate::mqtt::{Client, Part};
+use crate::peers::Peer;
+use crate::push::{Layout, start_push};
 use crate::report::{Figure, Wanted, number};
 use crate::server::Server;
 
 /// What a peer can hold whose every connection is a descriptor of its process.
-const PEER_CONNECTIONS_MAX: u32 = 15_000;
+pub(crate) const PEER_CONNECTIONS_MAX: u32 = 15_000;
 /// Connections that are being made at once, before what is measured.
-const CONNECTING: u32 = 256;
+pub(crate) const CONNECTING: u32 = 256;
 
-/// A server on the servers' CPU, with one core.
-fn push(connections: u32) -> Result<Server> {
-    start_push(Layout {
+/// A push on the servers' CPU, with one core.
+pub(crate) fn push(connections: u32) -> Result<Server> {
+    start_push(layout(connections)?)
+}
+
+/// One core on the servers' CPU, for so many connections.
+pub(crate) fn layout(connections: u32) -> Result<Layout> {
+    Ok(Layout {
         cores: 1,
         connections_max: connections + 1000,
         pinned: true,
-        addrs: u8::try_from(connections / PER_ADDRESS + 1).context("too many connections")?,
+        addrs: addrs(connections)?,
     })
 }
 
-type Start = fn(u32) -> Result<Server>;
+/// How many addresses so many connections need.
+pub(crate) fn addrs(connections: u32) -> Result<u8> {
+    u8::try_from(connections / PER_ADDRESS + 1).context("too many connections")
+}
 
-/// Push, and the peers that can hold so many connections.
-fn sides(connections: u32) -> Vec<(&'static str, Start)> {
-    let mut sides: Vec<(&'static str, Start)> = vec![("push", push)];
-    if connections < PEER_CONNECTIONS_MAX {
-        sides.push(("mosquitto", |_| start_mosquitto()));
-        sides.push(("NATS", |_| start_nats()));
+/// Those of the peers that can hold so many connections.
+pub(crate) fn that_hold(peers: &[Peer], connections: u32) -> &[Peer] {
+    if connections < PEER_CONNECTIONS_MAX { peers } else { &[] }
+}
+
+/// What a load came to at a peer.
+///
+/// # Errors
+/// It lost a hundredth of what it took or more: then its figures are of other work than push's.
+pub(crate) fn peer_figures(outcome: &Outcome) -> Result<Vec<Figure>> {
+    let share = outcome.missing as f64 / (outcome.missing + outcome.latency.count).max(1) as f64;
+    if share >= 0.01 {
+        bail!("{} of a hundred deliveries never came", number(share * 100.0));
     }
-    sides
+    Ok(load_figures(outcome))
 }
 
-fn bench<'m>(run: &'m Run, name: &str, title: &str) -> Result<Bench<'m>> {
+/// A comparison with the peers, and those of them that are here.
+///
+/// # Errors
+/// A peer of Debian's is not installed. Of the others, which have to be built, that is a note.
+pub(crate) fn bench<'m>(run: &'m Run, name: &str, title: &str) -> Result<(Bench<'m>, Vec<Peer>)> {
     let mut bench = Bench::new(run, name, title)?;
-    bench.version("mosquitto", mosquitto().arg("-h"))?;
-    bench.version("NATS", nats().arg("-v"))?;
-    bench.note(
-        "MQTT 3.1.1. Each server is one process on one CPU, push with one core; the load has the \
-         other CPU.",
-    );
-    Ok(bench)
-}
-
-/// Runs `push-matrix`.
-pub(crate) fn run_matrix(run: &Run) -> Result<()> {
-    let mut bench = bench(run, "push-matrix", "CPU of a fan-out, by receivers, size and QoS")?;
-    bench.note(format!(
-        "One publisher; saturated: 16 messages are published together while 16 others are under \
-         way. With {} connections and more only push is asked: a peer has a descriptor for each.",
-        number(f64::from(PEER_CONNECTIONS_MAX))
-    ));
-    for receivers in [1, 100, 10_000, 100_000] {
-        for bytes in [100, 1024] {
-            for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
-                let name = format!(
-                    "{} receivers, {bytes} B, QoS {}",
-                    number(f64::from(receivers)),
-                    qos as u8
-                );
-                let mut case = Case::new(name, "µs of CPU per delivery");
-                for (side, start) in sides(receivers) {
-                    case = case.side(side, move |plan| {
-                        let server = start(receivers)?;
-                        Ok(load_figures(&fan_out(&server, receivers, bytes, qos, plan)?))
-                    });
-                }
-                for peer in ["mosquitto", "NATS"] {
-                    case = case.gains("push", peer, Some(Wanted::AtLeast(5.0)));
-                }
-                bench.add(case);
+    let mut peers = Vec::new();
+    for peer in Peer::ALL {
+        match peer.tell_version(&mut bench) {
+            Ok(()) => peers.push(peer),
+            Err(_) if peer.is_built() => {
+                bench.note(format!("{} is left out: it could not be built here.", peer.name()));
             }
+            Err(error) => return Err(error),
         }
     }
-    bench.run()
-}
-
-fn fan_out(
-    server: &Server,
-    receivers: u32,
-    bytes: usize,
-    qos: QoS,
-    plan: &Plan,
-) -> Result<Outcome> {
-    let load = Load {
-        connections: Connections::Held {
-            count: receivers + 1,
-            operating: 1,
-            connecting_max: CONNECTING,
-        },
-        pace: Pace::Saturated { window: 32, lot: 16 },
-        completions: receivers,
-        ..floor::load(server, plan)
-    };
-    let fleet = Fleet::start(load, move |number| {
-        let part = match number {
-            0 => Part::Publisher(TOPIC.into(), qos, bytes),
-            _ => Part::Subscriber(TOPIC.into(), qos),
-        };
-        Client::new(part, number)
-    })?;
-    fleet.wait()?.context("a load with a pace has an outcome")
+    bench.note(
+        "MQTT 3.1.1. Each server is one process on one CPU, push with one core; the load has the \
+         other CPU. Where one does fewer a second than it is asked, that is all it can do.",
+    );
+    Ok((bench, peers))
 }
 
 /// Pairs of `push-pairs`.
@@ -120,7 +88,8 @@ const PAIRS: u32 = 5000;
 /// Runs `push-pairs`.
 pub(crate) fn run_pairs(run: &Run) -> Result<()> {
     let pairs = if run.quick { 50 } else { PAIRS };
-    let mut bench = bench(run, "push-pairs", "CPU of messages from one client to one other")?;
+    let (mut bench, peers) =
+        bench(run, "push-pairs", "CPU of messages from one client to one other")?;
     bench.note(format!(
         "{} pairs, each with a topic of its own; payloads of 100 bytes. Saturated: 256 messages \
          are under way.",
@@ -133,15 +102,15 @@ pub(crate) fn run_pairs(run: &Run) -> Result<()> {
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
         for (pace_name, pace) in paces {
             let name = format!("QoS {}, {pace_name}", qos as u8);
-            let mut case = Case::new(name, "µs of CPU per message");
-            for (side, start) in sides(2 * pairs) {
-                case = case.side(side, move |plan| {
-                    let server = start(2 * pairs)?;
-                    Ok(load_figures(&talk(&server, pairs, qos, pace, plan)?))
-                });
-            }
-            for peer in ["mosquitto", "NATS"] {
-                case = case.gains("push", peer, Some(Wanted::AtLeast(2.0)));
+            let mut case = Case::new(name, "µs of CPU per message").side("push", move |plan| {
+                Ok(load_figures(&talk(&push(2 * pairs)?, pairs, qos, pace, plan)?))
+            });
+            for &peer in that_hold(&peers, 2 * pairs) {
+                case = case
+                    .peer(peer.name(), move |plan| {
+                        peer_figures(&talk(&peer.start(None)?, pairs, qos, pace, plan)?)
+                    })
+                    .gains("push", peer.name(), Some(Wanted::AtLeast(2.0)));
             }
             bench.add(case);
         }
@@ -165,7 +134,7 @@ fn talk(server: &Server, pairs: u32, qos: QoS, pace: Pace, plan: &Plan) -> Resul
             true => Part::Publisher(topic, qos, 100),
             false => Part::Subscriber(topic, qos),
         };
-        Client::new(part, number)
+        Client::with_keep_alive(part, number)
     })?;
     fleet.wait()?.context("a load with a pace has an outcome")
 }
@@ -176,7 +145,7 @@ const STORM: u32 = 200_000;
 /// Runs `push-connect`.
 pub(crate) fn run_connect(run: &Run) -> Result<()> {
     let storm = if run.quick { 2000 } else { STORM };
-    let mut bench = bench(run, "push-connect", "CPU of clients that come and go")?;
+    let (mut bench, peers) = bench(run, "push-connect", "CPU of clients that come and go")?;
     bench.note(
         "A visit is TCP, CONNECT, CONNACK and DISCONNECT, after which the server closes; bare \
          epoll accepts, reads one byte and closes. Latency is until the CONNACK.",
@@ -190,17 +159,20 @@ pub(crate) fn run_connect(run: &Run) -> Result<()> {
         ("saturated", Pace::Saturated { window: 64, lot: 1 }),
     ];
     for (name, pace) in paces {
-        let case = Case::new(name, "µs of CPU per visit")
+        let mut case = Case::new(name, "µs of CPU per visit")
             .side("push", move |plan| Ok(load_figures(&visits(&push(10_000)?, pace, plan)?)))
-            .side("mosquitto", move |plan| {
-                Ok(load_figures(&visits(&start_mosquitto()?, pace, plan)?))
-            })
             .side("bare epoll", move |plan| {
                 let server = floor::start(floor::Kind::BareEpoll)?;
                 Ok(load_figures(&floor::accept(&server, pace, plan)?))
             })
-            .costs("push", "bare epoll", Some(Wanted::AtMost(1.4)))
-            .gains("push", "mosquitto", None);
+            .costs("push", "bare epoll", Some(Wanted::AtMost(1.4)));
+        for &peer in &peers {
+            case = case
+                .peer(peer.name(), move |plan| {
+                    peer_figures(&visits(&peer.start(None)?, pace, plan)?)
+                })
+                .gains("push", peer.name(), None);
+        }
         bench.add(case);
     }
     let name = format!("storm of {}", number(f64::from(storm)));
@@ -214,7 +186,7 @@ pub(crate) fn run_connect(run: &Run) -> Result<()> {
 fn visits(server: &Server, pace: Pace, plan: &Plan) -> Result<Outcome> {
     let connections = Connections::PerOperation { at_once_max: 4096 };
     let load = Load { connections, pace, ..floor::load(server, plan) };
-    let fleet = Fleet::start(load, |number| Client::new(Part::Visitor, number))?;
+    let fleet = Fleet::start(load, |number| Client::with_keep_alive(Part::Visitor, number))?;
     fleet.wait()?.context("a load with a pace has an outcome")
 }
 
@@ -228,7 +200,7 @@ fn all_at_once(server: &Server, count: u32) -> Result<Vec<Figure>> {
     };
     let cpu = sextant_load::ProcessCpu::of(server.pid())?;
     let (began, used) = (Instant::now(), cpu.used()?);
-    let fleet = Fleet::start(load, |number| Client::new(Part::Idle, number))?;
+    let fleet = Fleet::start(load, |number| Client::with_keep_alive(Part::Idle, number))?;
     let progress = Progress::new(count);
     while fleet.connects().is_none() && !fleet.is_over() {
         progress.show(fleet.ready());

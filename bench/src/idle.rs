@@ -9,11 +9,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use sextant_load::{Connections, Fleet, Load, Pace, ProcessCpu};
+use sextant_load::{Connections, Fleet, Load, Pace, ProcessCpu, Session};
 
 use crate::compare::{Bench, Case, Plan, Run};
 use crate::mqtt::{Client, Part};
-use crate::push::{Layout, mosquitto, start_mosquitto, start_push};
+use crate::peers::{mosquitto, start_mosquitto};
+use crate::push::{Layout, start_push};
 use crate::report::{Figure, Wanted, number};
 use crate::server::Server;
 
@@ -102,6 +103,16 @@ fn mosquitto_max() -> u32 {
 
 /// Holds connections to a server that has none, and tells what they take.
 fn hold(server: &Server, count: u32, plan: &Plan) -> Result<Vec<Figure>> {
+    hold_with(server, count, plan, |number| Client::new(Part::Idle, number))
+}
+
+/// The same with connections of another kind.
+pub(crate) fn hold_with<S: Session + 'static>(
+    server: &Server,
+    count: u32,
+    plan: &Plan,
+    session: impl FnMut(u64) -> S + Send + 'static,
+) -> Result<Vec<Figure>> {
     let before = settled_bytes(server.pid())?;
     let began = Instant::now();
     let load = Load {
@@ -109,7 +120,7 @@ fn hold(server: &Server, count: u32, plan: &Plan) -> Result<Vec<Figure>> {
         pace: Pace::Idle,
         ..Load::new(server.addrs())
     };
-    let fleet = Fleet::start(load, |number| Client::new(Part::Idle, number))?;
+    let fleet = Fleet::start(load, session)?;
     let progress = Progress::new(count);
     while fleet.ready() < count && !fleet.is_over() {
         progress.show(fleet.ready());

@@ -6,17 +6,21 @@ mod compare;
 mod devices;
 mod floor;
 mod idle;
+mod matrix;
 mod million;
 mod mqtt;
+mod peers;
 mod plot;
 mod push;
 mod report;
 mod server;
 mod soak;
+mod tls;
 mod wake;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -41,12 +45,14 @@ enum What {
     PushIdle(IdleArgs),
     /// A million devices on one push: memory, keep-alives, one message for all
     PushMillion(MillionArgs),
-    /// CPU of a fan-out by receivers, size and QoS, beside mosquitto and NATS
+    /// CPU and latency of a fan-out by receivers, size and QoS, beside its peers and the floor
     PushMatrix(RunArgs),
-    /// CPU of messages between pairs of clients, beside mosquitto and NATS
+    /// CPU of messages between pairs of clients, beside its peers
     PushPairs(RunArgs),
-    /// CPU of clients that come and go, beside mosquitto and a bare accept loop; a storm of them
+    /// CPU of clients that come and go, beside its peers and a bare accept loop; a storm of them
     PushConnect(RunArgs),
+    /// CPU of a TLS handshake and memory of a TLS connection, beside its peers
+    PushTls(RunArgs),
     /// Everything at random for half an hour, and whether anything is left behind
     Soak(SoakArgs),
     /// Durable appends of 64 writers, beside the best of fio
@@ -113,7 +119,7 @@ struct RunArgs {
     /// Run for a moment only: to see that everything works, not how fast
     #[arg(long)]
     quick: bool,
-    /// Measure each side so often, in turn [default: 5; 1 if quick]
+    /// Measure each side so often, in turn [default: 5, 3 of what has many cases; 1 if quick]
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
     /// Only the cases that have this in their names (results are then of these alone)
@@ -130,6 +136,16 @@ impl RunArgs {
         let rounds = self.rounds.unwrap_or(1).max(1);
         let mut run = self.run(name);
         run.plan.rounds = rounds;
+        run
+    }
+
+    /// For what has many cases: two seconds for each, three times, unless somebody asks for more.
+    fn run_briefly(self, name: &str) -> Run {
+        let rounds = self.rounds.unwrap_or(if self.quick { 1 } else { 3 }).max(1);
+        let mut run = self.run(name);
+        run.plan.rounds = rounds;
+        run.plan.warm_up = run.plan.warm_up.min(Duration::from_millis(500));
+        run.plan.measure = run.plan.measure.min(Duration::from_secs(2));
         run
     }
 
@@ -155,9 +171,10 @@ fn main() -> ExitCode {
         What::PushIdle(args) => idle::run(&args.run.run("push-idle"), args.own),
         What::PushMillion(args) => million::run(&args.run.run_once("push-million"), args.own),
         What::Soak(args) => soak::run(&args.run.run_once("soak"), args.own),
-        What::PushMatrix(args) => devices::run_matrix(&args.run("push-matrix")),
-        What::PushPairs(args) => devices::run_pairs(&args.run("push-pairs")),
-        What::PushConnect(args) => devices::run_connect(&args.run("push-connect")),
+        What::PushMatrix(args) => matrix::run(&args.run_briefly("push-matrix")),
+        What::PushPairs(args) => devices::run_pairs(&args.run_briefly("push-pairs")),
+        What::PushConnect(args) => devices::run_connect(&args.run_briefly("push-connect")),
+        What::PushTls(args) => tls::run(&args.run_briefly("push-tls")),
         What::Draw { results } => results.iter().try_for_each(|file| Report::draw_again(file)),
         What::SegmentAppend(args) => append::run(&args.run.run("segment-append"), &args.dir),
         What::WriteLog(args) => append::write_log(&args),

@@ -1,6 +1,6 @@
 //! MQTT clients of a load: publishers, subscribers, clients that only stay connected, and clients
-//! that come and go. They speak MQTT 3.1.1, which all peers do, without keep-alive, so that an idle
-//! connection is idle.
+//! that come and go. They speak MQTT 3.1.1, which all peers do, without keep-alive where nothing
+//! else is said, so that an idle connection is idle.
 
 use sextant_load::fleet::SessionError;
 use sextant_load::{Recorder, Session};
@@ -16,6 +16,8 @@ pub(crate) const PAYLOAD_BYTES: usize = 100;
 /// The topic of a fan-out: with it and such a payload a PUBLISH has 110 bytes.
 pub(crate) const TOPIC: &str = "bench1";
 pub(crate) const PACKET_BYTES_MAX: u32 = 1 << 20;
+/// A keep-alive that is longer than any run, in seconds: rumqttd serves no client without one.
+pub(crate) const KEEP_ALIVE_S: u16 = 600;
 
 const CONNACK: u8 = 0x20;
 const PUBLISH: u8 = 0x30;
@@ -51,6 +53,7 @@ enum State {
 pub(crate) struct Client {
     part: Part,
     id: String,
+    keep_alive_s: u16,
     state: State,
     /// Of the publish that is begun next, at QoS 1.
     packet_id: PacketId,
@@ -65,11 +68,17 @@ impl Client {
         Client {
             part,
             id: format!("bench-{number}"),
+            keep_alive_s: 0,
             state: State::Connecting,
             packet_id: PacketId::MIN,
             intended: Time::ZERO,
             inbound: Inbound::new(PACKET_BYTES_MAX),
         }
+    }
+
+    /// The same, but it says that it will not be silent for longer than [`KEEP_ALIVE_S`].
+    pub(crate) fn with_keep_alive(part: Part, number: u64) -> Client {
+        Client { keep_alive_s: KEEP_ALIVE_S, ..Client::new(part, number) }
     }
 
     fn take(
@@ -94,6 +103,10 @@ impl Client {
             },
             (State::Subscribing, SUBACK) if frame.body.last().is_some_and(|qos| *qos < 0x80) => {
                 self.state = State::Ready;
+            }
+            (State::Connecting, CONNACK) => return Err("the server refuses the client".into()),
+            (State::Subscribing, SUBACK) => {
+                return Err("the server refuses the subscription".into());
             }
             (State::Ready, PUBACK) if matches!(self.part, Part::Publisher(..)) => {}
             (State::Ready, PUBLISH) => {
@@ -200,7 +213,8 @@ pub(crate) fn publish_head(
 
 impl Session for Client {
     fn handle_connected(&mut self, now: Time, out: &mut Vec<u8>) -> Result<(), SessionError> {
-        let connect = Connect::new(Version::V311, &self.id);
+        let mut connect = Connect::new(Version::V311, &self.id);
+        connect.keep_alive_s = self.keep_alive_s;
         // What it answers is looked at here: it is the same four bytes for everybody.
         ClientHandshake::start(now.as_millis(), &connect, out)?;
         Ok(())

@@ -118,6 +118,9 @@ fn draw_case(mut group: Group, case: &CaseReport, left: f64, mut y: f64) -> (Gro
             }
             let value = text(WIDTH - MARGIN, middle + 4.5, &number(median));
             group = group.add(value.set("text-anchor", "end").set("font-weight", 600));
+        } else {
+            let why = if side.failed.is_some() { "failed" } else { "no figure" };
+            group = group.add(text(left, middle + 4.5, why).set("fill", QUIET));
         }
         y += ROW;
     }

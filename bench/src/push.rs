@@ -1,8 +1,7 @@
-//! Push beside mosquitto, and beside the ring without a protocol, fanning out; and how both servers
-//! are started.
+//! Push beside mosquitto, and beside the ring without a protocol, fanning out; and how push is
+//! started.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,57 +14,10 @@ use sextant_service::client::Client as Admin;
 use crate::compare::{Bench, Case, Plan, Run, load_figures};
 use crate::floor::{self, Kind, SATURATED};
 use crate::mqtt::{Client, PAYLOAD_BYTES, Part, TOPIC};
+use crate::peers::{mosquitto, start_mosquitto};
 use crate::report::Wanted;
 use crate::server::{Server, free_addrs, sibling};
-
-/// Debian's mosquitto, which not every user has on its path.
-pub(crate) fn mosquitto() -> Command {
-    let path = PathBuf::from("/usr/sbin/mosquitto");
-    Command::new(if path.is_file() { path } else { "mosquitto".into() })
-}
-
-/// A mosquitto that keeps nothing on disk, logs nothing, and drops nothing for want of room.
-pub(crate) fn start_mosquitto() -> Result<Server> {
-    let addrs = free_addrs(1)?;
-    let dir = tempfile::tempdir().context("no temporary folder")?;
-    let config = dir.path().join("mosquitto.conf");
-    let listener = addrs.first().context("there is an address")?;
-    let text = format!(
-        "listener {} {}\nallow_anonymous true\npersistence false\nlog_dest none\nsys_interval 0\n\
-         set_tcp_nodelay true\nmax_queued_messages 0\nmax_queued_bytes 0\nmax_connections -1\n",
-        listener.port(),
-        listener.ip()
-    );
-    std::fs::write(&config, text).context("cannot write mosquitto's configuration")?;
-    let mut command = mosquitto();
-    command.arg("-c").arg(&config);
-    Server::start(&command, true, addrs, Some(dir))
-}
-
-/// A NATS server that speaks MQTT.
-pub(crate) fn start_nats() -> Result<Server> {
-    let addrs = free_addrs(1)?;
-    let dir = tempfile::tempdir().context("no temporary folder")?;
-    let config = dir.path().join("nats.conf");
-    let listener = addrs.first().context("there is an address")?;
-    let text = format!(
-        "server_name: bench\nhost: 127.0.2.1\nport: -1\njetstream {{ store_dir: \"{}\" }}\n\
-         mqtt {{ host: \"{}\"\n port: {} }}\n",
-        dir.path().display(),
-        listener.ip(),
-        listener.port()
-    );
-    std::fs::write(&config, text).context("cannot write the configuration of NATS")?;
-    let mut command = nats();
-    command.arg("-c").arg(&config);
-    Server::start(&command, true, addrs, Some(dir))
-}
-
-/// Debian's NATS server.
-pub(crate) fn nats() -> Command {
-    let path = PathBuf::from("/usr/sbin/nats-server");
-    Command::new(if path.is_file() { path } else { "nats-server".into() })
-}
+use crate::tls::Certificate;
 
 /// How a `sextant-push` is laid out.
 #[derive(Clone, Copy, Debug)]
@@ -80,23 +32,36 @@ pub(crate) struct Layout {
 
 /// A `sextant-push` with its default settings otherwise.
 pub(crate) fn start_push(layout: Layout) -> Result<Server> {
-    start_push_with_admin(layout).map(|(server, _)| server)
+    start(layout, None).map(|(server, _)| server)
 }
 
-/// The same, and a client of its HTTP API.
+/// The same, within TLS.
+pub(crate) fn start_push_with_tls(layout: Layout, certificate: &Certificate) -> Result<Server> {
+    start(layout, Some(certificate)).map(|(server, _)| server)
+}
+
+/// The same without TLS, and a client of its HTTP API.
 pub(crate) fn start_push_with_admin(layout: Layout) -> Result<(Server, Admin)> {
+    start(layout, None)
+}
+
+fn start(layout: Layout, certificate: Option<&Certificate>) -> Result<(Server, Admin)> {
     let addrs = free_addrs(layout.addrs)?;
     let admin = free_admin()?;
     let dir = tempfile::tempdir().context("no temporary folder")?;
     let config = dir.path().join("push.toml");
     let listen: Vec<String> = addrs.iter().map(|addr| format!("\"{addr}\"")).collect();
-    let text = format!(
+    let mut text = format!(
         "cores = {}\n[telemetry]\nlevel = \"error\"\n[admin]\nlisten = \"{admin}\"\n[mqtt]\n\
          listen = [{}]\nconnections_max = {}\nsend_queue_bytes_max = \"16MiB\"\n",
         layout.cores,
         listen.join(", "),
         layout.connections_max
     );
+    if let Some(files) = certificate {
+        let (certificate, key) = files.paths();
+        text.push_str(&format!("[tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n"));
+    }
     std::fs::write(&config, text).context("cannot write push's configuration")?;
     let mut command = Command::new(sibling("sextant-push")?);
     let data = dir.path().join("data");

@@ -59,6 +59,9 @@ pub(crate) struct CaseReport {
 pub(crate) struct Side {
     pub(crate) name: String,
     pub(crate) rounds: Vec<Vec<Figure>>,
+    /// Why it has no more of them, if it could not do what it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failed: Option<String>,
 }
 
 /// A number, and what it is.
@@ -132,6 +135,17 @@ impl std::fmt::Display for Ratio {
 }
 
 impl Side {
+    /// One that was not asked yet.
+    pub(crate) fn new(name: &str) -> Side {
+        Side { name: name.to_owned(), rounds: Vec::new(), failed: None }
+    }
+
+    /// The values of the figure with this name, round by round.
+    pub(crate) fn values_of(&self, name: &str) -> Vec<f64> {
+        let figures = self.rounds.iter().flatten().filter(|figure| figure.name == name);
+        figures.map(|figure| figure.value).collect()
+    }
+
     /// The values of a figure, round by round.
     pub(crate) fn values(&self, figure: usize) -> Vec<f64> {
         self.rounds.iter().filter_map(|round| Some(round.get(figure)?.value)).collect()
@@ -313,8 +327,7 @@ impl CaseReport {
         for side in &self.sides {
             write!(text, "| {} |", side.name)?;
             for (n, name) in names.iter().enumerate() {
-                let figures = side.rounds.iter().flatten().filter(|figure| figure.name == *name);
-                let values: Vec<f64> = figures.map(|figure| figure.value).collect();
+                let values = side.values_of(name);
                 match (median(&values), spread(&values)) {
                     (Some(median), Some((least, greatest))) if n == 0 => write!(
                         text,
@@ -329,8 +342,16 @@ impl CaseReport {
             }
             writeln!(text)?;
         }
-        if !self.ratios.is_empty() {
+        let mut failed = self
+            .sides
+            .iter()
+            .filter_map(|side| Some((&side.name, side.failed.as_ref()?)))
+            .peekable();
+        if failed.peek().is_some() || !self.ratios.is_empty() {
             writeln!(text)?;
+        }
+        for (name, why) in failed {
+            writeln!(text, "- {name} failed: {why}")?;
         }
         for ratio in &self.ratios {
             writeln!(text, "- {ratio}")?;
@@ -350,6 +371,7 @@ pub(crate) mod tests {
                 .iter()
                 .map(|value| vec![Figure::new("µs", *value), Figure::new("a second", 2e6)])
                 .collect(),
+            failed: None,
         };
         Report {
             name: "example".into(),
@@ -407,6 +429,14 @@ pub(crate) mod tests {
         let text = example().markdown();
         assert!(text.contains("| ours | **2.00** (1.00 to 3.00) | 2,000,000 |"), "{text}");
         assert!(text.contains("- ours / theirs: **0.40** (0.25 to 0.75), wanted at most 0.40: ✓"));
+    }
+
+    #[test]
+    fn the_table_shows_who_failed_and_why() {
+        let mut report = example();
+        report.cases[0].sides[1].failed = Some("connection reset".to_owned());
+        let text = report.markdown();
+        assert!(text.contains("\n\n- theirs failed: connection reset\n- ours / theirs"), "{text}");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// Run for a moment only: to see that everything works, not how fast
     #[arg(long)]
     quick: bool,
-    /// Measure each side so often, in turn [default: 5; 1 if quick]
+    /// Measure each side so often, in turn [default: 5, 3 of what has many cases; 1 if quick]
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
     /// Further options of `sextant-bench NAME`, behind `--`
@@ -49,12 +49,14 @@ enum Name {
     PushIdle,
     /// A million devices on one push: memory, keep-alives, one message for all
     PushMillion,
-    /// CPU of a fan-out by receivers, size and QoS, beside mosquitto and NATS
+    /// CPU and latency of a fan-out by receivers, size and QoS, beside its peers and the floor
     PushMatrix,
-    /// CPU of messages between pairs of clients, beside mosquitto and NATS
+    /// CPU of messages between pairs of clients, beside its peers
     PushPairs,
-    /// CPU of clients that come and go, beside mosquitto and a bare accept loop; a storm of them
+    /// CPU of clients that come and go, beside its peers and a bare accept loop; a storm of them
     PushConnect,
+    /// CPU of a TLS handshake and memory of a TLS connection, beside its peers
+    PushTls,
     /// Everything at random for half an hour, and whether anything is left behind
     Soak,
     /// Durable appends of 64 writers, beside the best of fio on the same disk
@@ -64,15 +66,20 @@ enum Name {
 }
 
 impl Name {
+    /// Whether push is measured beside all its peers.
+    fn has_all_peers(self) -> bool {
+        matches!(self, Name::PushMatrix | Name::PushPairs | Name::PushConnect | Name::PushTls)
+    }
+
     /// Programs of the system, with the Debian packages that have them.
     fn programs(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Name::Floor | Name::PushMillion | Name::Soak | Name::Wake => &[],
             Name::PushFanout | Name::PushIdle => &[("mosquitto", "mosquitto")],
-            Name::PushMatrix | Name::PushPairs | Name::PushConnect => {
+            Name::SegmentAppend => &[("fio", "fio")],
+            _ if self.has_all_peers() => {
                 &[("mosquitto", "mosquitto"), ("nats-server", "nats-server")]
             }
-            Name::SegmentAppend => &[("fio", "fio")],
+            _ => &[],
         }
     }
 
@@ -103,6 +110,9 @@ impl Name {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let asked = sh::stops_asked()?;
     setup::programs(args.name.programs())?;
+    if args.name.has_all_peers() {
+        setup::rumqttd()?;
+    }
     let mut build = sh::cargo();
     // Of the whole workspace: with another choice of packages, dependencies have other features and
     // are built again.

@@ -44,6 +44,9 @@ const PAHO: &str = "paho-mqtt>=2,<3";
 /// MQTT.js, for Node and for browsers.
 const MQTT_JS: (&str, &str) = ("mqtt", "5.16.0");
 
+/// A broker that is measured beside push.
+const RUMQTTD: &str = "0.20.0";
+
 /// What paho C is compiled with, and the Debian package that has it.
 const PAHO_C: (&str, &str) = ("/usr/include/MQTTClient.h", "libpaho-mqtt-dev");
 
@@ -79,6 +82,33 @@ pub(crate) fn programs(wanted: &[(&str, &'static str)]) -> Result<()> {
         |program: &str| sh::is_installed(program) || Path::new("/usr/sbin").join(program).is_file();
     let missing = wanted.iter().filter(|(program, _)| !is_there(program));
     install(missing.map(|(_, package)| *package).collect())
+}
+
+/// Makes sure that rumqttd is there, in the target folder. Debian does not have it: it is built, with
+/// the newest of what it depends on, since its own lock file names a version of `metrics` that
+/// today's Rust refuses.
+///
+/// # Errors
+///
+/// There is no target folder. That it cannot be built is said, and no more: a comparison can do
+/// without it.
+pub(crate) fn rumqttd() -> Result<()> {
+    let dir = sh::target()?.join("peers");
+    let program = dir.join("bin/rumqttd");
+    let output = sh::command(&program).arg("--version").output();
+    let is_there = output
+        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim().ends_with(RUMQTTD));
+    if is_there {
+        return Ok(());
+    }
+    println!("rumqttd {RUMQTTD} is built once, which takes some minutes");
+    let mut install = sh::cargo();
+    install.args(["install", "--quiet", "--jobs", "2", "--force", "--root"]).arg(&dir);
+    install.args(["rumqttd", "--version", &format!("={RUMQTTD}")]);
+    if sh::run(&mut install).is_err() {
+        println!("rumqttd cannot be built here, and is left out");
+    }
+    Ok(())
 }
 
 /// Whether tests run under cargo-nextest.

@@ -63,6 +63,9 @@ pub(crate) struct ServeArgs {
     /// Listen here (repeatable)
     #[arg(long, required = true)]
     listen: Vec<SocketAddr>,
+    /// Hold so many connections at most, on a ring
+    #[arg(long, value_name = "N", default_value_t = 16_384)]
+    connections_max: u32,
 }
 
 /// Serves until it is killed.
@@ -77,7 +80,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<()> {
         rustix::net::sockopt::set_tcp_nodelay(listener, true)?;
     }
     match args.kind {
-        Kind::Ring => on_ring::serve_on_uring(listeners),
+        Kind::Ring => on_ring::serve_on_uring(listeners, args.connections_max),
         Kind::BareEpoll => bare::serve(listeners),
         Kind::RingEpoll => on_ring::serve_on_epoll(listeners),
     }
@@ -85,10 +88,19 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<()> {
 
 /// A server of this kind, for measuring.
 pub(crate) fn start(kind: Kind) -> Result<Server> {
-    let addrs = free_addrs(4)?;
+    serving(kind, &[], 4)
+}
+
+/// A ring that can hold so many connections, on so many addresses.
+pub(crate) fn start_ring(connections_max: u32, addrs: u8) -> Result<Server> {
+    serving(Kind::Ring, &["--connections-max", &connections_max.to_string()], addrs)
+}
+
+fn serving(kind: Kind, options: &[&str], addrs: u8) -> Result<Server> {
+    let addrs = free_addrs(addrs)?;
     let mut command = Command::new(std::env::current_exe().context("this program has no path")?);
     let value = kind.to_possible_value().context("every kind has a name")?;
-    command.args(["serve-floor", "--kind", value.get_name()]);
+    command.args(["serve-floor", "--kind", value.get_name()]).args(options);
     for addr in &addrs {
         command.args(["--listen", &addr.to_string()]);
     }
@@ -100,9 +112,12 @@ pub(crate) const SUBSCRIBERS: u32 = 1000;
 
 /// The fan-out of the floor at this pace, over any server of this kind.
 pub(crate) fn fan_out(server: &Server, pace: Pace, plan: &Plan) -> Result<Outcome> {
-    talk(fan_out_load(server, pace, plan), |number| {
-        if number == 0 { Role::Publish } else { Role::Subscribe }
-    })
+    fan_out_with(fan_out_load(server, pace, plan))
+}
+
+/// A fan-out of the floor whose first connection publishes.
+pub(crate) fn fan_out_with(load: Load) -> Result<Outcome> {
+    talk(load, |number| if number == 0 { Role::Publish } else { Role::Subscribe })
 }
 
 /// One that publishes to [`SUBSCRIBERS`]: the first connection operates, the others receive.

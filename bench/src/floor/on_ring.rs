@@ -15,26 +15,33 @@ use sextant_ring::uring::{self, Uring};
 use super::FRAME_BYTES;
 use super::session::Role;
 
-pub(super) fn serve_on_uring(listeners: Vec<TcpListener>) -> Result<()> {
+pub(super) fn serve_on_uring(listeners: Vec<TcpListener>, connections_max: u32) -> Result<()> {
     let remote = Remote::host()?;
-    let driver = Uring::new(&uring::Options::default(), remote.clone()).context("no ring")?;
-    serve_with(driver, remote, listeners)
+    let options = uring::Options { sockets_max: connections_max, ..uring::Options::default() };
+    let driver = Uring::new(&options, remote.clone()).context("no ring")?;
+    serve_with(driver, remote, listeners, connections_max)
 }
 
 pub(super) fn serve_on_epoll(listeners: Vec<TcpListener>) -> Result<()> {
     let remote = Remote::host()?;
-    let driver = Epoll::new(&epoll::Options::default(), remote.clone()).context("no epoll")?;
-    serve_with(driver, remote, listeners)
+    let options = epoll::Options::default();
+    let driver = Epoll::new(&options, remote.clone()).context("no epoll")?;
+    serve_with(driver, remote, listeners, options.sockets_max)
 }
 
-fn serve_with<D: Driver>(driver: D, remote: Remote, listeners: Vec<TcpListener>) -> Result<()> {
+fn serve_with<D: Driver>(
+    driver: D,
+    remote: Remote,
+    listeners: Vec<TcpListener>,
+    connections_max: u32,
+) -> Result<()> {
     let mut ports = mesh(&[remote], 0, 16);
     let port = ports.pop().context("a mesh of one core has a port")?;
     let listeners = listeners
         .into_iter()
         .map(|listener| Listener::new(listener).map(Arc::new))
         .collect::<std::io::Result<Vec<_>>>()?;
-    let limits = Limits { send_bytes_max: 16 << 20, ..Limits::default() };
+    let limits = Limits { connections_max, send_bytes_max: 16 << 20, ..Limits::default() };
     let core = Core::new(driver, Server::default(), port, listeners, limits, Clock::read());
     core.run().context("the core ended")?;
     Ok(())
