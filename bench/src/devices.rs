@@ -96,7 +96,7 @@ pub(crate) fn run_pairs(run: &Run) -> Result<()> {
         number(f64::from(pairs))
     ));
     let paces = [
-        ("5,000 a second", Pace::PerSecond(5000.0)),
+        ("5,000 messages a second", Pace::PerSecond(5000.0)),
         ("saturated", Pace::Saturated { window: 256, lot: 1 }),
     ];
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
@@ -155,17 +155,12 @@ pub(crate) fn run_connect(run: &Run) -> Result<()> {
          its CONNACK. No peer is asked: mosquitto reset connections in a storm of 14,000.",
     );
     let paces = [
-        ("4,000 a second", Pace::PerSecond(4000.0)),
-        ("saturated", Pace::Saturated { window: 64, lot: 1 }),
+        ("4,000 visits a second", Pace::PerSecond(4000.0)),
+        ("visits, saturated", Pace::Saturated { window: 64, lot: 1 }),
     ];
     for (name, pace) in paces {
         let mut case = Case::new(name, "µs of CPU per visit")
-            .side("push", move |plan| Ok(load_figures(&visits(&push(10_000)?, pace, plan)?)))
-            .side("bare epoll", move |plan| {
-                let server = floor::start(floor::Kind::BareEpoll)?;
-                Ok(load_figures(&floor::accept(&server, pace, plan)?))
-            })
-            .costs("push", "bare epoll", Some(Wanted::AtMost(1.4)));
+            .side("push", move |plan| Ok(load_figures(&visits(&push(10_000)?, pace, plan)?)));
         for &peer in &peers {
             case = case
                 .peer(peer.name(), move |plan| {
@@ -173,6 +168,12 @@ pub(crate) fn run_connect(run: &Run) -> Result<()> {
                 })
                 .gains("push", peer.name(), None);
         }
+        case = case
+            .side("bare epoll", move |plan| {
+                let server = floor::start(floor::Kind::BareEpoll)?;
+                Ok(load_figures(&floor::accept(&server, pace, plan)?))
+            })
+            .costs("push", "bare epoll", Some(Wanted::AtMost(1.4)));
         bench.add(case);
     }
     let name = format!("storm of {}", number(f64::from(storm)));

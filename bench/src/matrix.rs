@@ -66,7 +66,7 @@ pub(crate) fn run(run: &Run) -> Result<()> {
                 bench.add(case(cell, peers, SATURATED, "saturated", 5.0));
                 if let Some(rate) = cell.rate() {
                     let pace = Pace::PerSecond(rate / f64::from(receivers));
-                    let name = format!("{} a second", number(rate));
+                    let name = format!("{} deliveries a second", number(rate));
                     bench.add(beside_latency(peers, case(cell, peers, pace, &name, 1.6)));
                 }
             }

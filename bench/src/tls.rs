@@ -297,7 +297,7 @@ pub(crate) fn run(run: &Run) -> Result<()> {
     );
     let saturated = Pace::Saturated { window: 64, lot: 1 };
     let cases = [
-        ("full handshakes, 500 a second", Kind::Full, Pace::PerSecond(500.0)),
+        ("500 full handshakes a second", Kind::Full, Pace::PerSecond(500.0)),
         ("full handshakes, saturated", Kind::Full, saturated),
         ("resumed handshakes, saturated", Kind::Resumed, saturated),
     ];
