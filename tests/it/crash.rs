@@ -3,10 +3,12 @@
 //!
 //! What the publisher was told is safe must reach the subscriber; and under QoS 2 nothing may
 //! reach it twice, although publisher and broker both go on in the middle of exchanges.
+//!
+//! And whoever is gone together with the daemon leaves a will, if it does not come back.
 
 use std::time::{Duration, Instant};
 
-use sextant_tests::{Daemon, Script};
+use sextant_tests::{Daemon, Options, Script, Sub, publish};
 
 const MESSAGES: usize = 10_000;
 /// How long ten thousand messages and two restarts may take on a slow disk.
@@ -68,7 +70,7 @@ fn publish_through_kills(version: &str, qos: &str) -> Got {
         }
     }
     // Whatever else is on its way comes before this.
-    sextant_tests::publish(daemon.mqtt(), &["-q", qos, "-t", "numbers", "-m", "end"]);
+    publish(daemon.mqtt(), &["-q", qos, "-t", "numbers", "-m", "end"]);
     subscriber.lines.find_for(ALL, "the last message", |line| {
         got.take(line);
         (line == "got end").then_some(())
@@ -96,4 +98,41 @@ fn everything_at_qos_2_comes_exactly_once_through_kill_9_in_mqtt_3() {
 fn everything_at_qos_2_comes_exactly_once_through_kill_9_in_mqtt_5() {
     let got = publish_through_kills("5", "2");
     assert!(got.doubled().is_empty(), "twice: {:?}", got.doubled());
+}
+
+// [MQTT-3.1.2-8]
+#[test]
+fn who_is_gone_with_a_daemon_that_was_killed_leaves_a_will_and_who_comes_back_does_not() {
+    let mut daemon = Daemon::start_with(Options::config("[mqtt]\nwill_grace = \"5s\""));
+    let of_client = |name: &'static str| {
+        let will = ["--will-topic", "wills", "--will-payload", name, "--will-qos", "1"];
+        [&["-i", name, "-t", "unused"], &will[..]].concat()
+    };
+    let kept = |name: &'static str| [&of_client(name)[..], &["-c", "-q", "1"]].concat();
+    let mut lost = Sub::start(daemon.mqtt(), &of_client("lost"));
+    let mut lost_and_kept = Sub::start(daemon.mqtt(), &kept("lost, with a session"));
+    let mut back = Sub::start(daemon.mqtt(), &of_client("back"));
+    let mut back_and_kept = Sub::start(daemon.mqtt(), &kept("back, with a session"));
+    daemon.kill();
+    lost.lines().kill();
+    lost_and_kept.lines().kill();
+    daemon.start_again();
+    let mut watcher = Sub::start(daemon.mqtt(), &["-q", "1", "-t", "wills"]);
+    for back in [&mut back, &mut back_and_kept] {
+        back.lines().line_with("Subscribed (mid:");
+    }
+    let mut gone = watcher.payloads(2);
+    gone.sort_unstable();
+    assert_eq!(gone, ["lost", "lost, with a session"]);
+    // What was published is not published again.
+    daemon.kill();
+    daemon.start_again();
+    watcher.lines().line_with("Subscribed (mid:");
+    for back in [&mut back, &mut back_and_kept] {
+        back.lines().line_with("Subscribed (mid:");
+        back.lines().kill();
+    }
+    let mut gone = watcher.payloads(2);
+    gone.sort_unstable();
+    assert_eq!(gone, ["back", "back, with a session"]);
 }

@@ -156,6 +156,9 @@ pub struct Mqtt {
     pub suback_reasons: bool,
     /// How long a session may outlive its connection, in whole seconds.
     pub session_expiry_max: Span,
+    /// How long after a start the wills of clients that were connected, or whose will waited, when
+    /// the daemon ended wait for them to come back.
+    pub will_grace: Span,
     /// How often what has changed on the broker's own topics, `$SYS/#`, is told; 0 is never.
     pub sys_interval: Span,
     /// Bytes that wait for a client's socket. Past them QoS 1 and 2 stay in the session's queue;
@@ -197,6 +200,7 @@ impl Default for Mqtt {
             keep_alive_max: Span::mins(20),
             suback_reasons: true,
             session_expiry_max: Span::days(7),
+            will_grace: Span::secs(30),
             sys_interval: Span::secs(10),
             send_queue_bytes_max: Bytes::mib(1),
             send_queue_messages_max: 1000,
@@ -539,6 +543,8 @@ impl Config {
             let sane = (Duration::from_millis(10)..=hour).contains(&value.get());
             faults.require(key, sane, "must be 10ms to 1h");
         }
+        let day = Duration::from_secs(86_400);
+        faults.require("mqtt.will_grace", mqtt.will_grace.get() <= day, "must be at most 24h");
         faults.require(
             "mqtt.keep_alive_max",
             whole_secs::<u16>(mqtt.keep_alive_max).is_some(),

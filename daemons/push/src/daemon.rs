@@ -449,6 +449,7 @@ fn settings(config: &Config, cores: usize, log_bytes_max: u64, transports: Trans
         device_waiting_max: mqtt.device_waiting_max as usize,
         receipts_max: (mqtt.receipts_max as usize).div_ceil(cores),
         slow_client_timeout: mqtt.slow_client_timeout.get(),
+        will_grace: mqtt.will_grace.get(),
         log_bytes_max,
         transports,
         suback_reasons: mqtt.suback_reasons,

@@ -270,6 +270,7 @@ fn broker(endpoint: Option<Arc<Endpoint>>) -> (Bench<Broker>, tempfile::TempDir)
         device_waiting_max: 100,
         receipts_max: 100,
         slow_client_timeout: Duration::from_secs(10),
+        will_grace: Duration::ZERO,
         log_bytes_max: 64 << 20,
         transports: Transports::default(),
         suback_reasons: true,

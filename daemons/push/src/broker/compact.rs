@@ -1,9 +1,10 @@
 //! Keeping the log small: what is still needed of its oldest segment is appended again, a little
 //! each turn, and the segment is freed once that is durable.
 //!
-//! Needed are: messages that somebody is to get, the last record of each session, and the last of
-//! each receipt. Small facts are not: each goes on from one of those records in the same segment
-//! or an earlier one, and all of these are written anew here before the segment goes.
+//! Needed are: messages that somebody is to get, the last record of each session, the last of each
+//! receipt, and wills that may be published yet. Small facts are not: each goes on from one of those
+//! records in the same segment or an earlier one, and all of these are written anew here before the
+//! segment goes.
 
 use std::rc::Rc;
 
@@ -142,6 +143,11 @@ impl Broker {
                     let placed = self.store.replace(records::SESSION, &content, before, unix_ms)?;
                     session.record = Some(placed);
                 }
+                Ok(())
+            }
+            records::WILL => {
+                let said = records::WillRecord::take(record.payload.clone())?;
+                self.move_will(&said, record.position, unix_ms)?;
                 Ok(())
             }
             records::RECEIPT => {

@@ -7,13 +7,14 @@ use sextant_mqtt::{
 };
 use sextant_ring::core::{ConnId, SendError};
 use sextant_ring::slot::SlotId;
+use sextant_segment::AppendError;
 use tracing::{debug, warn};
 
 use super::admit::Admitted;
 use super::conn::{Conn, Stage};
 use super::presence::End;
 use super::records::{self, Fact};
-use super::session::{Owner, Session, Will};
+use super::session::{Owner, Session};
 use super::store::Gated;
 use super::transport;
 use super::{Broker, Context, timer};
@@ -139,7 +140,8 @@ impl Broker {
         let assigned;
         // [MQTT-3.1.3-5], [MQTT-3.1.3-6], [MQTT-3.1.3-7]
         let client_id = if connect.client_id.is_empty() {
-            assigned = self.assign_client_id(cx);
+            let before = self.wills.name_of(conn).map(str::to_owned);
+            assigned = before.unwrap_or_else(|| self.assign_client_id(cx));
             assigned.as_str()
         } else {
             connect.client_id
@@ -337,9 +339,8 @@ impl Broker {
             self.refuse_with(cx, conn, connecting, ReasonCode::ServerBusy);
             return false;
         }
-        let will = connect.will.as_ref().map(|will| Box::new(Will::new(will)));
         let forbidden = |topic: &str| topic.starts_with('$') || !principal.may_publish(topic);
-        if will.as_ref().is_some_and(|will| forbidden(&will.topic)) {
+        if connect.will.as_ref().is_some_and(|will| forbidden(will.topic)) {
             self.refuse(cx, conn, connecting, Refusal::NotAuthorized);
             return false;
         }
@@ -355,21 +356,34 @@ impl Broker {
         self.take_over(cx, client_id);
         // Without its connection it may have ended.
         let found = self.sessions.of_client(client_id);
-        let session_present = match found {
+        let (session_present, kept) = match found {
             // [MQTT-3.1.2-4], [MQTT-3.1.4-4], [3.1.1: MQTT-3.1.2-6]
             Some(session) if connect.clean_start => {
                 let kept = self.sessions.get(session).is_some_and(Session::is_persistent);
                 self.end_session(cx, session);
-                if kept {
-                    // To be told that it begins anew, and to find its old session after a crash,
-                    // would be a lie.
-                    self.wait_for_disk(cx, conn, principal, bytes);
-                    return false;
-                }
-                false
+                (false, kept)
             }
-            found => found.is_some(),
+            found => (found.is_some(), false),
         };
+        match self.say_will(cx, conn, connect, (client_id, principal.name())) {
+            // To be told that it begins anew, and to find its old session after a crash, would be a
+            // lie; and so it would be to say that a will is taken which a crash takes back.
+            Ok(said) if said || kept => {
+                self.wait_for_disk(cx, conn, principal, bytes);
+                return false;
+            }
+            Ok(_) => {}
+            Err(AppendError::Backlog) if self.store.is_behind() => {
+                self.wait_for_disk(cx, conn, principal, bytes);
+                return false;
+            }
+            Err(error) => {
+                warn!(%error, "a will cannot be kept");
+                self.meters.connect_refused(ConnectRefused::Unavailable);
+                self.refuse_with(cx, conn, connecting, ReasonCode::QuotaExceeded);
+                return false;
+            }
+        }
         // [MQTT-3.1.2-5], [MQTT-3.1.2-6]
         let session = match found.filter(|_| session_present) {
             Some(session) => session,
@@ -387,11 +401,8 @@ impl Broker {
             self.refuse_with(cx, conn, connecting, ReasonCode::QuotaExceeded);
             false
         };
-        match self.sessions.get_mut(session) {
-            // [MQTT-3.1.2-7], [MQTT-3.1.3-9]: that of an earlier connection is forgotten.
-            Some(session) if accepted => session.will = will,
-            Some(_) if !session_present => self.end_session(cx, session),
-            _ => {}
+        if !accepted && !session_present {
+            self.end_session(cx, session);
         }
         accepted
     }
@@ -438,6 +449,7 @@ impl Broker {
         }
         match accepted.ok().filter(|_| self.send(cx, conn, &mut answer).is_ok()) {
             Some(link) => {
+                self.give_will(conn, slot);
                 self.attach(cx, conn, slot, link);
                 self.came(cx, slot, session_present);
                 true
@@ -578,6 +590,7 @@ impl Broker {
             cx.disarm(timer);
         }
         self.verifying.remove(&conn.to_bits());
+        self.drop_waiting_will(conn);
         if let Some(reading) = held.apart.and_then(|apart| apart.reading) {
             self.stop_reading(cx, *reading);
         }
@@ -611,14 +624,15 @@ impl Broker {
         self.went(cx, slot, end);
         self.note_shares(cx, slot, false);
         let Some(session) = self.sessions.get_mut(slot) else { return };
+        let waits = session.will_due_at().is_some_and(|due| due > clock.unix_ms);
         // [MQTT-3.1.2-8], [MQTT-3.1.2-10]
-        let mut will = session.will.take().filter(|_| !end.in_order && !cx.is_stopping());
-        let delay_s = will.as_ref().map_or(0, |will| will.delay_s.min(session.expiry_s));
-        if delay_s > 0 {
-            session.will = will.take();
-        }
-        if let Some(will) = will {
-            self.publish_will(cx, &will);
+        match session.will.take() {
+            Some(will) if end.in_order => self.forget_will(&will),
+            // The log has it for the next start.
+            Some(_) if cx.is_stopping() => {}
+            Some(will) if waits => session.will = Some(will),
+            Some(will) => self.publish_will(cx, will),
+            None => {}
         }
         // [MQTT-4.1.0-1], [MQTT-4.1.0-2]
         if ends {
@@ -658,7 +672,7 @@ impl Broker {
         if session.will_due_at().is_some_and(|due| due <= unix_ms)
             && let Some(will) = session.will.take()
         {
-            self.publish_will(cx, &will);
+            self.publish_will(cx, will);
         }
         let Some(session) = self.sessions.get_mut(slot) else { return };
         if session.ends_at().is_some_and(|end| end <= unix_ms) {
@@ -712,8 +726,9 @@ impl Broker {
 
 impl Session {
     fn will_due_at(&self) -> Option<u64> {
-        let delay_s = self.will.as_ref()?.delay_s.min(self.expiry_s);
-        Some(self.left_at + u64::from(delay_s) * 1000)
+        let will = self.will.as_ref()?;
+        let delay_s = will.said.delay_s.min(self.expiry_s);
+        Some((self.left_at + u64::from(delay_s) * 1000).max(will.not_before))
     }
 
     /// When a session without connection ends; `None` is never.
@@ -723,23 +738,5 @@ impl Session {
 
     fn due_at(&self) -> Option<u64> {
         [self.will_due_at(), self.ends_at()].into_iter().flatten().min()
-    }
-}
-
-impl Will {
-    fn new(will: &sextant_mqtt::Will<'_>) -> Will {
-        let mut forward = Vec::new();
-        // [MQTT-3.1.3-10]
-        will.properties.publish().write_forward(&mut forward);
-        Will {
-            topic: will.topic.into(),
-            payload: bytes::Bytes::copy_from_slice(will.payload),
-            forward: forward.into(),
-            qos: will.qos,
-            // [MQTT-3.1.2-14], [MQTT-3.1.2-15]
-            retain: will.retain,
-            expiry_s: will.properties.message_expiry_s.unwrap_or(0),
-            delay_s: will.properties.will_delay_s.unwrap_or(0),
-        }
     }
 }

@@ -60,6 +60,7 @@ mod top;
 mod trace;
 mod transport;
 mod verify;
+mod wills;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -121,6 +122,7 @@ use tickets::{Then, Ticket};
 use top::Top;
 use trace::Trace;
 use transport::Secured;
+use wills::Wills;
 
 /// A core's share of the daemon's limits.
 #[derive(Clone, Debug)]
@@ -148,6 +150,8 @@ pub struct Settings {
     pub receipts_max: usize,
     /// How long a connection may take nothing while something waits for it.
     pub slow_client_timeout: Duration,
+    /// How long what clients left waits for them to come back, after a start.
+    pub will_grace: Duration,
     /// Bytes of this core's log.
     pub log_bytes_max: u64,
     /// What connections may come by.
@@ -201,6 +205,7 @@ mod timer {
     pub(super) const ADMIT: u64 = 7;
     pub(super) const THROTTLE: u64 = 8;
     pub(super) const DRAIN: u64 = 9;
+    pub(super) const WILLS: u64 = 10;
 
     pub(super) fn key(kind: u64, number: u64) -> u64 {
         assert!(number >> SHIFT == 0, "a timer's number has 58 bits");
@@ -247,6 +252,8 @@ pub struct Broker {
     /// Messages for devices that have no session which takes them.
     waiting: Map<Box<str>, VecDeque<Rc<Held>>>,
     receipts: Receipts,
+    /// What clients leave that no session has.
+    wills: Wills,
     tickets: Slots<Ticket>,
     /// Messages relayed from each core, up to this one.
     origins: Vec<Told>,
@@ -329,6 +336,7 @@ impl Broker {
             retained_bytes: 0,
             waiting: Map::default(),
             receipts,
+            wills: Wills::default(),
             tickets: Slots::new(1 << 24),
             origins: vec![Told::default(); cores],
             life: 0,
@@ -389,6 +397,7 @@ impl Broker {
             ("bytes of TLS", self.secured.levels()[2]),
             ("checks that wait for a peer", self.verifying.len()),
             ("comings and goings", self.presence.len()),
+            ("wills", self.wills.len()),
         ];
         let left = counts.iter().filter(|(_, count)| *count > 0);
         left.map(|(what, count)| format!("{count} {what}")).collect()
@@ -638,6 +647,7 @@ impl App for Broker {
             timer::ADMIT => self.admission_timer(cx),
             timer::THROTTLE => self.throttle_timer(cx),
             timer::DRAIN => self.drain_timer(cx),
+            timer::WILLS => self.wills_timer(cx),
             kind => unreachable!("no timer is of kind {kind}"),
         }
     }

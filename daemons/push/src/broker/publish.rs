@@ -15,7 +15,7 @@ use super::message::{Delivery, Held, Incoming, Message, Publication, device_of};
 use super::packets::Flow;
 use super::records::{Fact, MessageRecord, Origin, Publisher, Recipient, Told};
 use super::relays::Relayed;
-use super::session::{Subscriber, Will};
+use super::session::Subscriber;
 use super::store::Gated;
 use super::{Broker, Context, Then};
 use crate::home::home;
@@ -210,30 +210,6 @@ impl Broker {
         let number = held.busy().answers.push(answer);
         self.resolve_answer(cx, conn, number, reason);
         if self.conn(conn).is_some() { Flow::Continue } else { Flow::Ended }
-    }
-
-    pub(super) fn publish_will(&mut self, cx: &mut Context, will: &Will) {
-        let unix_ms = cx.clock().unix_ms;
-        let incoming = Incoming {
-            topic: &will.topic,
-            payload: &will.payload,
-            forward: &will.forward,
-            expires_at: match will.expiry_s {
-                0 => 0,
-                seconds => unix_ms + u64::from(seconds) * 1000,
-            },
-            qos: will.qos,
-            retain: will.retain,
-            from: None,
-            publisher: None,
-            origin: None,
-            receipt: None,
-            device: None,
-            shares: &[],
-        };
-        if let Err(reason) = self.route(cx, &incoming, None) {
-            tracing::warn!(?reason, topic = &*will.topic, "a will was not kept");
-        }
     }
 
     /// Brings a message to everybody, and tells how many sessions of this core its receipt
@@ -610,7 +586,11 @@ impl Broker {
     /// never has this without that.
     fn note_taken(&mut self, incoming: &Incoming<'_>, keep: bool) {
         if let Some(publisher) = incoming.publisher {
-            self.store.fact(&Fact::Received(publisher.session, publisher.packet_id));
+            let taken = match publisher.will() {
+                Some(number) => Fact::WillGone(number),
+                None => Fact::Received(publisher.session, publisher.packet_id),
+            };
+            self.store.fact(&taken);
         }
         if let Some(origin) = incoming.origin.filter(|_| keep) {
             self.store.fact(&Fact::OriginMark(origin.core, origin.told));

@@ -6,10 +6,13 @@
 //! | 2 session | a session, whole: replaces all that was said of it before |
 //! | 3 receipt | what is known of a pushed message, whole |
 //! | 4 facts | small changes, one behind the other |
+//! | 5 will | the will of a client that is connected, or was |
 //!
 //! Numbers are little-endian base-128 varints, strings and bytes are preceded by their length. A
 //! message's identifier is the sequence number of its first record, said explicitly in copies that
-//! relocation makes. A session's number is its own for good.
+//! relocation makes. A session's number is its own for good, and so is a will's; both are counted
+//! together. A message whose publisher has the packet identifier 0, which no PUBLISH has, publishes
+//! the will of that number.
 //!
 //! A core's **life** is one run of the daemon, counted: a log that lost what it had acknowledged, as
 //! all but `always` may, gives the same sequence numbers again, and what another core remembers of
@@ -36,6 +39,7 @@ pub(super) const MESSAGE: u8 = 1;
 pub(super) const SESSION: u8 = 2;
 pub(super) const RECEIPT: u8 = 3;
 pub(super) const FACTS: u8 = 4;
+pub(super) const WILL: u8 = 5;
 
 /// The number of no session.
 pub(super) const NOBODY: u64 = 0;
@@ -172,7 +176,7 @@ impl Recipient {
     }
 }
 
-/// The QoS 2 PUBLISH that a message came with.
+/// The QoS 2 PUBLISH that a message came with, or the will that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Publisher {
     pub(super) session: u64,
@@ -180,6 +184,18 @@ pub(super) struct Publisher {
     /// Whether other cores are to get it, and are asked again after a crash; the life in which
     /// they were asked first.
     pub(super) relayed: Option<u64>,
+}
+
+impl Publisher {
+    /// Of a message that is the will of this number.
+    pub(super) fn of_will(number: u64) -> Publisher {
+        Publisher { session: number, packet_id: 0, relayed: None }
+    }
+
+    /// The number of the will that the message publishes.
+    pub(super) fn will(self) -> Option<u64> {
+        (self.packet_id == 0).then_some(self.session)
+    }
 }
 
 /// Where a message was relayed from, so that it is taken in once.
@@ -575,6 +591,8 @@ pub(super) enum Fact {
     Claimed(u64),
     /// This life began.
     Life(u64),
+    /// The will of this number is not to be published any more.
+    WillGone(u64),
 }
 
 impl Fact {
@@ -654,6 +672,10 @@ impl Fact {
                 out.byte(18);
                 out.number(*life);
             }
+            Fact::WillGone(number) => {
+                out.byte(19);
+                out.number(*number);
+            }
         }
     }
 
@@ -693,7 +715,59 @@ impl Fact {
                 Fact::OriginMark(from.small()?, Told { life: from.number()?, id: from.number()? })
             }
             18 => Fact::Life(from.number()?),
+            19 => Fact::WillGone(from.number()?),
             _ => return Err(Unreadable),
+        })
+    }
+}
+
+/// A will record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WillRecord {
+    pub(super) number: u64,
+    pub(super) client_id: Box<str>,
+    pub(super) user: Box<str>,
+    pub(super) topic: Box<str>,
+    /// The MQTT 5 properties that go to every receiver.
+    pub(super) forward: Bytes,
+    pub(super) payload: Bytes,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    /// Seconds that it lives once published; zero is for ever.
+    pub(super) expiry_s: u32,
+    /// Seconds that it waits for its client to come back.
+    pub(super) delay_s: u32,
+}
+
+impl WillRecord {
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.number(self.number);
+        out.bytes(self.client_id.as_bytes());
+        out.bytes(self.user.as_bytes());
+        out.bytes(self.topic.as_bytes());
+        out.byte(self.qos as u8 | u8::from(self.retain) << 2);
+        out.number(u64::from(self.expiry_s));
+        out.number(u64::from(self.delay_s));
+        out.bytes(&self.forward);
+        out.bytes(&self.payload);
+    }
+
+    pub(super) fn take(record: Bytes) -> Parsed<WillRecord> {
+        let mut from = Take::new(record);
+        let number = from.number()?;
+        let (client_id, user, topic) = (from.text()?, from.text()?, from.text()?);
+        let flags = from.byte()?;
+        Ok(WillRecord {
+            number,
+            client_id,
+            user,
+            topic,
+            qos: QoS::from_u8(flags & 3).ok_or(Unreadable)?,
+            retain: flags & 4 != 0,
+            expiry_s: from.medium()?,
+            delay_s: from.medium()?,
+            forward: from.bytes()?,
+            payload: from.bytes()?,
         })
     }
 }
@@ -753,6 +827,10 @@ pub fn fuzz_records(bytes: &Bytes) {
     if let Ok(session) = SessionRecord::take(bytes.clone()) {
         session.put(&mut written);
         assert_eq!(SessionRecord::take(std::mem::take(&mut written).into()), Ok(session));
+    }
+    if let Ok(will) = WillRecord::take(bytes.clone()) {
+        will.put(&mut written);
+        assert_eq!(WillRecord::take(std::mem::take(&mut written).into()), Ok(will));
     }
     if let Ok(receipt) = take_receipt(bytes.clone()) {
         put_receipt(&receipt, &mut written);
@@ -851,6 +929,7 @@ mod tests {
             text().prop_map(Fact::Unretained),
             any::<u64>().prop_map(Fact::Claimed),
             any::<u64>().prop_map(Fact::Life),
+            any::<u64>().prop_map(Fact::WillGone),
         ]
     }
 
@@ -887,6 +966,21 @@ mod tests {
             let mut bytes = Vec::new();
             session.put(&mut bytes);
             prop_assert_eq!(SessionRecord::take(bytes.into()).unwrap(), session);
+        }
+
+        #[test]
+        fn a_will_reads_back_as_it_was_written(
+            (number, expiry_s, delay_s, retain) in any::<(u64, u32, u32, bool)>(),
+            (client_id, user, topic, qos) in (text(), text(), text(), qos()),
+            (forward, payload) in any::<(Vec<u8>, Vec<u8>)>(),
+        ) {
+            let (forward, payload) = (forward.into(), payload.into());
+            let will = WillRecord {
+                number, client_id, user, topic, forward, payload, qos, retain, expiry_s, delay_s,
+            };
+            let mut bytes = Vec::new();
+            will.put(&mut bytes);
+            prop_assert_eq!(WillRecord::take(bytes.into()).unwrap(), will);
         }
 
         #[test]
@@ -931,6 +1025,7 @@ mod tests {
             let _ = MessageRecord::take(bytes.clone(), 1);
             let _ = SessionRecord::take(bytes.clone());
             let _ = take_receipt(bytes.clone());
+            let _ = WillRecord::take(bytes.clone());
             let _ = Fact::take(&mut Take::new(bytes));
         }
     }

@@ -16,7 +16,7 @@ use super::message::{Delivery, Held, Incoming, Publication};
 use super::receipts::apply;
 use super::records::{
     self, Exchange, Fact, MessageRecord, Origin, Publisher, Queued, SessionRecord, Take, Told,
-    Unreadable,
+    Unreadable, WillRecord,
 };
 use super::relays::Relayed;
 use super::session::{Owner, Session};
@@ -66,6 +66,7 @@ pub(super) struct State {
     messages: Map<u64, Found>,
     sessions: Map<u64, (SessionRecord, Position, u32)>,
     receipts: Map<u128, (Receipt, Position, u32)>,
+    wills: Map<u64, (WillRecord, (Position, u32))>,
     retained: Map<Box<str>, u64>,
     waiting: Map<u64, Box<str>>,
     origins: Vec<(u16, Told)>,
@@ -160,6 +161,12 @@ impl State {
                 let before = self.sessions.insert(number, (session, position, stored_bytes));
                 dead.extend(before.map(|(_, position, bytes)| (position, bytes)));
             }
+            records::WILL => {
+                let will = WillRecord::take(record.payload.clone())?;
+                self.next_number = self.next_number.max(will.number + 1);
+                let before = self.wills.insert(will.number, (will, (position, stored_bytes)));
+                dead.extend(before.map(|(_, place)| place));
+            }
             records::RECEIPT => {
                 let receipt = records::take_receipt(record.payload.clone())?;
                 let id = receipt.id;
@@ -193,7 +200,9 @@ impl State {
                 session.queue.push(recipient.queued(Some(id)));
             }
         }
-        if let Some(publisher) = message.publisher
+        if let Some(number) = message.publisher.and_then(Publisher::will) {
+            dead.extend(self.wills.remove(&number).map(|(_, place)| place));
+        } else if let Some(publisher) = message.publisher
             && let Some((session, ..)) = self.sessions.get_mut(&publisher.session)
             && !session.received.contains(&publisher.packet_id)
         {
@@ -310,6 +319,9 @@ impl State {
             }
             Fact::OriginMark(core, told) => self.origins.push((core, told)),
             Fact::Life(life) => self.life = self.life.max(life),
+            Fact::WillGone(number) => {
+                dead.extend(self.wills.remove(&number).map(|(_, place)| place));
+            }
             Fact::Unretained(topic) => {
                 self.retained.remove(&topic);
             }
@@ -341,7 +353,7 @@ fn take_exchanged(exchanges: &mut Vec<(u16, Exchange)>, message: u64) -> Option<
 impl Broker {
     /// Puts back what was found.
     pub(super) fn load_state(&mut self, state: State) {
-        let State { messages, sessions, receipts, retained, waiting, origins, .. } = state;
+        let State { messages, sessions, receipts, wills, retained, waiting, origins, .. } = state;
         self.next_number = state.next_number;
         self.to_relay = state.to_relay;
         self.life = state.life + 1;
@@ -364,6 +376,7 @@ impl Broker {
         for (record, position, bytes) in sessions {
             self.load_session(record, (position, bytes));
         }
+        self.load_wills(wills.into_values().collect());
         for (topic, id) in retained {
             if let Some(held) = self.store.find(id).cloned() {
                 self.retained_bytes += held.bytes as usize;
@@ -441,6 +454,8 @@ impl Broker {
     pub(super) fn start_restored(&mut self, cx: &mut Context) {
         self.store.begin_life(self.life);
         let unix_ms = cx.clock().unix_ms;
+        let grace_ms = self.settings.will_grace.as_millis() as u64;
+        self.start_wills(cx);
         let slots: Vec<_> = self.sessions.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let Some(session) = self.sessions.get_mut(slot) else { continue };
@@ -448,6 +463,9 @@ impl Broker {
             let was_connected = session.left_at == 0;
             if was_connected {
                 session.left_at = unix_ms;
+            }
+            if let Some(will) = &mut session.will {
+                will.not_before = unix_ms + grace_ms;
             }
             let (number, expiry_s) = (session.number, session.expiry_s);
             for (at, mut subscribed) in

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use sextant_mqtt::{PacketId, QoS, SessionLimits};
 use sextant_ring::core::ConnId;
 use sextant_ring::slot::SlotId;
@@ -15,6 +14,7 @@ use sextant_segment::Position;
 use super::message::Delivery;
 use super::records::{Exchange, SessionRecord};
 use super::subscriptions::Subscriptions;
+use super::wills::Will;
 use crate::auth::Principal;
 
 /// Who holds a filter, and how.
@@ -25,19 +25,6 @@ pub(super) struct Subscriber {
     pub(super) qos: QoS,
     pub(super) no_local: bool,
     pub(super) retain_as_published: bool,
-}
-
-/// A client's will.
-#[derive(Clone, Debug)]
-pub(super) struct Will {
-    pub(super) topic: Box<str>,
-    pub(super) payload: Bytes,
-    pub(super) forward: Bytes,
-    pub(super) qos: QoS,
-    pub(super) retain: bool,
-    /// Seconds that it lives once published; zero is for ever.
-    pub(super) expiry_s: u32,
-    pub(super) delay_s: u32,
 }
 
 /// Whose a session is: nobody else may have it.

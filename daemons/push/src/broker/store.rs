@@ -151,6 +151,11 @@ impl Store {
         }
     }
 
+    /// Whether something that is in the log may not be acknowledged yet.
+    pub(super) fn is_behind(&self) -> bool {
+        self.log.ackable() < self.log.last()
+    }
+
     /// Things that wait for the disk.
     pub(super) fn gated(&self) -> usize {
         self.gates.len() + self.unplaced.len()

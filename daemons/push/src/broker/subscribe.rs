@@ -290,7 +290,7 @@ impl Broker {
             self.drop_filter(cx, slot, &subscribed.filter);
         }
         if let Some(will) = will {
-            self.publish_will(cx, &will);
+            self.end_will(cx, will);
         }
     }
 }

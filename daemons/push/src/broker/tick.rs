@@ -22,6 +22,7 @@ impl Broker {
         self.sweep_traces();
         self.sweep_top(cx.now());
         self.send_away(cx);
+        self.arm_wills(cx);
         self.look_at_the_wall_clock(cx);
         self.postponed_full = false;
         self.meters.take_stats(cx.stats());

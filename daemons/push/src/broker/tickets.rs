@@ -33,6 +33,8 @@ pub(super) enum Then {
     Part(SlotId),
     /// Nobody, but all other cores know of this filter.
     Heard(Arc<str>),
+    /// Nobody: a will is published once it is in the log.
+    Nobody,
     /// Whoever ended a client's session.
     Kicked(oneshot::Sender<Kicked>),
 }
@@ -94,7 +96,7 @@ impl Broker {
             }
         }
         let result = ticket.refused.unwrap_or(ReasonCode::Success);
-        if !matches!(ticket.then.first(), Some(Then::Heard(_))) {
+        if !matches!(ticket.then.first(), Some(Then::Heard(_) | Then::Nobody)) {
             self.meters.core.record(self.meters.names.acknowledged, cx.now().since(ticket.asked));
         }
         for then in ticket.then {
@@ -109,6 +111,7 @@ impl Broker {
                     self.answer_push(cx, push, recipients, ticket.refused, reply);
                 }
                 Then::Relayed(message) => self.relay_done(cx, message, ticket.refused),
+                Then::Nobody => {}
                 Then::Part(of) => self.part_done(cx, of, 0, None),
                 Then::Kicked(reply) => {
                     let kept = ticket.refused.is_none();

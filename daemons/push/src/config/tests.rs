@@ -62,6 +62,7 @@ fn the_documented_file_is_read_and_says_the_defaults() {
         keep_alive_max = "20m"
         suback_reasons = true
         session_expiry_max = "7d"
+        will_grace = "30s"
         sys_interval = "10s"
         send_queue_bytes_max = "1MiB"
         send_queue_messages_max = 1000

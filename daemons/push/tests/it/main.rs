@@ -15,6 +15,7 @@
 //! - [`scenes`]: plays with one turn of events each.
 //! - [`pace`]: such plays of clients that do not keep up.
 //! - [`traces`]: clients traced packet by packet.
+//! - [`wills`]: clients that are lost together with the daemon.
 
 #![allow(clippy::unwrap_used)]
 
@@ -28,3 +29,4 @@ mod random;
 mod rig;
 mod scenes;
 mod traces;
+mod wills;

@@ -329,7 +329,9 @@ impl Model {
         // That a QoS 0 push waits for its device no longer may not be on disk before it is sent;
         // if that was in vain, it waits again after a crash.
         let waits_again = self.crashed && message.from == From::Push && qos == QoS::AtMostOnce;
-        if !in_order || waits_again || message.expires || self.refusals {
+        // Each is of a connection of its own, and these may come in another order.
+        let is_will = matches!(message.from, From::Will(_));
+        if !in_order || waits_again || is_will || message.expires || self.refusals {
             return;
         }
         let key = (message.from, name.to_owned(), message.qos, qos);

@@ -82,7 +82,19 @@ impl Play {
 
     pub(crate) fn connect(&mut self, client: usize) {
         let (peer, now_ms) = (self.rig.connect(), self.now_ms());
+        self.renew_will(client);
         self.clients[client].connect(peer, now_ms, &mut self.model);
+    }
+
+    /// Each connection has a will of its own.
+    fn renew_will(&mut self, client: usize) {
+        let Some(will) = &mut self.clients[client].profile.will else { return };
+        let before = &self.model.messages[will.message];
+        if before.sent.is_some() {
+            let (from, topic) = (before.from, before.topic.clone());
+            let (qos, retain, len) = (before.qos, before.retain, before.len);
+            will.message = self.model.new_message(from, &topic, qos, retain, len);
+        }
     }
 
     pub(crate) fn part(&mut self, client: usize, how: Parting) {

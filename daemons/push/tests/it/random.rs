@@ -8,7 +8,8 @@ use sextant_mqtt::{QoS, Version};
 use sextant_ring::sim::{Access, seeds};
 use sextant_segment::Durability;
 
-use crate::client::{Parting, Profile};
+use crate::client::{Parting, Profile, WillOf};
+use crate::model::From;
 use crate::play::Play;
 use crate::rig::Setup;
 
@@ -68,7 +69,8 @@ fn version(rng: &mut Rng) -> Version {
     if rng.bool() { Version::V5 } else { Version::V311 }
 }
 
-/// Clients 0 to 3 keep their sessions, 4 and 5 do not, 6 and 7 are devices.
+/// Clients 0 to 3 keep their sessions, 4 and 5 do not, 6 and 7 are devices. Some of each have a
+/// will.
 fn cast(play: &mut Play) {
     for n in 0..8 {
         let version = version(&mut play.rng);
@@ -81,6 +83,12 @@ fn cast(play: &mut Play) {
             profile.receive_max = Some(play.rng.u16(1..8));
         }
         profile.keep_alive_s = [0, 0, 1, 60][play.rng.usize(..4)];
+        if n % 3 == 1 {
+            let (qos, topic) = (qos(&mut play.rng), TOPICS[play.rng.usize(..TOPICS.len())]);
+            let delay_s = [0, 0, 1][play.rng.usize(..3)];
+            let message = play.model.new_message(From::Will(n), topic, qos, false, 30);
+            profile.will = Some(WillOf { message, delay_s });
+        }
         play.add(profile);
     }
 }
@@ -195,6 +203,7 @@ fn random_play(seed: u64) -> (u64, u64) {
         send_queue_bytes_max: [8 << 10, 64 << 10][rng.usize(..2)],
         durability,
         hot_bytes: [0, 0, 2000, 16 << 20][rng.usize(..4)],
+        will_grace: Duration::from_millis([0, 20, 1000][rng.usize(..3)]),
         mesh_capacity: [2, 8, 64][rng.usize(..3)],
         ..Setup::default()
     };

@@ -52,6 +52,7 @@ pub(crate) struct Setup {
     /// Of the first core's log, if it is another.
     pub(crate) first_durability: Option<Durability>,
     pub(crate) hot_bytes: u32,
+    pub(crate) will_grace: Duration,
     pub(crate) limits: Limits,
 }
 
@@ -75,6 +76,7 @@ impl Default for Setup {
             first_durability: None,
             // So that nearly everything that was queued is read back from the disk.
             hot_bytes: 0,
+            will_grace: Duration::from_secs(1),
             limits: Limits::default(),
         }
     }
@@ -103,6 +105,7 @@ impl Setup {
             device_waiting_max: self.device_waiting_max,
             receipts_max: self.receipts_max,
             slow_client_timeout: Duration::from_secs(10),
+            will_grace: self.will_grace,
             log_bytes_max: self.log_bytes_max,
             transports: Transports::default(),
             suback_reasons: true,
