@@ -99,6 +99,37 @@ pub(crate) enum Parting {
     Disconnect,
 }
 
+/// The direction of bytes, as their client sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Sent,
+    Received,
+}
+
+/// Cuts a connection behind so many bytes of one direction: what comes behind them is lost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fuse {
+    pub(crate) way: Way,
+    pub(crate) left: usize,
+    /// How the connection ends then.
+    pub(crate) how: Parting,
+    /// It has been cut.
+    pub(crate) blown: bool,
+}
+
+impl Fuse {
+    /// How many of so many more bytes may pass.
+    fn pass(&mut self, way: Way, bytes: usize) -> usize {
+        if self.blown || self.way != way {
+            return bytes;
+        }
+        let passed = bytes.min(self.left);
+        self.left -= passed;
+        self.blown = self.left == 0;
+        passed
+    }
+}
+
 /// A client.
 pub(crate) struct Client {
     pub(crate) me: usize,
@@ -112,6 +143,8 @@ pub(crate) struct Client {
     /// Acknowledgements that it has yet to send, while it is lazy.
     acks: VecDeque<Packet<'static>>,
     pub(crate) lazy: bool,
+    /// Of its next connection, or this one.
+    pub(crate) fuse: Option<Fuse>,
     /// CONNECT asks for a clean start until that was granted.
     wants_clean: bool,
     /// Something was acknowledged in this session, so that the broker cannot forget it.
@@ -154,6 +187,7 @@ impl Client {
             requests: BTreeMap::new(),
             acks: VecDeque::new(),
             lazy: false,
+            fuse: None,
             wants_clean: false,
             certain: false,
             offline_since_ms: 0,
@@ -296,6 +330,10 @@ impl Client {
             let cut = cut.min(wire.out.len());
             wire.peer.send(&wire.out[..cut]);
         }
+        self.end_wire(how, now_ms, model);
+    }
+
+    fn end_wire(&mut self, how: Parting, now_ms: u64, model: &mut Model) {
         if let Some(mut peer) = self.drop_wire(now_ms, model) {
             match how {
                 Parting::Reset => peer.reset(),
@@ -390,7 +428,10 @@ impl Client {
             !peer.is_closed()
         });
         let Some(mut wire) = self.wire.take() else { return };
-        let bytes = wire.peer.received();
+        let mut bytes = wire.peer.received();
+        if let Some(fuse) = &mut self.fuse {
+            bytes.truncate(fuse.pass(Way::Received, bytes.len()));
+        }
         // Asked behind the bytes: what comes in between is read next time.
         let over = wire.peer.is_closed() && wire.peer.received_len() == 0;
         let mut data = &bytes[..];
@@ -411,9 +452,17 @@ impl Client {
                 Err(fault) => panic!("client {}: {fault}", self.me),
             }
         }
-        let cut = cut.unwrap_or(wire.out.len()).min(wire.out.len());
+        let mut cut = cut.unwrap_or(wire.out.len()).min(wire.out.len());
+        if let Some(fuse) = &mut self.fuse {
+            cut = fuse.pass(Way::Sent, cut);
+        }
         wire.peer.send(&wire.out[..cut]);
         wire.out.drain(..cut);
+        if let Some(how) = self.fuse.filter(|fuse| fuse.blown).map(|fuse| fuse.how) {
+            self.wire = Some(wire);
+            self.end_wire(how, now_ms, model);
+            return;
+        }
         let over = over || wire.peer.is_refused() || matches!(wire.stage, Stage::Over);
         self.wire = Some(wire);
         if over {

@@ -10,6 +10,7 @@
 //!   `SEXTANT_SEED=… cargo test -p sextant-push --release --test it random::`. A range, such as
 //!   `SEXTANT_SEED=0..8000`, plays them all, `SEXTANT_SIM_TELL=1` tells what happens, and
 //!   `cargo xtask sim` plays seeds that nobody has played.
+//! - [`cuts`]: exchanges of QoS 2, cut behind every byte.
 //! - [`drains`]: clients sent to another server.
 //! - [`limits`]: how fast clients may come and publish.
 //! - [`scenes`]: plays with one turn of events each.
@@ -20,6 +21,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod client;
+mod cuts;
 mod drains;
 mod limits;
 mod model;
