@@ -37,6 +37,8 @@ pub(super) struct Incoming<'a> {
     pub(super) device: Option<&'a str>,
     /// The cores whose members of a shared subscription it is for, with the group's name.
     pub(super) shares: &'a [Chosen],
+    /// Nobody else gets it.
+    pub(super) for_groups_alone: bool,
 }
 
 impl<'a> Incoming<'a> {
@@ -55,6 +57,7 @@ impl<'a> Incoming<'a> {
             receipt: None,
             device: None,
             shares: &[],
+            for_groups_alone: false,
         }
     }
 
@@ -83,6 +86,7 @@ pub struct Publication {
     receipt: Option<(u16, u128)>,
     device: Option<Box<str>>,
     shares: Box<[Chosen]>,
+    for_groups_alone: bool,
 }
 
 impl Publication {
@@ -98,6 +102,7 @@ impl Publication {
             receipt: incoming.receipt,
             device: incoming.device.map(Box::from),
             shares: incoming.shares.into(),
+            for_groups_alone: incoming.for_groups_alone,
         })
     }
 
@@ -115,6 +120,7 @@ impl Publication {
             receipt: self.receipt,
             device: self.device.as_deref(),
             shares: &self.shares,
+            for_groups_alone: self.for_groups_alone,
         }
     }
 }

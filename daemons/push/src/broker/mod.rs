@@ -31,6 +31,7 @@ mod encodings;
 mod enhanced;
 mod expiry;
 mod filters;
+mod handed_on;
 mod keepalive;
 mod levels;
 mod message;
@@ -105,6 +106,7 @@ use compact::Compaction;
 use conn::{Conn, Stage};
 use drain::Drain;
 use filters::Filters;
+use handed_on::HandedOn;
 use keepalive::Hand;
 use message::Held;
 use presence::{End, Presence};
@@ -243,6 +245,8 @@ pub struct Broker {
     /// Which other cores have subscribers.
     interest: Filters<u16>,
     shares: Shares,
+    /// Messages of groups whose members are gone.
+    handed_on: VecDeque<HandedOn>,
     subscriptions: usize,
     /// Filters that other cores have yet to hear of, each with the ticket that counts them.
     announced: Map<Arc<str>, SlotId>,
@@ -329,6 +333,7 @@ impl Broker {
             filters: Filters::default(),
             interest: Filters::default(),
             shares: Shares::default(),
+            handed_on: VecDeque::new(),
             subscriptions: 0,
             announced: Map::default(),
             retained: BTreeMap::new(),
@@ -398,6 +403,7 @@ impl Broker {
             ("checks that wait for a peer", self.verifying.len()),
             ("comings and goings", self.presence.len()),
             ("wills", self.wills.len()),
+            ("messages handed on", self.handed_on.len()),
         ];
         let left = counts.iter().filter(|(_, count)| *count > 0);
         left.map(|(what, count)| format!("{count} {what}")).collect()
@@ -701,6 +707,7 @@ impl App for Broker {
         self.tell_presence(cx);
         self.compact(cx);
         self.take_postponed(cx);
+        self.hand_on(cx);
         self.end_burst(cx);
         self.take_recalled(cx);
         if self.settling {

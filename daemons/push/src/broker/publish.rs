@@ -92,6 +92,7 @@ impl Broker {
             receipt: None,
             device: None,
             shares: &[],
+            for_groups_alone: false,
         };
         let Some(packet_id) = publish.delivery.packet_id() else {
             // What does not reach everybody at QoS 0 was promised to nobody.
@@ -418,6 +419,13 @@ impl Broker {
         self.deliver_matches(cx, incoming, true, ticket)
     }
 
+    /// Gives up what a delivery was asked for.
+    pub(super) fn let_go_of(&mut self, delivered: Delivered) {
+        if let Some(held) = delivered.held {
+            self.store.release(held);
+        }
+    }
+
     /// Delivers a message to this core's sessions.
     ///
     /// # Errors
@@ -435,9 +443,12 @@ impl Broker {
         let mut matches = std::mem::take(&mut self.matches);
         matches.clear();
         // [MQTT-3.3.2-3], [MQTT-4.6.0-6]
-        let mut filters = self.filters.matches(incoming.topic, |held| {
-            matches.extend(held.iter().map(|subscriber| (subscriber.session, *subscriber)));
-        });
+        let mut filters = match incoming.for_groups_alone {
+            true => 0,
+            false => self.filters.matches(incoming.topic, |held| {
+                matches.extend(held.iter().map(|subscriber| (subscriber.session, *subscriber)));
+            }),
+        };
         let me = cx.core() as u16;
         for (_, group) in incoming.shares.iter().filter(|(core, _)| *core == me) {
             let member = self.choose_member(cx, group, incoming.qos);

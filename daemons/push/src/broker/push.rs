@@ -69,6 +69,7 @@ impl Broker {
             receipt: Some((cx.core() as u16, push.id)),
             device,
             shares: &[],
+            for_groups_alone: false,
         };
         match self.route(cx, &incoming, Some(ticket)) {
             Ok(recipients) => {

@@ -128,6 +128,12 @@ impl Shares {
         group
     }
 
+    /// The core whose turn it is, of those that have members of a group.
+    pub(super) fn choose_core(&mut self, key: &str) -> Option<u16> {
+        let slot = *self.by_key.get(key)?;
+        self.groups.get_mut(slot)?.choose()
+    }
+
     /// Says what a core has of a group; one that has no members anywhere is forgotten.
     fn set(&mut self, key: &str, filter: &str, core: u16, part: Part) {
         let slot = self.group(key, filter);

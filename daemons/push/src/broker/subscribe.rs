@@ -11,7 +11,7 @@ use sextant_ring::core::ConnId;
 use sextant_ring::slot::SlotId;
 
 use super::conn::{Answer, Stage};
-use super::message::{Message, device_of};
+use super::message::{Delivery, Message, device_of};
 use super::records::{Fact, Subscribed};
 use super::session::Subscriber;
 use super::shares::shared;
@@ -268,16 +268,19 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         assert!(session.conn.is_none(), "a session ends after its connection");
         let will = session.will.take();
-        let mut left = session.queue.take();
-        left.iter().for_each(|delivery| delivery.leaves_queue(session.number));
+        let queued = session.queue.take();
+        queued.iter().for_each(|delivery| delivery.leaves_queue(session.number));
         // [MQTT-4.8.2-5]: with the session, and goes to nobody else of a group.
         let ids: Vec<PacketId> = session.flight.inflight().map(|(id, _)| id).collect();
-        left.extend(ids.into_iter().filter_map(|id| session.flight.cancel(id)));
+        let mut left: Vec<Delivery> =
+            ids.into_iter().filter_map(|id| session.flight.cancel(id)).collect();
+        left.extend(queued);
         if let Some(timer) = session.timer.take() {
             cx.disarm(timer);
         }
         let record = session.record.take();
         let number = session.number;
+        self.take_for_others(slot, &mut left);
         for delivery in left {
             self.finish(cx, slot, delivery, Some(Dropped::SessionEnded));
         }

@@ -12,6 +12,7 @@
 //!   `cargo xtask sim` plays seeds that nobody has played.
 //! - [`cuts`]: exchanges of QoS 2, cut behind every byte.
 //! - [`drains`]: clients sent to another server.
+//! - [`groups`]: members of groups that leave for good.
 //! - [`limits`]: how fast clients may come and publish.
 //! - [`scenes`]: plays with one turn of events each.
 //! - [`pace`]: such plays of clients that do not keep up.
@@ -23,6 +24,7 @@
 mod client;
 mod cuts;
 mod drains;
+mod groups;
 mod limits;
 mod model;
 mod pace;
