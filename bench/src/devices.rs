@@ -112,7 +112,7 @@ pub(crate) fn run_pairs(run: &Run) -> Result<()> {
                     })
                     .gains("push", peer.name(), Some(Wanted::AtLeast(2.0)));
             }
-            bench.add(case);
+            bench.add(case.rounds_max(2));
         }
     }
     bench.run()

@@ -35,7 +35,7 @@ const RATES: [(u32, usize, QoS, f64); 7] = [
     (100, 1024, QoS::AtLeastOnce, 15_000.0),
     (10_000, 100, QoS::AtMostOnce, 30_000.0),
     (10_000, 1024, QoS::AtLeastOnce, 20_000.0),
-    (100_000, 100, QoS::AtMostOnce, 100_000.0),
+    (100_000, 100, QoS::AtMostOnce, 80_000.0),
 ];
 
 /// Messages wait at every socket: so many are published together, and as many again are under way.
@@ -112,7 +112,12 @@ fn case<'m>(cell: Cell, peers: &[Peer], pace: Pace, name: &str, gain: f64) -> Ca
             })
             .gains("push", "floor", Some(Wanted::AtLeast(0.85)));
     }
-    if receivers >= PEER_CONNECTIONS_MAX { case.rounds_max(1) } else { case }
+    let rounds_max = match receivers {
+        PEER_CONNECTIONS_MAX.. => 1,
+        MANY.. => 2,
+        _ => u32::MAX,
+    };
+    case.rounds_max(rounds_max)
 }
 
 /// Push shall be no later than the peer that is soonest.
