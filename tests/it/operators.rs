@@ -40,6 +40,7 @@ fn a_mosquitto_sub_is_listed_shown_and_kicked() {
     assert!(peer.starts_with("127.") && peer.contains(':'), "{peer}");
     let told = |key: &str| lamp.json[key].clone();
     assert_eq!((told("connected"), told("version")), (json!(true), json!("5")));
+    assert!(told("connected_at").is_string() && told("left_at").is_null(), "{}", lamp.text);
     assert_eq!((told("keep_alive_s"), told("session_expiry_s")), (json!(33), json!(600)));
     assert_eq!((told("user"), told("subscriptions")), (json!("anonymous"), json!(1)));
     assert_eq!((&lamp.json["filters"][0]["filter"], told("in_flight")), (&json!("d/#"), json!(0)));
@@ -49,7 +50,8 @@ fn a_mosquitto_sub_is_listed_shown_and_kicked() {
     sub.lines().kill();
     until("the client is away", || {
         let lamp = daemon.api().get("/v1/clients/lamp%2F1").json;
-        (lamp["connected"] == false && lamp["left_at"].is_string()).then_some(())
+        let left = lamp["left_at"].is_string() && lamp["connected_at"].is_null();
+        (lamp["connected"] == false && left).then_some(())
     });
     publish(daemon.mqtt(), &["-q", "1", "-t", "d/x", "-m", "hello"]);
     let lamp = daemon.api().get("/v1/clients/lamp%2F1").json;

@@ -83,6 +83,8 @@ struct Told {
     user: Box<str>,
     connected: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    connected_at: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     left_at: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'static str>,
@@ -124,7 +126,8 @@ impl Told {
             client: client.client_id,
             user: client.user,
             connected: connection.is_some(),
-            left_at: connection.is_none().then_some(Time(client.left_at)),
+            connected_at: connection.is_some().then_some(Time(client.since)),
+            left_at: connection.is_none().then_some(Time(client.since)),
             version: connection.map(|connection| match connection.version {
                 Version::V311 => "3.1.1",
                 Version::V5 => "5",

@@ -449,7 +449,7 @@ fn client(client_id: &str) -> Client {
         client_id: client_id.into(),
         user: "anonymous".into(),
         connection: Some(Connection { version: Version::V5, keep_alive_s: 60, unsent_bytes: 7 }),
-        left_at: 0,
+        since: NOW,
         session_expiry_s: 3600,
         subscriptions: 1,
         queued: 2,
@@ -558,8 +558,8 @@ async fn one_client_is_told_by_its_home_with_its_subscriptions() {
     assert_eq!(
         told,
         json!({
-            "client": "a/b c", "user": "anonymous", "connected": true, "version": "5",
-            "keep_alive_s": 60, "session_expiry_s": 3600, "subscriptions": 1, "queued": 2,
+            "client": "a/b c", "user": "anonymous", "connected": true,
+            "connected_at": NOW_TOLD, "version": "5", "keep_alive_s": 60, "session_expiry_s": 3600, "subscriptions": 1, "queued": 2,
             "queued_bytes": 300, "in_flight": 4, "unsent_bytes": 7, "core": home("a/b c", 8),
             "peer": "127.0.0.1:9",
             "filters": [{
@@ -576,7 +576,7 @@ async fn a_client_that_is_away_is_told_with_when_it_left() {
         let Command::Client { client_id, reply } = command else { panic!("{command:?}") };
         let away = Client {
             connection: None,
-            left_at: NOW,
+            since: NOW,
             session_expiry_s: u32::MAX,
             ..client(&client_id)
         };
@@ -585,6 +585,7 @@ async fn a_client_that_is_away_is_told_with_when_it_left() {
     });
     let (_, told) = get_json(&api, "/v1/clients/lamp").await;
     assert_eq!((&told["connected"], &told["left_at"]), (&json!(false), &json!(NOW_TOLD)));
+    assert!(told.get("connected_at").is_none(), "{told}");
     assert!(told["session_expiry_s"].is_null() && told.get("version").is_none(), "{told}");
 }
 

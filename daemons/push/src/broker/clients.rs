@@ -76,7 +76,7 @@ impl Broker {
             client_id: session.client_id.clone(),
             user: session.owner.name().into(),
             connection,
-            left_at: session.left_at,
+            since: session.since,
             session_expiry_s: session.expiry_s,
             subscriptions: session.subscriptions.len(),
             queued: session.queue.len(),

@@ -490,12 +490,13 @@ impl Broker {
             self.arm_conn(cx, conn, expiry);
         }
         self.receivers_change(cx);
+        let unix_ms = cx.clock().unix_ms;
         let Some(session) = self.sessions.get_mut(slot) else { return };
         if let Some(timer) = session.timer.take() {
             cx.disarm(timer);
         }
         session.conn = Some(conn);
-        session.left_at = 0;
+        session.since = unix_ms;
         // [MQTT-4.4.0-1], [3.1.1: MQTT-4.4.0-1]
         session.flight.resume(peer_receive_max);
         self.note_presence(slot);
@@ -532,7 +533,7 @@ impl Broker {
     fn note_presence(&mut self, slot: SlotId) {
         let Some(session) = self.sessions.get(slot) else { return };
         if session.is_persistent() {
-            let left_at = if session.conn.is_some() { 0 } else { session.left_at.max(1) };
+            let left_at = if session.conn.is_some() { 0 } else { session.since.max(1) };
             self.store.fact(&Fact::Presence(session.number, session.expiry_s, left_at));
         }
     }
@@ -619,7 +620,7 @@ impl Broker {
         let clock = cx.clock();
         let Some(session) = self.sessions.get_mut(slot) else { return };
         session.conn = None;
-        session.left_at = clock.unix_ms;
+        session.since = clock.unix_ms;
         let ends = session.expiry_s == 0;
         self.went(cx, slot, end);
         self.note_shares(cx, slot, false);
@@ -652,7 +653,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Some(due) = session.due_at() else { return };
         // No longer than from now on, whatever the wall clock said when the client left.
-        let longest = due.saturating_sub(session.left_at);
+        let longest = due.saturating_sub(session.since);
         let wait = std::time::Duration::from_millis(due.saturating_sub(unix_ms).min(longest));
         let key = timer::key(timer::SESSION, slot.index() as u64);
         session.timer = cx.arm(cx.now() + wait, key);
@@ -728,12 +729,12 @@ impl Session {
     fn will_due_at(&self) -> Option<u64> {
         let will = self.will.as_ref()?;
         let delay_s = will.said.delay_s.min(self.expiry_s);
-        Some((self.left_at + u64::from(delay_s) * 1000).max(will.not_before))
+        Some((self.since + u64::from(delay_s) * 1000).max(will.not_before))
     }
 
     /// When a session without connection ends; `None` is never.
     pub(super) fn ends_at(&self) -> Option<u64> {
-        (self.expiry_s != u32::MAX).then(|| self.left_at + u64::from(self.expiry_s) * 1000)
+        (self.expiry_s != u32::MAX).then(|| self.since + u64::from(self.expiry_s) * 1000)
     }
 
     fn due_at(&self) -> Option<u64> {

@@ -413,7 +413,7 @@ impl Broker {
             self.settings.session,
         );
         session.expiry_s = record.expiry_s;
-        session.left_at = record.left_at;
+        session.since = record.left_at;
         session.record = Some(place);
         session.subscriptions = record.subscriptions.into();
         for packet_id in record.received.into_iter().filter_map(PacketId::new) {
@@ -460,9 +460,9 @@ impl Broker {
         for slot in slots {
             let Some(session) = self.sessions.get_mut(slot) else { continue };
             // One that was connected when the daemon ended has left now.
-            let was_connected = session.left_at == 0;
+            let was_connected = session.since == 0;
             if was_connected {
-                session.left_at = unix_ms;
+                session.since = unix_ms;
             }
             if let Some(will) = &mut session.will {
                 will.not_before = unix_ms + grace_ms;

@@ -121,8 +121,8 @@ pub(super) struct Session {
     pub(super) conn: Option<ConnId>,
     /// How long it outlives its connection, seconds.
     pub(super) expiry_s: u32,
-    /// Since when it has no connection, milliseconds since 1970.
-    pub(super) left_at: u64,
+    /// Since when it has its connection, or has none, milliseconds since 1970.
+    pub(super) since: u64,
     pub(super) subscriptions: Subscriptions,
     pub(super) flight: sextant_mqtt::Session<Delivery>,
     pub(super) queue: Queue,
@@ -146,7 +146,7 @@ impl Session {
             number,
             conn: None,
             expiry_s: 0,
-            left_at: 0,
+            since: 0,
             subscriptions: Subscriptions::None,
             flight: sextant_mqtt::Session::new(limits),
             queue: Queue::default(),
@@ -195,7 +195,7 @@ impl Session {
             client_id: self.client_id.clone(),
             user: self.owner.name().into(),
             expiry_s: self.expiry_s,
-            left_at: if self.conn.is_some() { 0 } else { self.left_at },
+            left_at: if self.conn.is_some() { 0 } else { self.since },
             subscriptions: self.subscriptions.to_vec(),
             received: self.flight.received().map(PacketId::get).collect(),
             ..SessionRecord::default()

@@ -19,8 +19,8 @@ pub struct Client {
     pub user: Box<str>,
     /// Its connection, if it has one now.
     pub connection: Option<Connection>,
-    /// Since when it has none, in milliseconds since 1970; means nothing while it has one.
-    pub left_at: u64,
+    /// Since when it has that, or has none, in milliseconds since 1970.
+    pub since: u64,
     /// How long its session outlives its connection, in seconds; [`u32::MAX`] is for ever.
     pub session_expiry_s: u32,
     /// Its subscriptions.

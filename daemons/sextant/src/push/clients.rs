@@ -28,6 +28,7 @@ struct Client {
     client: String,
     user: String,
     connected: bool,
+    connected_at: Option<Timestamp>,
     left_at: Option<Timestamp>,
     version: Option<String>,
     keep_alive_s: Option<u64>,
@@ -144,15 +145,18 @@ fn read(push: &Daemon, answer: Value) -> Result<Client, Error> {
 }
 
 impl Client {
-    /// Whether it is there, or since when it is not.
+    /// Whether it is there, and for how long that has been so.
     fn presence(&self) -> String {
-        match (self.connected, self.left_at) {
-            (true, _) => "yes".to_owned(),
-            (false, Some(left)) => {
-                let ago = Timestamp::now().duration_since(left);
-                format!("no, for {}", span(ago.try_into().unwrap_or_default()))
+        let (is_there, since) = match self.connected {
+            true => ("yes", self.connected_at),
+            false => ("no", self.left_at),
+        };
+        match since {
+            Some(since) => {
+                let ago = Timestamp::now().duration_since(since);
+                format!("{is_there}, for {}", span(ago.try_into().unwrap_or_default()))
             }
-            (false, None) => "no".to_owned(),
+            None => is_there.to_owned(),
         }
     }
 
