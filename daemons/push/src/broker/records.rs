@@ -27,6 +27,8 @@
 //! Whatever is read here passed the log's checksum; a record that does not parse all the same was
 //! written by a later version, and opening fails rather than losing it.
 
+mod will;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,6 +36,7 @@ use bytes::Bytes;
 use sextant_mqtt::QoS;
 
 use super::shares::Chosen;
+pub(super) use will::WillRecord;
 
 pub(super) const MESSAGE: u8 = 1;
 pub(super) const SESSION: u8 = 2;
@@ -717,57 +720,6 @@ impl Fact {
             18 => Fact::Life(from.number()?),
             19 => Fact::WillGone(from.number()?),
             _ => return Err(Unreadable),
-        })
-    }
-}
-
-/// A will record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct WillRecord {
-    pub(super) number: u64,
-    pub(super) client_id: Box<str>,
-    pub(super) user: Box<str>,
-    pub(super) topic: Box<str>,
-    /// The MQTT 5 properties that go to every receiver.
-    pub(super) forward: Bytes,
-    pub(super) payload: Bytes,
-    pub(super) qos: QoS,
-    pub(super) retain: bool,
-    /// Seconds that it lives once published; zero is for ever.
-    pub(super) expiry_s: u32,
-    /// Seconds that it waits for its client to come back.
-    pub(super) delay_s: u32,
-}
-
-impl WillRecord {
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
-        out.number(self.number);
-        out.bytes(self.client_id.as_bytes());
-        out.bytes(self.user.as_bytes());
-        out.bytes(self.topic.as_bytes());
-        out.byte(self.qos as u8 | u8::from(self.retain) << 2);
-        out.number(u64::from(self.expiry_s));
-        out.number(u64::from(self.delay_s));
-        out.bytes(&self.forward);
-        out.bytes(&self.payload);
-    }
-
-    pub(super) fn take(record: Bytes) -> Parsed<WillRecord> {
-        let mut from = Take::new(record);
-        let number = from.number()?;
-        let (client_id, user, topic) = (from.text()?, from.text()?, from.text()?);
-        let flags = from.byte()?;
-        Ok(WillRecord {
-            number,
-            client_id,
-            user,
-            topic,
-            qos: QoS::from_u8(flags & 3).ok_or(Unreadable)?,
-            retain: flags & 4 != 0,
-            expiry_s: from.medium()?,
-            delay_s: from.medium()?,
-            forward: from.bytes()?,
-            payload: from.bytes()?,
         })
     }
 }
