@@ -108,10 +108,20 @@ impl Certificates {
 }
 
 fn connect_secure(idle: &mut Idle, config: &Arc<ClientConfig>) {
+    connect_secure_in_pieces(idle, config, 0, usize::MAX);
+}
+
+fn connect_secure_in_pieces(
+    idle: &mut Idle,
+    config: &Arc<ClientConfig>,
+    will_bytes: usize,
+    piece: usize,
+) {
     let name = "localhost".try_into().unwrap();
     let mut client = ClientConnection::new(Arc::clone(config), name).unwrap();
+    client.set_buffer_limit(None);
     let mut answered = false;
-    idle.connect_within(|mut got, connect| {
+    idle.connect_in_pieces(will_bytes, piece, |mut got, connect| {
         if got.is_empty() {
             client.writer().write_all(connect).unwrap();
         }
@@ -150,5 +160,54 @@ fn an_idle_connection_within_tls_takes_no_more_memory_than_expected() {
             assert!(tls <= told, "{tls} B, and {told} are told");
             assert!(tls >= told - 500, "{tls} B: {told} is out of date");
         }
+    }
+}
+
+/// A request for WebSocket, and its one frame.
+fn within_websocket(connect: &[u8]) -> Vec<u8> {
+    let request = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+                   Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                   Sec-WebSocket-Protocol: mqtt\r\n\r\n";
+    let length = (connect.len() as u64).to_be_bytes();
+    let length =
+        if connect.len() > 0xffff { [&[0xff], &length[..]] } else { [&[0xfe], &length[6..]] };
+    [request.as_bytes(), &[0x82], &length.concat(), &[0; 4], connect].concat()
+}
+
+/// What the allocator gives meanwhile, in bytes. It is what is copied: whoever grows memory copies
+/// what was in it.
+fn given(mut work: impl FnMut()) -> u64 {
+    measure(&mut work).bytes_total
+}
+
+/// Has a client come, with a will of so many bytes.
+type Way<'a> = Box<dyn FnMut(&mut Idle, usize) + 'a>;
+
+#[test]
+fn a_connect_that_comes_byte_by_byte_takes_work_by_its_length_and_not_by_its_square() {
+    const WILL: usize = 15_000;
+    let certificates = Certificates::new();
+    let config = certificates.client(&TLS13, false);
+    let mut idle = Idle::served(Some(certificates.endpoint(ClientCertificate::None)));
+    let plainly = |idle: &mut Idle, will: usize, wrap: fn(&[u8]) -> Vec<u8>| {
+        let mut asked = None;
+        idle.connect_in_pieces(will, 1, |got, connect| {
+            let first = asked.replace(got.to_vec()).is_none();
+            if first { wrap(connect) } else { Vec::new() }
+        });
+        assert!(asked.is_some_and(|got| got.ends_with(&[0x20, 2, 0, 0])), "CONNACK");
+    };
+    let mut ways: [(&str, Way<'_>); 3] = [
+        ("TCP", Box::new(|idle, will| plainly(idle, will, <[u8]>::to_vec))),
+        ("WebSocket", Box::new(|idle, will| plainly(idle, will, within_websocket))),
+        ("TLS", Box::new(|idle, will| connect_secure_in_pieces(idle, &config, will, 1))),
+    ];
+    for (name, way) in &mut ways {
+        way(&mut idle, WILL);
+        let once = given(|| way(&mut idle, WILL));
+        let fourfold = given(|| way(&mut idle, 4 * WILL));
+        println!("{name}: {once} B for {WILL} bytes, {fourfold} B for four times as many");
+        assert!(fourfold < 5 * once, "{name}: {once} B, then {fourfold} B");
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use sextant_mqtt::{
     Connect, Delivery, Inbound, Packet, PacketId, PublishHead, QoS, ServerLimits, SessionLimits,
-    Subscribe, SubscribeProperties, Subscription, Subscriptions, Version, topic,
+    Subscribe, SubscribeProperties, Subscription, Subscriptions, Version, Will, WillProperties,
+    topic,
 };
 use sextant_push::auth::Authenticator;
 use sextant_push::auth::hasher::Hasher;
@@ -315,10 +316,32 @@ impl Idle {
 
     /// One more comes, within what `exchange` puts around its CONNECT: it is given bytes that were
     /// sent to it, and gives what it sends, until that is nothing.
-    pub fn connect_within(&mut self, mut exchange: impl FnMut(&[u8], &[u8]) -> Vec<u8>) {
+    pub fn connect_within(&mut self, exchange: impl FnMut(&[u8], &[u8]) -> Vec<u8>) {
+        self.connect_in_pieces(0, usize::MAX, exchange);
+    }
+
+    /// As [`connect_within`](Self::connect_within), with a will of so many bytes, and sending no
+    /// more bytes than `piece` at a time.
+    pub fn connect_in_pieces(
+        &mut self,
+        will_bytes: usize,
+        piece: usize,
+        mut exchange: impl FnMut(&[u8], &[u8]) -> Vec<u8>,
+    ) {
         let name = format!("idle-{:06}", self.clients);
         self.clients += 1;
-        let hello = packet(&Packet::Connect(Connect::new(Version::V311, &name)));
+        let mut connect = Connect::new(Version::V311, &name);
+        let payload = vec![7; will_bytes];
+        if will_bytes > 0 {
+            connect.will = Some(Will {
+                topic: TOPIC,
+                payload: &payload,
+                qos: QoS::AtMostOnce,
+                retain: false,
+                properties: WillProperties::default(),
+            });
+        }
+        let hello = packet(&Packet::Connect(connect));
         let socket = self.bench.connect();
         let mut got = Vec::new();
         loop {
@@ -326,10 +349,12 @@ impl Idle {
             if bytes.is_empty() {
                 return;
             }
-            let driver = self.bench.core.driver_mut();
-            driver.sent = Some(Vec::new());
-            driver.put(socket, &bytes);
-            self.bench.turns(4);
+            self.bench.core.driver_mut().sent = Some(Vec::new());
+            for piece in bytes.chunks(piece) {
+                self.bench.core.driver_mut().put(socket, piece);
+                self.bench.turns(1);
+            }
+            self.bench.turns(3);
             got = self.bench.core.driver_mut().sent.take().unwrap_or_default();
         }
     }

@@ -19,6 +19,7 @@ use sextant_ring::core::ConnId;
 use sextant_ring::time::Time;
 
 use super::conn::Stage;
+use super::gather::Gathered;
 use super::rates::{Bucket, Rate};
 use super::{Broker, Context, timer};
 use crate::config::Limits;
@@ -157,7 +158,7 @@ impl Broker {
             let awaiting = AwaitingConnect::new(cx.now().as_millis(), &limits);
             let deadline = awaiting.deadline();
             let Some(held) = self.conn(conn) else { continue };
-            let awaiting = Stage::Awaiting { awaiting, bytes: Vec::new() };
+            let awaiting = Stage::Awaiting { awaiting, gathered: Gathered::default() };
             let Stage::Waiting { bytes, .. } = std::mem::replace(&mut held.stage, awaiting) else {
                 unreachable!("who has a place waits")
             };

@@ -14,6 +14,7 @@ use sextant_ring::time::Time;
 use sextant_ring::wheel::TimerId;
 
 use super::enhanced::Enhanced;
+use super::gather::Gathered;
 use super::recall::Reading;
 use super::transport::Transport;
 
@@ -90,7 +91,7 @@ pub(super) enum Stage {
     /// Nothing but perhaps a part of its CONNECT has arrived.
     Awaiting {
         awaiting: AwaitingConnect,
-        bytes: Vec<u8>,
+        gathered: Gathered,
     },
     /// It has yet to be let in, when its turn has come; what has arrived waits, its CONNECT first.
     Waiting {
@@ -103,7 +104,7 @@ pub(super) enum Stage {
     },
     /// It is to prove who it is; what has arrived waits, its CONNECT first.
     Proving {
-        bytes: Vec<u8>,
+        gathered: Gathered,
     },
     Online {
         link: Link,

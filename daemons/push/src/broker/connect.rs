@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use sextant_mqtt::{
-    AcceptOptions, AwaitingConnect, Connect, Connecting, Link, ReasonCode, Version, frame,
+    AcceptOptions, AwaitingConnect, Connect, Connecting, Link, PacketType, ReasonCode, Version,
+    frame,
 };
 use sextant_ring::core::{ConnId, SendError};
 use sextant_ring::slot::SlotId;
@@ -12,6 +13,7 @@ use tracing::{debug, warn};
 
 use super::admit::Admitted;
 use super::conn::{Conn, Stage};
+use super::gather::Gathered;
 use super::presence::End;
 use super::records::{self, Fact};
 use super::session::{Owner, Session};
@@ -29,7 +31,7 @@ impl Broker {
         // [MQTT-3.2.0-1], [MQTT-3.14.0-1]: what is not online yet is closed without a DISCONNECT.
         let awaiting = AwaitingConnect::new(cx.now().as_millis(), &self.settings.server);
         let deadline = awaiting.deadline();
-        let held = Conn::new(conn, Stage::Awaiting { awaiting, bytes: Vec::new() });
+        let held = Conn::new(conn, Stage::Awaiting { awaiting, gathered: Gathered::default() });
         *self.conns.reach(conn.index()) = Some(held);
         self.arm_conn(cx, conn, deadline);
     }
@@ -75,22 +77,23 @@ impl Broker {
     pub(super) fn received_mqtt(&mut self, cx: &mut Context, conn: ConnId, data: &[u8]) {
         let Some(held) = self.conn(conn) else { return };
         match &mut held.stage {
-            Stage::Awaiting { bytes, .. } if bytes.is_empty() => {
+            Stage::Awaiting { gathered, .. } if gathered.is_empty() => {
                 self.read_connect(cx, conn, data, None);
             }
-            Stage::Awaiting { bytes, .. } => {
-                bytes.extend_from_slice(data);
-                let bytes = std::mem::take(bytes);
-                self.read_connect(cx, conn, &bytes, None);
+            Stage::Awaiting { gathered, .. } => {
+                if let Some(bytes) = gathered.add(data) {
+                    self.read_connect(cx, conn, &bytes, None);
+                }
             }
             Stage::Waiting { bytes, .. } => {
                 bytes.extend_from_slice(data);
                 cx.pause(conn);
             }
             Stage::Verifying { bytes } => bytes.extend_from_slice(data),
-            Stage::Proving { bytes } => {
-                bytes.extend_from_slice(data);
-                self.read_proof(cx, conn);
+            Stage::Proving { gathered } => {
+                if let Some(bytes) = gathered.add(data) {
+                    self.read_proof(cx, conn, bytes);
+                }
             }
             Stage::Online { .. } => self.read_packets(cx, conn, data),
         }
@@ -109,14 +112,7 @@ impl Broker {
         let now = cx.now().as_millis();
         let first = match frame(bytes, limits.packet_bytes_max.get()) {
             Ok(Some(first)) => first,
-            Ok(None) => {
-                if let Some(Stage::Awaiting { bytes: kept, .. }) =
-                    self.conn(conn).map(|held| &mut held.stage)
-                {
-                    *kept = bytes.to_vec();
-                }
-                return;
-            }
+            Ok(None) => return self.await_more(cx, conn, bytes),
             Err(error) => {
                 debug!(%error, "a first packet that is none");
                 self.closes(cx, conn, Closed::Malformed);
@@ -186,6 +182,20 @@ impl Broker {
         }
     }
 
+    /// A CONNECT that is cut off is waited for; what is none is not `[MQTT-3.1.0-1]`.
+    fn await_more(&mut self, cx: &mut Context, conn: ConnId, bytes: &[u8]) {
+        if bytes.first().is_some_and(|first| first >> 4 != PacketType::Connect as u8) {
+            debug!("a first packet that is no CONNECT");
+            self.meters.connect_refused(ConnectRefused::Invalid);
+            return self.drop_conn(cx, conn, Vec::new());
+        }
+        let max = self.settings.server.packet_bytes_max.get();
+        if let Some(Stage::Awaiting { gathered, .. }) = self.conn(conn).map(|held| &mut held.stage)
+        {
+            *gathered = Gathered::cut_off(bytes.to_vec(), 0, max);
+        }
+    }
+
     /// A client identifier that nobody has, at home on this core.
     fn assign_client_id(&self, cx: &Context) -> String {
         loop {
@@ -239,7 +249,7 @@ impl Broker {
         let Stage::Verifying { bytes } = &mut held.stage else { return };
         let bytes = std::mem::take(bytes);
         let awaiting = AwaitingConnect::new(now, &limits);
-        held.stage = Stage::Awaiting { awaiting, bytes: Vec::new() };
+        held.stage = Stage::Awaiting { awaiting, gathered: Gathered::default() };
         cx.resume(conn);
         match result {
             Verified::Admitted(principal) => self.read_connect(cx, conn, &bytes, Some(principal)),

@@ -21,6 +21,7 @@ use sextant_ring::slot::SlotId;
 use tracing::debug;
 
 use super::conn::Stage;
+use super::gather::Gathered;
 use super::packets::Flow;
 use super::session::Owner;
 use super::{Broker, Context};
@@ -64,19 +65,19 @@ impl Broker {
         }
         let Some(held) = self.conn(conn) else { return };
         held.set_enhanced(Enhanced::Proving(proving));
-        held.stage = Stage::Proving { bytes: bytes.to_vec() };
+        held.stage = Stage::Proving { gathered: Gathered::default() };
         // What it sent behind its CONNECT without waiting is looked at, and refused.
-        self.read_proof(cx, conn);
+        self.read_proof(cx, conn, bytes.to_vec());
     }
 
-    /// Looks at what came behind a CONNECT whose client is to prove who it is.
-    pub(super) fn read_proof(&mut self, cx: &mut Context, conn: ConnId) {
+    /// Looks at what came behind a CONNECT whose client is to prove who it is; `bytes` begins with
+    /// that.
+    pub(super) fn read_proof(&mut self, cx: &mut Context, conn: ConnId, bytes: Vec<u8>) {
         self.end_burst(cx);
         let limits = self.settings.server;
         let now = cx.now().as_millis();
         let Some(held) = self.conn(conn) else { return };
-        let Stage::Proving { bytes } = &mut held.stage else { return };
-        let bytes = std::mem::take(bytes);
+        let Stage::Proving { gathered } = &mut held.stage else { return };
         let first = frame(&bytes, limits.packet_bytes_max.get()).ok().flatten();
         let awaiting = AwaitingConnect::new(now, &limits);
         let Some(Ok((mut connecting, _))) =
@@ -88,7 +89,7 @@ impl Broker {
         let second = match frame(&bytes[connect_len..], limits.packet_bytes_max.get()) {
             Ok(Some(second)) => second,
             Ok(None) => {
-                held.stage = Stage::Proving { bytes };
+                *gathered = Gathered::cut_off(bytes, connect_len, limits.packet_bytes_max.get());
                 return;
             }
             Err(error) => {
@@ -125,7 +126,7 @@ impl Broker {
     fn proved(&mut self, cx: &mut Context, conn: ConnId, bytes: &[u8], principal: Principal) {
         let awaiting = AwaitingConnect::new(cx.now().as_millis(), &self.settings.server);
         let Some(held) = self.conn(conn) else { return };
-        held.stage = Stage::Awaiting { awaiting, bytes: Vec::new() };
+        held.stage = Stage::Awaiting { awaiting, gathered: Gathered::default() };
         self.read_connect(cx, conn, bytes, Some(principal));
     }
 

@@ -31,6 +31,7 @@ mod encodings;
 mod enhanced;
 mod expiry;
 mod filters;
+mod gather;
 mod handed_on;
 mod keepalive;
 mod levels;

@@ -95,6 +95,17 @@ pub fn frame(input: &[u8], packet_bytes_max: u32) -> Result<Option<Frame<'_>>, D
     }))
 }
 
+/// How many bytes from the beginning of `input` on are needed before [`frame`] says more than it
+/// says now: the whole packet's, once its header is there, and one more until then. So a packet
+/// that comes in pieces need not be looked at with each of them.
+///
+/// # Errors
+/// Those of [`frame`].
+pub fn frame_needs(input: &[u8], packet_bytes_max: u32) -> Result<usize, DecodeError> {
+    let header = header(input, packet_bytes_max)?;
+    Ok(header.map_or(input.len() + 1, |header| header.total_len))
+}
+
 impl<'a> Frame<'a> {
     /// The type of the packet.
     ///

@@ -41,7 +41,7 @@ mod wire;
 
 pub use alias::{OutboundAlias, Topic};
 pub use client::{ClientEvent, ClientHandshake, ClientLink, ClientStep};
-pub use decode::{Frame, frame};
+pub use decode::{Frame, frame, frame_needs};
 pub use encode::PublishHead;
 pub use error::{DecodeError, EncodeError, Fault};
 pub use handshake::{

@@ -25,7 +25,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sextant_ring::core::{ConnId, SendError, Shared};
-use sextant_websocket::{Close, Fault, Head, Policy, Receiver, Refusal, Upgrade, upgrade};
+use sextant_websocket::{
+    Close, Fault, Head, Policy, REQUEST_BYTES_MAX, Receiver, Refusal, Upgrade, upgrade,
+};
 use tracing::debug;
 
 use super::conn::{Conn, Stage};
@@ -290,6 +292,9 @@ impl Transport {
                 }
                 Layer::Request(bytes) => {
                     bytes.extend_from_slice(data);
+                    if !is_due(bytes.len(), data) {
+                        return Ok(());
+                    }
                     let Some(length) = answer_request(bytes, offer.transports, &mut taken.answers)?
                     else {
                         return Ok(());
@@ -336,6 +341,12 @@ impl Transport {
         tls.close(&mut records);
         Some(records).filter(|records| !records.is_empty())
     }
+}
+
+/// Whether a request of so many bytes, of which `data` came last, is to be looked at: at the end of
+/// a line, of which there cannot be many, rather than at each byte.
+fn is_due(bytes: usize, data: &[u8]) -> bool {
+    bytes >= REQUEST_BYTES_MAX || data.contains(&b'\n')
 }
 
 /// Answers a request once it is whole; its length if it is granted.
@@ -469,8 +480,8 @@ impl Broker {
         if held.transport().is_some() {
             return self.unwrap(cx, conn, data, Vec::new());
         }
-        if let Stage::Awaiting { bytes, .. } = &held.stage
-            && bytes.is_empty()
+        if let Stage::Awaiting { gathered, .. } = &held.stage
+            && gathered.is_empty()
             && match data.first() {
                 Some(&b'G') => websocket,
                 Some(&HANDSHAKE) => tls,
@@ -538,5 +549,21 @@ impl Broker {
             // It may be gone; then there is nobody to tell.
             let _ = cx.send_copy(id, &last);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_in_pieces_is_looked_at_once_a_line_and_when_it_is_too_long() {
+        let request = format!("GET /mqtt HTTP/1.1\r\nHost: {}\r\n\r\n", "h".repeat(5000));
+        let due = |bytes: &[u8]| -> Vec<usize> {
+            (1..=bytes.len()).filter(|at| is_due(*at, &bytes[at - 1..*at])).collect()
+        };
+        assert_eq!(due(request.as_bytes()).len(), 3);
+        let endless = vec![b'G'; REQUEST_BYTES_MAX];
+        assert_eq!(due(&endless), [REQUEST_BYTES_MAX]);
     }
 }
