@@ -35,6 +35,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 const SLICE: usize = 16;
 /// Clients with buckets of their own on one core; more share one.
 const CLIENTS_MAX: usize = 1 << 20;
+/// Clients whose buckets are looked at in a tick, to be forgotten: of as many as there can be each
+/// is once a minute, and no tick takes a millisecond.
+const SWEEP: usize = 8192;
 
 /// One core's part of slowing publishers down.
 pub(super) struct Throttle {
@@ -45,6 +48,8 @@ pub(super) struct Throttle {
     core_bucket: Bucket,
     /// By a hash of the client identifier: messages and bytes.
     clients: Map<u64, [Bucket; 2]>,
+    /// Their keys, in the order in which they are looked at to be forgotten.
+    sweep: VecDeque<u64>,
     hasher: RandomState,
     /// Connections that are paused, and how.
     paused: Map<ConnId, Paused>,
@@ -80,6 +85,7 @@ impl Throttle {
             core: Rate::new(limits.messages_per_second.into(), cores, BURST),
             core_bucket: Bucket::default(),
             clients: Map::default(),
+            sweep: VecDeque::new(),
             hasher: RandomState::default(),
             paused: Map::default(),
             waiting: BTreeSet::new(),
@@ -112,7 +118,11 @@ impl Throttle {
     /// Takes one message of so many bytes.
     pub(super) fn charge(&mut self, key: u64, bytes: usize, now: Time) {
         if self.messages.is_some() || self.bytes.is_some() {
-            let [messages_bucket, bytes_bucket] = self.clients.entry(key).or_default();
+            let sweep = &mut self.sweep;
+            let [messages_bucket, bytes_bucket] = self.clients.entry(key).or_insert_with(|| {
+                sweep.push_back(key);
+                Default::default()
+            });
             if let Some(rate) = &self.messages {
                 messages_bucket.take(rate, 1, now);
             }
@@ -194,9 +204,18 @@ impl Throttle {
         [queue, waiting].into_iter().flatten().min()
     }
 
-    /// Forgets the buckets that are whole.
+    /// Forgets the buckets that are whole, of the next [`SWEEP`] clients.
     pub(super) fn sweep(&mut self, now: Time) {
-        self.clients.retain(|_, buckets| buckets.iter().any(|bucket| !bucket.is_whole(now)));
+        assert!(self.sweep.len() == self.clients.len(), "each client has its turn");
+        for _ in 0..self.sweep.len().min(SWEEP) {
+            let Some(key) = self.sweep.pop_front() else { return };
+            let whole = |buckets: &[Bucket; 2]| buckets.iter().all(|bucket| bucket.is_whole(now));
+            if self.clients.get(&key).is_none_or(whole) {
+                self.clients.remove(&key);
+            } else {
+                self.sweep.push_back(key);
+            }
+        }
     }
 }
 
@@ -305,5 +324,30 @@ mod tests {
         assert_eq!(throttle.clients.len(), 1);
         throttle.sweep(now + BURST);
         assert_eq!((throttle.clients.len(), throttle.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_tick_looks_at_some_clients_and_each_has_its_turn() {
+        let limits = Limits { client_messages_per_second: 10, ..Limits::default() };
+        let mut throttle = Throttle::new(&limits, 1);
+        let now = Time::ZERO + BURST * 2;
+        let clients = 2 * SWEEP + 100;
+        (0..clients as u64).for_each(|key| throttle.charge(key, 5, now));
+        // One in four goes on publishing.
+        let later = now + BURST;
+        (0..clients as u64).step_by(4).for_each(|key| throttle.charge(key, 5, later));
+        let lively = clients.div_ceil(4);
+        throttle.sweep(later);
+        assert_eq!(throttle.clients.len(), clients - SWEEP * 3 / 4);
+        throttle.sweep(later);
+        throttle.sweep(later);
+        assert_eq!((throttle.clients.len(), throttle.sweep.len()), (lively, lively));
+        // Nobody is looked at twice in one tick, and who was left has his turn again.
+        for _ in 0..3 {
+            throttle.sweep(later);
+        }
+        assert_eq!((throttle.clients.len(), throttle.sweep.len()), (lively, lively));
+        throttle.sweep(later + BURST);
+        assert_eq!((throttle.clients.len(), throttle.sweep.len()), (0, 0));
     }
 }
