@@ -9,6 +9,7 @@
 mod auth;
 mod limits;
 mod presence;
+mod url;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -27,6 +28,7 @@ use sextant_service::{admin, telemetry};
 pub use self::auth::{Http, Jwt, OnFailure};
 pub use self::limits::Limits;
 pub use self::presence::{Presence, Webhook};
+pub use self::url::Url;
 use crate::api::ANSWER_MAX;
 use crate::auth::hasher::check_hash;
 use crate::auth::rules::Rule;

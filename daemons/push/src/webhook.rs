@@ -285,7 +285,7 @@ async fn tell<F: Future<Output = Result<(), String>>>(
 /// Posts to a receiver.
 struct Poster {
     agent: Agent,
-    url: String,
+    url: config::Url,
     secret: Secret,
 }
 
@@ -295,7 +295,7 @@ impl Poster {
         let signature = signature(self.secret.expose(), since_1970.as_secs(), body);
         let sent = self
             .agent
-            .post(&self.url)
+            .post(self.url.expose())
             .header("content-type", "application/json")
             .header("sextant-signature", signature)
             .send(body);

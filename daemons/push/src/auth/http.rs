@@ -68,7 +68,7 @@ pub enum HookError {
     #[error("no thread for {url}: {source}")]
     Thread {
         /// Whom it would have asked.
-        url: String,
+        url: config::Url,
         /// Why there is none.
         source: io::Error,
     },
@@ -242,7 +242,7 @@ pub struct Hook {
 }
 
 struct Asker {
-    url: String,
+    url: config::Url,
     headers: Vec<(String, sextant_service::config::Secret)>,
     agent: Agent,
     timeout: Duration,
@@ -359,13 +359,14 @@ impl Asker {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.is_none_or(|last| now.duration_since(last) >= WARNING_PAUSE) {
             *warned = Some(now);
-            warn!(url = self.url, why, "the authentication hook fails");
+            warn!(url = %self.url, why, "the authentication hook fails");
         }
     }
 
     fn ask(&self, question: &Question) -> Result<Answer, String> {
         let json = question.to_json().map_err(|error| error.to_string())?;
-        let mut request = self.agent.post(&self.url).header("content-type", "application/json");
+        let mut request =
+            self.agent.post(self.url.expose()).header("content-type", "application/json");
         for (name, value) in &self.headers {
             request = request.header(name, value.expose());
         }

@@ -337,7 +337,9 @@ fn pem_key(pem: &[u8]) -> Result<Key, String> {
 }
 
 fn key_set(json: &[u8]) -> Result<Vec<Key>, String> {
-    let set: JwkSet = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    let set: JwkSet = serde_json::from_slice(json)
+        // Its own words would quote what is in the file.
+        .map_err(|error| format!("is no set of keys from line {} on", error.line()))?;
     if set.keys.len() > KEYS_MAX {
         return Err(format!("has more than {KEYS_MAX} keys"));
     }

@@ -203,7 +203,8 @@ fn elsewhere() -> Elsewhere {
 
 #[test]
 fn whom_nobody_here_knows_somebody_else_is_asked_of() {
-    let http = config::Http { url: "http://127.0.0.1:1/".to_owned(), ..config::Http::default() };
+    let http =
+        config::Http { url: config::Url::new("http://127.0.0.1:1/"), ..config::Http::default() };
     let keys = config::Jwt { secret: Secret::new(JWT_SECRET), ..config::Jwt::default() };
     let users = vec![user("dashboard", &[])];
     let auth = config::Auth { users, jwt: keys, http, ..config::Auth::default() };

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sextant_service::config::{Faults, Secret, Span};
-use ureq::http::{HeaderName, HeaderValue, Uri};
+use ureq::http::{HeaderName, HeaderValue};
 
 use super::check_rules;
+use super::url::Url;
 
 /// What whoever is let in by name may do, unless it is said otherwise: its own topics.
 const OWN_TOPICS: &str = "all d/{user}/#";
@@ -114,7 +115,7 @@ pub enum OnFailure {
 pub struct Http {
     /// Where questions are posted to; empty is nowhere. Beyond this machine it should be
     /// `https://…`: passwords go there.
-    pub url: String,
+    pub url: Url,
     /// Header lines that go with each question, such as a key that the server knows.
     pub headers: BTreeMap<String, Secret>,
     /// A file with the certificates, as PEM, that the server's is to be signed by; without one,
@@ -135,7 +136,7 @@ pub struct Http {
 impl Default for Http {
     fn default() -> Self {
         Http {
-            url: String::new(),
+            url: Url::default(),
             headers: BTreeMap::new(),
             ca_file: None,
             timeout: Span::secs(2),
@@ -154,7 +155,9 @@ impl Http {
     }
 
     pub(super) fn check(&self, connect_timeout: Span, faults: &mut Faults<'_>) {
-        check_url("auth.http.url", &self.url, faults);
+        let headers = "a header line of auth.http.headers goes with each question, such as \
+                       authorization = \"Basic …\"";
+        self.url.check("auth.http.url", headers, faults);
         for (name, value) in &self.headers {
             let known = HeaderName::try_from(name.as_str()).is_ok()
                 && HeaderValue::try_from(value.expose()).is_ok();
@@ -183,17 +186,4 @@ impl Http {
         );
         check_rules("auth.http.allow", &self.allow, faults);
     }
-}
-
-/// The URL of somebody who is to be told or asked, or none.
-pub(super) fn check_url(key: &str, url: &str, faults: &mut Faults<'_>) {
-    let known = Uri::try_from(url).is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
-    });
-    faults.require(
-        key,
-        url.is_empty() || known,
-        "must be http://HOST[:PORT]/PATH or https://…, without a user",
-    );
 }

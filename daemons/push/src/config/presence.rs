@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sextant_service::config::{Bytes, Faults, Secret, Span};
 
-use super::auth::check_url;
+use super::url::Url;
 
 /// The shortest secret, in bytes.
 const SECRET_BYTES_MIN: usize = 16;
@@ -30,7 +30,7 @@ impl Default for Presence {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Webhook {
     /// Where events are posted to; empty is nowhere.
-    pub url: String,
+    pub url: Url,
     /// What posts are signed with: text of 16 bytes or more, which the receiver knows too.
     pub secret: Secret,
     /// A file with the certificates, as PEM, that the receiver's is to be signed by; without one,
@@ -53,7 +53,7 @@ pub struct Webhook {
 impl Default for Webhook {
     fn default() -> Self {
         Webhook {
-            url: String::new(),
+            url: Url::default(),
             secret: Secret::default(),
             ca_file: None,
             timeout: Span::secs(5),
@@ -76,7 +76,8 @@ impl Webhook {
 impl Presence {
     pub(super) fn check(&self, faults: &mut Faults<'_>) {
         let hook = &self.webhook;
-        check_url("presence.webhook.url", &hook.url, faults);
+        let signed = "the receiver knows a post by its signature, with presence.webhook.secret";
+        hook.url.check("presence.webhook.url", signed, faults);
         faults.require(
             "presence.webhook.secret",
             !hook.is_configured() || hook.secret.expose().len() >= SECRET_BYTES_MIN,

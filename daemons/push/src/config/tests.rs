@@ -151,7 +151,7 @@ fn who_is_asked_over_http_is_checked_and_ends_anonymous_clients() {
     assert!(!loaded(url).auth.allows_anonymous());
     let headers = loaded(&format!("{url}auth.http.headers = {{ x-api-key = \"k\" }}\n"));
     assert_eq!(headers.auth.http.headers["x-api-key"].expose(), "k");
-    for wrong in ["auth", "ftp://a/", "http://", "http://u:p@a/", "/auth"] {
+    for wrong in ["auth", "ftp://a/", "http://", "/auth"] {
         let error = fault(&format!("auth.http.url = \"{wrong}\"\n"));
         assert!(error.contains("`auth.http.url`"), "{error}");
     }
@@ -170,6 +170,46 @@ fn who_is_asked_over_http_is_checked_and_ends_anonymous_clients() {
     let newline = fault("auth.http.headers = { key = \"hunter2\\n\" }\n");
     assert!(newline.contains("auth.http.headers.key"), "{newline}");
     assert!(!newline.contains("hunter2"), "{newline}");
+}
+
+#[test]
+fn a_url_has_no_user_and_its_query_is_not_shown() {
+    for (key, instead) in
+        [("auth.http", "auth.http.headers"), ("presence.webhook", "presence.webhook.secret")]
+    {
+        for user in ["hunter1:hunter2@", "hunter2@", ":hunter2@", "@"] {
+            let error = fault(&format!("{key}.url = \"https://{user}example.org/hook\"\n"));
+            assert!(error.contains(&format!("`{key}.url`: must be without a user")), "{error}");
+            assert!(error.contains(instead) && !error.contains("hunter"), "{error}");
+        }
+        // Nor is it quoted where it is no URL at all.
+        let error = fault(&format!("{key}.url = \"hunter1:hunter2@example.org\"\n"));
+        assert!(error.contains("must be http://HOST") && !error.contains("hunter"), "{error}");
+    }
+    let text = "auth.http.url = \"https://example.org/hook?key=hunter2\"\n";
+    let sources = Sources { sets: vec![text.trim().to_owned()], ..Sources::default() };
+    let loaded = load::<Config>("push", &sources).unwrap();
+    let (printed, debug) = (loaded.to_toml(), format!("{:?}", loaded.value));
+    for shown in [&printed, &debug] {
+        assert!(shown.contains("https://example.org/hook?<redacted>"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    assert_eq!(loaded.value.auth.http.url.expose(), "https://example.org/hook?key=hunter2");
+    let error = fault("auth.http.url = \"https://example.org/hook?<redacted>\"\n");
+    assert!(error.contains("write that itself"), "{error}");
+}
+
+#[test]
+fn a_secret_in_a_table_that_is_none_is_not_quoted() {
+    for (key, value) in [
+        ("auth.http.headers", "authorization: hunter2"),
+        ("auth.users", "u:hunter2"),
+        ("auth.jwt", "hunter2"),
+        ("presence.webhook", "hunter2"),
+    ] {
+        let error = fault(&format!("{key} = \"{value}\"\n"));
+        assert!(error.contains(&format!("`{key}`")) && !error.contains("hunter2"), "{error}");
+    }
 }
 
 #[test]

@@ -74,7 +74,15 @@ impl de::Error for Misfit {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(format!("expected {}, found {}", in_words(expected), kind(found)))
+        let expected = in_words(expected);
+        // Where there is more than one value it may be a secret that is written as one.
+        let found = match found {
+            Unexpected::Str(_) if matches!(expected.as_str(), "a table" | "an array" | "a map") => {
+                "a string".to_owned()
+            }
+            found => kind(found),
+        };
+        Self::new(format!("expected {expected}, found {found}"))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {

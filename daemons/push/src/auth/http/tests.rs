@@ -134,6 +134,7 @@ fn asked(url: String, on_failure: OnFailure, question: Question) -> (Verified, A
         deliver.send((core, conn, verified)).unwrap();
     });
     let headers = [("x-api-key".to_owned(), sextant_service::config::Secret::new("k1"))].into();
+    let url = config::Url::new(url);
     let http = config::Http { url, on_failure, headers, ..config::Http::default() };
     let hook = Hook::spawn(&http, &counts, &deliver).unwrap();
     hook.try_ask(3, 7, question).unwrap();
