@@ -334,6 +334,49 @@ fn a_new_certificate_is_taken_without_a_connection_lost() {
 }
 
 #[test]
+fn openssl_is_shown_the_certificate_of_the_name_that_it_asks_for() {
+    let authority = Authority::new();
+    authority.issue_for("lamps", &["lamps.example", "*.lamps.example"]);
+    let pair = |name: &str| {
+        let (certificate, key) = (format!("{name}.pem"), format!("{name}.key"));
+        let (certificate, key) = (authority.path(&certificate), authority.path(&key));
+        format!("[[tls.certificates]]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n")
+    };
+    let more = pair("lamps");
+    let served =
+        Served::start_with(authority, "cores = 2", "connect_timeout = \"200ms\"", "", &more);
+    let ca = served.authority.ca();
+    let shown = |asked: &str| {
+        let said = openssl(served.tls, &ca, &["-servername", asked, "-verify_hostname", asked]);
+        let subject = said.lines().find_map(|line| line.strip_prefix("subject=")).unwrap_or("");
+        let name = subject.replace(' ', "").replace("CN=", "");
+        (name, said.contains("Verify return code: 0 (ok)"))
+    };
+    let of = |name: &str, verified| (name.to_owned(), verified);
+    assert_eq!(shown("localhost"), of("server", true));
+    assert_eq!(shown("lamps.example"), of("lamps", true));
+    assert_eq!(shown("a.lamps.example"), of("lamps", true));
+    assert_eq!(shown("elsewhere.example"), of("server", false));
+    // A reload covers all of them, and one that cannot be loaded changes none.
+    std::fs::copy(served.authority.path("server.key"), served.authority.path("lamps.key")).unwrap();
+    served.daemon.signal(Signal::HUP);
+    until("the log says so", || {
+        served.daemon.log().contains("lamps.key cannot be used together").then_some(())
+    });
+    assert_eq!(shown("lamps.example"), of("lamps", true));
+    served.authority.issue_for("doors", &["doors.example"]);
+    for file in ["pem", "key"] {
+        let path = |name: &str| served.authority.path(&format!("{name}.{file}"));
+        std::fs::copy(path("doors"), path("lamps")).unwrap();
+    }
+    served.daemon.signal(Signal::HUP);
+    until("the new one is in service", || {
+        (shown("doors.example") == of("doors", true)).then_some(())
+    });
+    assert_eq!(shown("lamps.example"), of("server", false));
+}
+
+#[test]
 fn a_certificate_of_a_client_is_its_device() {
     let authority = Authority::new();
     let stranger = Authority::new();

@@ -68,12 +68,30 @@ impl Authority {
     /// Its folder cannot be written to.
     #[track_caller]
     pub fn issue_until(&self, name: &str, addresses: &[IpAddr], year: i32) {
+        let localhost = "localhost".try_into().ok().map(SanType::DnsName);
+        let names = addresses.iter().copied().map(SanType::IpAddress).chain(localhost).collect();
+        self.write_issued(name, names, year);
+    }
+
+    /// As [`issue`](Self::issue), for these names instead.
+    ///
+    /// # Panics
+    /// Its folder cannot be written to, or a name is none.
+    #[track_caller]
+    pub fn issue_for(&self, name: &str, names: &[&str]) {
+        let dns = |name: &str| match name.try_into() {
+            Ok(name) => SanType::DnsName(name),
+            Err(error) => panic!("{name} is no name: {error}"),
+        };
+        self.write_issued(name, names.iter().copied().map(dns).collect(), 2096);
+    }
+
+    #[track_caller]
+    fn write_issued(&self, name: &str, names: Vec<SanType>, year: i32) {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.not_after = date_time_ymd(year, 1, 1);
-        let localhost = "localhost".try_into().ok().map(SanType::DnsName);
-        params.subject_alt_names =
-            addresses.iter().copied().map(SanType::IpAddress).chain(localhost).collect();
+        params.subject_alt_names = names;
         let key = key();
         match params.signed_by(&key, &self.issuer) {
             Ok(certificate) => self.write(&format!("{name}.pem"), &certificate.pem()),

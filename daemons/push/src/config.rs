@@ -49,6 +49,8 @@ const SEGMENT_OVERHEAD_BYTES: u64 = 4096;
 /// The first segment of a log, unless records or the quota ask for another size; in bytes.
 const SEGMENT_BYTES_FIRST: u64 = 4 << 20;
 const BACKLOG_BYTES_MIN: u32 = 8 << 20;
+/// Certificates besides the first.
+const CERTIFICATES_MAX: usize = 1000;
 
 /// The settings of `sextant-push`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -350,6 +352,9 @@ pub struct Tls {
     pub certificate: Option<PathBuf>,
     /// Its private key, in PEM.
     pub key: Option<PathBuf>,
+    /// Further certificates: a client that asks for a name (SNI) that is in one of them, as it is
+    /// or by a wildcard, is shown that one. Any other is shown the first of all.
+    pub certificates: Vec<CertificateAndKey>,
     /// Whether nothing but TLS is served, on any listener.
     pub required: bool,
     /// Who issues clients' certificates: one certificate or several, in PEM.
@@ -364,11 +369,28 @@ pub struct Tls {
     pub handshakes_max: u32,
 }
 
+/// One of `[[tls.certificates]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateAndKey {
+    /// As `tls.certificate`. It has a DNS name among its alternative names, which no other has.
+    pub certificate: PathBuf,
+    /// As `tls.key`.
+    pub key: PathBuf,
+}
+
+impl Tls {
+    /// Whether there is a certificate, so that TLS is served.
+    pub fn is_configured(&self) -> bool {
+        self.certificate.is_some() || !self.certificates.is_empty()
+    }
+}
+
 impl Default for Tls {
     fn default() -> Self {
         Tls {
             certificate: None,
             key: None,
+            certificates: Vec::new(),
             required: false,
             client_ca: None,
             client_certificate: ClientCertificate::default(),
@@ -649,7 +671,12 @@ impl Config {
 fn check_tls(tls: &Tls, listens: bool, faults: &mut Faults<'_>) {
     let handshakes = (1..=1_000_000).contains(&tls.handshakes_max);
     faults.require("tls.handshakes_max", handshakes, "must be 1 to 1000000");
-    if tls.certificate.is_none() {
+    faults.require(
+        "tls.certificates",
+        tls.certificates.len() <= CERTIFICATES_MAX,
+        format_args!("must be {CERTIFICATES_MAX} or fewer"),
+    );
+    if !tls.is_configured() {
         faults.require("mqtt.tls_listen", !listens, "needs tls.certificate and tls.key");
         faults.require("tls.required", !tls.required, "needs tls.certificate and tls.key");
     }

@@ -115,7 +115,7 @@ pub fn run(
     let expiry = certificate.clone();
     builder.gauge_fn(
         "sextant_push_tls_certificate_expires_seconds",
-        "When the certificate ends, in seconds since 1970; 0 without one.",
+        "When the certificate that ends first ends, in seconds since 1970; 0 without one.",
         move || expiry.expires_at() as f64,
     );
     let counts = Arc::new(Counts::default());

@@ -1,4 +1,5 @@
-//! What TLS is served with: a certificate and its key, and whose certificates clients may have.
+//! What TLS is served with: certificates and their keys, one of which a client is shown by the name
+//! that it asks for (`tls/names.rs`), and whose certificates clients may have.
 //!
 //! [`Endpoint::load`] reads the PEM files that `[tls]` names, and checks that they belong together.
 //! An endpoint never changes: what was renewed is loaded into a new one, which every core is given,
@@ -9,6 +10,8 @@
 //! reload: a client whose certificate was revoked meanwhile does not slip through by an old one.
 //!
 //! The records themselves are the broker's affair (`broker/transport`).
+
+mod names;
 
 use std::fmt;
 use std::fs::File;
@@ -23,12 +26,14 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use tracing::{error, info, warn};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
+use self::names::ByName;
 use crate::auth::token::check_device;
 use crate::config::{ClientCertificate, Identity, Tls};
 
@@ -65,7 +70,39 @@ pub enum TlsError {
         wanted: &'static str,
     },
     /// The certificate or its key cannot be used.
-    #[error("certificate and key cannot be used together: {0}")]
+    #[error("{} and {} cannot be used together: {source}", .certificate.display(), .key.display())]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's.
+        key: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// A further certificate that no client can ask for.
+    #[error(
+        "{} has no DNS name among its alternative names, so that no client could ask for it: only \
+         the first certificate may be without",
+        .path.display()
+    )]
+    Nameless {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// Two certificates have one name.
+    #[error(
+        "{name} is in both {} and {}: each name is to have one certificate",
+        .paths.0.display(),
+        .paths.1.display()
+    )]
+    SameName {
+        /// The name.
+        name: String,
+        /// Their files.
+        paths: (PathBuf, PathBuf),
+    },
+    /// TLS itself will not do.
+    #[error("TLS cannot be served: {0}")]
     Unusable(#[from] rustls::Error),
     /// The authorities, or the lists of revoked certificates, cannot be used.
     #[error("clients' certificates cannot be checked by these files: {0}")]
@@ -96,23 +133,21 @@ impl Endpoint {
     /// # Errors
     /// A file cannot be read, holds something else, or does not go with the others.
     pub fn load(tls: &Tls) -> Result<Option<Endpoint>, TlsError> {
-        let (certificate, key) = match (&tls.certificate, &tls.key) {
-            (Some(certificate), Some(key)) => (certificate, key),
-            (None, None) => return Ok(None),
-            _ => return Err(TlsError::Half),
-        };
-        let chain: Vec<CertificateDer<'static>> = items(certificate, "a certificate")?;
-        let expires_at =
-            expires_at(&chain[0]).ok_or_else(|| wrong(certificate, "a certificate"))?;
-        let bytes = read(key)?;
-        let secret =
-            PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| wrong(key, "a private key"))?;
         let provider = Arc::new(ring::default_provider());
+        let mut pairs = pairs(tls)?.into_iter();
+        let Some((certificate, key)) = pairs.next() else { return Ok(None) };
+        let (pair, mut expires_at) = load_pair(certificate, key, &provider)?;
+        let mut by_name = ByName::first(certificate, pair);
+        for (certificate, key) in pairs {
+            let (pair, ends) = load_pair(certificate, key, &provider)?;
+            by_name.add(certificate, pair)?;
+            expires_at = expires_at.min(ends);
+        }
         let verifier = verifier(tls, &provider)?;
         let mut server = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, secret)?;
+            .with_cert_resolver(Arc::new(by_name));
         server.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.ticketer = ring::Ticketer::new()?;
@@ -160,7 +195,8 @@ impl Endpoint {
     }
 }
 
-/// When the certificate in service ends: for the metrics, and for warnings.
+/// When the certificate in service ends, of several the one that ends first: for the metrics, and
+/// for warnings.
 #[derive(Clone, Debug, Default)]
 pub struct Certificate(Arc<AtomicU64>);
 
@@ -188,9 +224,9 @@ impl Certificate {
         let left = Duration::from_secs(self.expires_at().saturating_sub(unix_s));
         let days = left.as_secs() / 86_400;
         if left.is_zero() {
-            error!("the certificate has expired: clients refuse it");
+            error!("a certificate has expired: clients refuse it");
         } else if left < EXPIRY_WARNING {
-            warn!(days, "the certificate expires soon");
+            warn!(days, "a certificate expires soon");
         } else {
             info!(days, "the certificate is good for so long");
         }
@@ -203,6 +239,34 @@ impl Certificate {
             tokio::time::sleep(WATCH_EVERY).await;
         }
     }
+}
+
+/// The files of all certificates and their keys, in their order.
+fn pairs(tls: &Tls) -> Result<Vec<(&Path, &Path)>, TlsError> {
+    let first = match (&tls.certificate, &tls.key) {
+        (Some(certificate), Some(key)) => Some((certificate.as_path(), key.as_path())),
+        (None, None) => None,
+        _ => return Err(TlsError::Half),
+    };
+    let more = tls.certificates.iter().map(|pair| (pair.certificate.as_path(), pair.key.as_path()));
+    Ok(first.into_iter().chain(more).collect())
+}
+
+/// A certificate with its key, and when it ends.
+fn load_pair(
+    certificate: &Path,
+    key: &Path,
+    provider: &CryptoProvider,
+) -> Result<(CertifiedKey, u64), TlsError> {
+    let chain: Vec<CertificateDer<'static>> = items(certificate, "a certificate")?;
+    let ends = expires_at(&chain[0]).ok_or_else(|| wrong(certificate, "a certificate"))?;
+    let bytes = read(key)?;
+    let secret = PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| wrong(key, "a private key"))?;
+    let pair = CertifiedKey::from_der(chain, secret, provider).map_err(|source| {
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
+        TlsError::Pair { certificate, key, source }
+    })?;
+    Ok((pair, ends))
 }
 
 /// Who checks clients' certificates.

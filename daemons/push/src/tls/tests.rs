@@ -2,6 +2,8 @@ use super::*;
 
 use std::path::PathBuf;
 
+use crate::config;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
     IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
@@ -156,6 +158,58 @@ fn what_cannot_be_loaded_is_named_with_its_file() {
         tls.client_crl = Some(empty.clone());
     });
     assert!(said.contains("a list of revoked certificates"), "{said}");
+}
+
+/// Certificates for these names, besides the first.
+fn several(authority: &Authority, all: &[(&str, &[&str])]) -> Tls {
+    authority.settings(|tls| {
+        for (file, names) in all {
+            let issued = authority.issue(file, |params| {
+                params.subject_alt_names = names
+                    .iter()
+                    .map(|name| SanType::DnsName((*name).try_into().unwrap()))
+                    .collect();
+            });
+            let (certificate, key) = issued.paths;
+            tls.certificates.push(config::CertificateAndKey { certificate, key });
+        }
+    })
+}
+
+#[test]
+fn the_certificate_that_ends_first_is_told_of() {
+    let authority = Authority::new();
+    let issued = authority.issue("short", |params| params.not_after = date_time_ymd(2030, 1, 1));
+    let (certificate, key) = issued.paths;
+    let mut tls = several(&authority, &[("a", &["a.example"])]);
+    (tls.certificate, tls.key) = (Some(certificate), Some(key));
+    let endpoint = Endpoint::load(&tls).unwrap().unwrap();
+    assert_eq!(endpoint.expires_at, 1_893_456_000);
+    (tls.certificate, tls.key) = (None, None);
+    assert!(Endpoint::load(&tls).unwrap().is_some(), "the first of the list is the first");
+}
+
+#[test]
+fn certificates_that_cannot_be_told_apart_are_named() {
+    let authority = Authority::new();
+    let said =
+        load(&several(&authority, &[("a", &["a.example", "b.example"]), ("b", &["B.example."])]));
+    assert!(said.starts_with("b.example is in both ") && said.contains("a.pem"), "{said}");
+    assert!(said.contains("b.pem: each name is to have one certificate"), "{said}");
+    let wild = load(&several(&authority, &[("c", &["*.example"]), ("d", &["*.example"])]));
+    assert!(wild.starts_with("*.example is in both"), "{wild}");
+    // As in the first.
+    let said = load(&several(&authority, &[("e", &["localhost"])]));
+    assert!(said.contains("server.pem and ") && said.contains("e.pem"), "{said}");
+    let said = load(&several(&authority, &[("f", &[])]));
+    assert!(said.contains("f.pem has no DNS name"), "{said}");
+    let mut tls = several(&authority, &[("g", &["g.example"]), ("h", &["h.example"])]);
+    tls.certificates[1].key = tls.certificates[0].key.clone();
+    let said = load(&tls);
+    assert!(
+        said.contains("h.pem and ") && said.contains("g.key cannot be used together"),
+        "{said}"
+    );
 }
 
 #[test]

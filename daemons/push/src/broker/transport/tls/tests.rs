@@ -3,12 +3,14 @@ use super::*;
 use std::io::{Read, Write};
 
 use proptest::prelude::*;
-use rcgen::{SerialNumber, date_time_ymd};
+use rcgen::{SanType, SerialNumber, date_time_ymd};
 use rustls::crypto::ring;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     AlertDescription, ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion,
 };
+
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config;
 use crate::tls::tests::{Authority, Issued, asking};
@@ -49,7 +51,11 @@ impl Pair {
     }
 
     fn with(endpoint: &Arc<Endpoint>, config: &Arc<ClientConfig>) -> Pair {
-        let name = "localhost".try_into().unwrap();
+        Pair::asking_for("localhost", endpoint, config)
+    }
+
+    fn asking_for(name: &str, endpoint: &Arc<Endpoint>, config: &Arc<ClientConfig>) -> Pair {
+        let name = name.to_owned().try_into().unwrap();
         let client = ClientConnection::new(Arc::clone(config), name).unwrap();
         let server = Tls::new(endpoint).unwrap();
         Pair { client, server, inner: Vec::new(), completed: Vec::new() }
@@ -465,4 +471,50 @@ fn authority() -> std::sync::Arc<Played> {
         Arc::new((authority, endpoint, flights))
     };
     Arc::clone(AUTHORITY.get_or_init(make))
+}
+
+#[test]
+fn a_client_is_shown_the_certificate_of_the_name_that_it_asks_for() {
+    let authority = Authority::new();
+    let names: [(&str, &[&str]); 3] = [
+        ("one", &["one.example", "*.one.example"]),
+        ("two", &["two.example"]),
+        ("wild", &["*.wild.example", "*.deep.one.example"]),
+    ];
+    let endpoint = authority.endpoint(|tls| {
+        for (file, names) in names {
+            let issued = authority.issue(file, |params| {
+                let names = names.iter().map(|name| SanType::DnsName((*name).try_into().unwrap()));
+                params.subject_alt_names = names.collect();
+            });
+            let (certificate, key) = issued.paths;
+            tls.certificates.push(config::CertificateAndKey { certificate, key });
+        }
+    });
+    for version in VERSIONS {
+        let config = Arc::new(client_config(&authority, version, None));
+        for (asked, shown) in [
+            ("localhost", "server"),
+            ("one.example", "one"),
+            ("One.Example", "one"),
+            ("a.one.example", "one"),
+            ("two.example", "two"),
+            ("three.wild.example", "wild"),
+            ("a.deep.one.example", "wild"),
+        ] {
+            let mut pair = Pair::asking_for(asked, &endpoint, &config);
+            assert_eq!(pair.go(usize::MAX), (None, None), "{asked}");
+            let certificate = &pair.client.peer_certificates().unwrap()[0];
+            let (_, parsed) = X509Certificate::from_der(certificate).unwrap();
+            let name = parsed.subject().iter_common_name().next().unwrap().as_str().unwrap();
+            assert_eq!(name, shown, "{asked}");
+        }
+        // A star is one label, and whoever asks for nobody's name, or none, is shown the first.
+        for asked in ["a.two.example", "a.b.one.example", "elsewhere", "127.0.0.1"] {
+            let mut pair = Pair::asking_for(asked, &endpoint, &config);
+            let (_, refused) = pair.go(usize::MAX);
+            let said = refused.expect("it is not for that name").to_string();
+            assert!(said.contains("localhost"), "{asked}: {said}");
+        }
+    }
 }
