@@ -13,10 +13,15 @@
 mod mqtt_decode;
 mod mqtt_session;
 mod push_config;
+mod push_hook;
+mod push_jwt;
 mod push_records;
 mod push_rules;
+mod push_scram;
 mod push_tokens;
+mod push_transport;
 mod segment_log;
+mod service_quantities;
 mod websocket;
 
 /// What can be fuzzed.
@@ -29,14 +34,19 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "mqtt-decode", run: mqtt_decode::run },
     Target { name: "mqtt-session", run: mqtt_session::run },
     Target { name: "push-config", run: push_config::run },
+    Target { name: "push-hook", run: push_hook::run },
+    Target { name: "push-jwt", run: push_jwt::run },
     Target { name: "push-records", run: push_records::run },
     Target { name: "push-rules", run: push_rules::run },
+    Target { name: "push-scram", run: push_scram::run },
     Target { name: "push-tokens", run: push_tokens::run },
+    Target { name: "push-transport", run: push_transport::run },
     Target { name: "segment-log", run: segment_log::run },
+    Target { name: "service-quantities", run: service_quantities::run },
     Target { name: "websocket", run: websocket::run },
 ];
 

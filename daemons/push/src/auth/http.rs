@@ -376,14 +376,35 @@ impl Asker {
         let reader = response.into_body().into_reader();
         let read = reader.take(ANSWER_BYTES_MAX + 1).read_to_end(&mut body);
         read.map_err(|error| error.to_string())?;
-        match status {
-            204 => Ok(ALLOWED),
-            200 if body.len() as u64 <= ANSWER_BYTES_MAX => serde_json::from_slice(&body)
-                .map_err(|error| format!("the answer cannot be read: {error}")),
-            200 => Err(format!("the answer has more than {ANSWER_BYTES_MAX} bytes")),
-            other => Err(format!("the answer has the status {other}")),
-        }
+        read_answer(status, &body)
     }
+}
+
+fn read_answer(status: u16, body: &[u8]) -> Result<Answer, String> {
+    match status {
+        204 => Ok(ALLOWED),
+        200 if body.len() as u64 <= ANSWER_BYTES_MAX => serde_json::from_slice(body)
+            .map_err(|error| format!("the answer cannot be read: {error}")),
+        200 => Err(format!("the answer has more than {ANSWER_BYTES_MAX} bytes")),
+        other => Err(format!("the answer has the status {other}")),
+    }
+}
+
+/// What an answer with this body says of a client, who came at `unix_ms`: for the fuzzer.
+#[doc(hidden)]
+pub fn fuzz_answer(body: &[u8], client_id: &str, unix_ms: u64) -> Option<Principal> {
+    let question = Question {
+        client_id: client_id.into(),
+        user_name: None,
+        password: None,
+        peer: None,
+        version: Version::V5,
+        unix_ms,
+        otherwise: Verified::Refused(Refusal::BadCredentials),
+    };
+    let answer = read_answer(200, body).ok()?;
+    let allowed = answer.result == Outcome::Allow;
+    question.admit(&answer, &Arc::default()).ok().filter(|_| allowed)
 }
 
 #[cfg(test)]

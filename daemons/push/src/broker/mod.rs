@@ -86,9 +86,9 @@ pub use message::Message;
 #[doc(hidden)]
 pub use records::fuzz_records;
 pub use restore::{RestoreError, Restored, restore};
-#[doc(hidden)]
-pub use transport::IDLE_BYTES as TLS_IDLE_BYTES;
 pub use transport::{Arrival, Transports};
+#[doc(hidden)]
+pub use transport::{IDLE_BYTES as TLS_IDLE_BYTES, TransportAlone};
 
 use crate::auth::hasher::Hasher;
 use crate::auth::{Authenticator, Verification, Verified};

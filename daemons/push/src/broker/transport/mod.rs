@@ -16,6 +16,7 @@
 //! once for all who speak plain MQTT and once for all on WebSocket ([`Framing`]); records of TLS
 //! are each connection's own.
 
+mod alone;
 mod secure;
 mod tls;
 
@@ -37,6 +38,8 @@ use super::proxy::{self, ProxyError};
 use super::{Broker, Context};
 use crate::meters::Closed;
 use crate::tls::Endpoint;
+#[doc(hidden)]
+pub use alone::TransportAlone;
 pub(super) use secure::Secured;
 #[doc(hidden)]
 pub use tls::IDLE_BYTES;
