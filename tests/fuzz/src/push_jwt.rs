@@ -58,7 +58,8 @@ fn run_with(verifiers: &[Verifier; 2], bytes: &[u8]) {
     for verifier in verifiers {
         let Ok(principal) = verifier.verify(&token, "lamp", NOW) else { continue };
         let claims = claims.expect("nobody signs a token by chance");
-        let claims: serde_json::Value = serde_json::from_slice(claims).expect("it was read");
+        // What nobody asks for may be no text.
+        let Ok(claims) = serde_json::from_slice::<serde_json::Value>(claims) else { continue };
         assert_eq!(claims["sub"].as_str(), Some(principal.name()));
         assert!(principal.expires_at().is_none_or(|end| end > NOW));
         assert!(claims.get("client_id").is_none_or(|id| id.is_null() || id == "lamp"));

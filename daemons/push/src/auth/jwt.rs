@@ -117,6 +117,20 @@ struct Claims {
     client_id: Option<String>,
     #[serde(default)]
     allow: Vec<String>,
+    /// The library takes one of any other form for none.
+    #[serde(rename = "aud")]
+    _aud: Option<Names>,
+    #[serde(rename = "iss")]
+    _iss: Option<Names>,
+}
+
+/// One or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "that they can be read is all that is asked")]
+enum Names {
+    One(String),
+    Several(Vec<String>),
 }
 
 struct Key {

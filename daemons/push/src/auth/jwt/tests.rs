@@ -313,3 +313,22 @@ proptest::proptest! {
         proptest::prop_assert!(verifier.verify(token.as_bytes(), "c", now).is_err());
     }
 }
+
+#[test]
+fn an_audience_or_issuer_that_is_no_name_is_not_taken_for_none() {
+    let verifier = verifier(&with_secret());
+    for (claim, wrong) in [
+        ("aud", json!(5)),
+        ("aud", json!({"a": "b"})),
+        ("aud", json!([1])),
+        ("aud", json!("others")),
+        ("iss", json!(5)),
+    ] {
+        let mut claims = claims();
+        claims[claim] = wrong.clone();
+        assert!(verify(&verifier, &hs256(&claims)).is_err(), "{claim}: {wrong}");
+    }
+    let mut claims = claims();
+    claims["iss"] = json!(["us", "them"]);
+    assert!(verify(&verifier, &hs256(&claims)).is_ok());
+}
