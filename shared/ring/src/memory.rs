@@ -15,11 +15,11 @@ pub struct Heap {
 }
 
 impl Heap {
-    /// Whether giving memory back is worth it: there is much of it, and more than half of what is
-    /// in use.
+    /// Whether giving memory back is worth it: there is much of it, and more than a quarter of what
+    /// is in use.
     pub fn is_slack(&self) -> bool {
         const MUCH: usize = 32 << 20;
-        self.free_bytes >= MUCH && self.free_bytes > self.used_bytes / 2
+        self.free_bytes >= MUCH && self.free_bytes > self.used_bytes / 4
     }
 }
 

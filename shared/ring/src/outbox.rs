@@ -295,15 +295,18 @@ impl Printed {
     }
 }
 
+/// Small, since nearly all are empty: what does not come from a page is in a box.
 #[derive(Debug, Default)]
 pub(crate) enum Outbox {
     #[default]
     Empty,
     /// Of a page of this turn.
     Stretch(Stretch),
-    One(Bytes),
+    One(Box<Bytes>),
     Many(Box<Runs>),
 }
+
+const _: () = assert!(size_of::<Outbox>() <= 16, "there are many idle connections");
 
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
@@ -331,7 +334,7 @@ impl Outbox {
             return;
         }
         match self {
-            Outbox::Empty => *self = Outbox::One(bytes),
+            Outbox::Empty => *self = Outbox::One(Box::new(bytes)),
             Outbox::Many(runs) => runs.push(bytes),
             Outbox::One(_) | Outbox::Stretch(_) => self.as_runs(pages).push(bytes),
         }
@@ -368,7 +371,9 @@ impl Outbox {
             _ if bytes.is_empty() => {}
             (Outbox::Stretch(held), Some(piece)) => held.end = piece.end,
             (outbox, Some(piece)) => *outbox = Outbox::Stretch(piece),
-            (outbox @ Outbox::Empty, None) => *outbox = Outbox::One(Bytes::copy_from_slice(bytes)),
+            (outbox @ Outbox::Empty, None) => {
+                *outbox = Outbox::One(Box::new(Bytes::copy_from_slice(bytes)));
+            }
             (outbox, None) => outbox.as_runs(pages).copy(bytes),
         }
     }
@@ -385,7 +390,7 @@ impl Outbox {
     /// At its turn's end, what is about to be sent keeps its stretch of a page.
     pub(crate) fn keep(&mut self, pages: &Printed) {
         if let Outbox::Stretch(stretch) = *self {
-            *self = Outbox::One(pages.slice(stretch));
+            *self = Outbox::One(Box::new(pages.slice(stretch)));
         }
     }
 
@@ -394,7 +399,7 @@ impl Outbox {
         match std::mem::take(self) {
             Outbox::Empty => Outgoing::One(Bytes::new()),
             Outbox::Stretch(stretch) => Outgoing::One(pages.slice(stretch)),
-            Outbox::One(bytes) => Outgoing::One(bytes),
+            Outbox::One(bytes) => Outgoing::One(*bytes),
             Outbox::Many(mut runs) => {
                 runs.close();
                 if runs.closed.len() == 1 {
@@ -416,7 +421,7 @@ impl Outbox {
         if !matches!(self, Outbox::Many(_)) {
             let mut runs = Box::<Runs>::default();
             match std::mem::take(self) {
-                Outbox::One(first) => runs.push(first),
+                Outbox::One(first) => runs.push(*first),
                 Outbox::Stretch(first) => runs.copy(pages.bytes(first)),
                 Outbox::Empty | Outbox::Many(_) => {}
             }

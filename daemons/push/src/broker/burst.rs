@@ -107,6 +107,12 @@ impl Burst {
         self.from == incoming.from && self.topic == incoming.topic
     }
 
+    /// Gives back the memory of an ended burst.
+    pub(super) fn shed(&mut self) {
+        assert!(!self.pending && self.state == State::None, "a burst goes on");
+        self.parts = Default::default();
+    }
+
     /// Whether a message is surely not larger than a receiver takes.
     fn all_take(&self, incoming: &Incoming<'_>) -> bool {
         /// Header, lengths and expiry.

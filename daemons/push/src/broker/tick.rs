@@ -24,6 +24,7 @@ impl Broker {
         self.send_away(cx);
         self.arm_wills(cx);
         self.look_at_the_wall_clock(cx);
+        self.shed_scratch(cx);
         self.postponed_full = false;
         self.meters.take_stats(cx.stats());
         let names = self.meters.names;
@@ -54,6 +55,16 @@ impl Broker {
             self.meters.core.set(gauge, level);
         }
         self.consider_compaction(stored, live);
+    }
+
+    /// Gives back what a fan-out to very many left of memory to work in, some 60 bytes for each.
+    fn shed_scratch(&mut self, cx: &mut Context) {
+        const KEPT: usize = 16 * 1024;
+        if self.matches.capacity() > KEPT {
+            self.receivers_change(cx);
+            self.matches = Vec::new();
+            self.burst.shed();
+        }
     }
 
     /// Messages expire by the wall clock, and their timers wait on the monotonic one: when the

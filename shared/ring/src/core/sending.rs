@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Connections that a turn may send to without asking for memory anew.
+const DIRTY_KEPT: usize = 64 * 1024;
+
 impl<D: Driver, A: App> Core<D, A> {
     pub(super) fn on_sent(&mut self, conn: ConnId, result: io::Result<()>) {
         let half = self.cx.limits.send_bytes_max / 2;
@@ -41,6 +44,7 @@ impl<D: Driver, A: App> Core<D, A> {
             }
             room = room.saturating_sub(usize::from(self.flush(conn, &pages)));
         }
+        dirty.shrink_to(DIRTY_KEPT);
         self.cx.dirty = dirty;
         if !self.cx.left.is_empty() {
             // Those that come anew each turn do not keep these waiting for ever.

@@ -86,7 +86,7 @@ pub struct Options {
     pub bulk: (u16, u32),
     /// Small receive buffers of each further ring.
     ///
-    /// Rings cannot share a pool, so this is memory per connection: 512 KiB for both kinds are 26
+    /// Rings cannot share a pool, so this is memory per connection: 384 KiB for both kinds are 20
     /// bytes for each connection of a table of 20,000. A pool has to hold what arrives between two
     /// turns; what it does not is received a turn later.
     pub further_small: (u16, u32),
@@ -107,7 +107,7 @@ impl Default for Options {
             table_max: ENTRIES_MAX,
             small: (256, 8 * 1024),
             bulk: (64, 64 * 1024),
-            further_small: (64, 4 * 1024),
+            further_small: (32, 4 * 1024),
             further_bulk: (4, 64 * 1024),
             datagrams: (1024, 2048),
         }
