@@ -250,6 +250,8 @@ fn hold_all(cores: u16, count: u32, hold: Duration) -> Result<Found> {
     let cpu_before = ProcessCpu::of(server.pid())?.used()?;
     let sent = broadcast(&fleet, server.addrs()[0], count, &arrivals);
     let cpu = ProcessCpu::of(server.pid())?.used()? - cpu_before;
+    // The daemon looks twice a minute whether there is memory to give back.
+    sleep(Duration::from_secs(40));
     let after = settled_bytes(server.pid())?;
     // What went wrong with a connection is told here; it matters more than what came of it.
     let outcome = fleet.finish()?.context("a load with a pace has an outcome")?;
@@ -257,7 +259,7 @@ fn hold_all(cores: u16, count: u32, hold: Duration) -> Result<Found> {
     let each = |bytes: u64| bytes as f64 / f64::from(count);
     let held = vec![
         Figure::new("", each(own)),
-        Figure::new("B afterwards", each(after)),
+        Figure::new("B 40 s after the message to all", each(after)),
         Figure::new("MiB at the start", before as f64 / f64::from(1 << 20)),
         Figure::new("B of the kernel's for each socket", each(kernel) / 2.0),
         Figure::new("connections a second", f64::from(count) / connecting.as_secs_f64()),

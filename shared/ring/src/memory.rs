@@ -15,11 +15,11 @@ pub struct Heap {
 }
 
 impl Heap {
-    /// Whether giving memory back is worth it: there is much of it, and more than a quarter of what
-    /// is in use.
+    /// Whether giving memory back is worth it: there is much of it, and more than an eighth of
+    /// what is in use.
     pub fn is_slack(&self) -> bool {
-        const MUCH: usize = 32 << 20;
-        self.free_bytes >= MUCH && self.free_bytes > self.used_bytes / 4
+        const MUCH: usize = 16 << 20;
+        self.free_bytes >= MUCH && self.free_bytes > self.used_bytes / 8
     }
 }
 
@@ -71,8 +71,8 @@ mod tests {
     fn little_is_not_worth_it() {
         let mib =
             |used: usize, free: usize| Heap { used_bytes: used << 20, free_bytes: free << 20 };
-        assert!(!mib(1, 31).is_slack());
-        assert!(mib(1, 32).is_slack());
-        assert!(!mib(400, 190).is_slack());
+        assert!(!mib(1, 15).is_slack());
+        assert!(mib(1, 16).is_slack());
+        assert!(!mib(400, 49).is_slack());
     }
 }
