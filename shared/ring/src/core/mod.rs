@@ -201,7 +201,8 @@ pub struct Limits {
     pub timers_max: u32,
     /// Bytes that may wait to be sent on one connection.
     pub send_bytes_max: usize,
-    /// Completions, and messages, that one turn handles.
+    /// Completions, and messages, that one turn handles. If that is less than the sends that a turn
+    /// starts, what a fan-out has under way grows from turn to turn.
     pub turn_max: usize,
     /// Sends that one turn starts, or a quarter more.
     pub sends_max: usize,
@@ -219,7 +220,7 @@ impl Default for Limits {
             files_max: 1 << 20,
             timers_max: 1 << 20,
             send_bytes_max: 1 << 20,
-            turn_max: 1024,
+            turn_max: 4096,
             sends_max: 2048,
             linger: Duration::from_secs(2),
             park_after: Duration::from_secs(30),
