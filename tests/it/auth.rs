@@ -229,7 +229,7 @@ fn a_hook_that_fails_is_not_taken_for_a_word_against_the_client() {
     // A failure may also be as if nobody had been asked.
     let open = Daemon::start_with(asks(addr, "on_failure = \"ignore\"\n[auth]\nanonymous = true"));
     assert_eq!(reason(&open, "slow"), ReasonCode::Success);
-    assert_eq!(open.api().get("/v1/status").json["sessions"], 0, "nobody is left");
+    until("nobody is left", || (open.api().status()["sessions"] == 0).then_some(()));
     assert_eq!(reason(&open, "nobody"), ReasonCode::BadUserNameOrPassword, "it is denied");
 }
 

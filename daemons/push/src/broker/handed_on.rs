@@ -9,6 +9,7 @@
 //! One that the session would have got without the group stays its own, and ends with it. What
 //! waits here is as much as waited for sessions before; a crash takes it.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,8 +20,11 @@ use super::message::{Delivery, Incoming, Message, Publication};
 use super::recall::{Loaded, READ_AHEAD};
 use super::records::MessageRecord;
 use super::shares::{Chosen, shared};
-use super::{Broker, Context};
+use super::{Broker, Context, timer};
 use crate::meters::Dropped;
+
+/// Messages that a turn hands on.
+const AT_ONCE: usize = 1024;
 
 /// What a session was subscribed to that is no more.
 struct Gone {
@@ -50,10 +54,17 @@ impl Broker {
             .extend(for_others.map(|delivery| HandedOn { delivery, member: Rc::clone(&member) }));
     }
 
-    /// Gives what has no member any more to others, as far as the disk keeps up.
+    /// Gives what has no member any more to others, as far as the disk keeps up and for a moment
+    /// only: a session may leave very much.
     pub(super) fn hand_on(&mut self, cx: &mut Context) {
-        while !self.store.log.is_backlogged() {
-            let Some(next) = self.handed_on.front() else { return };
+        if self.handed_on.is_empty() {
+            return;
+        }
+        for _ in 0..AT_ONCE {
+            if self.store.log.is_backlogged() {
+                return;
+            }
+            let Some(next) = self.handed_on.front() else { break };
             let held = Rc::clone(&next.delivery.held);
             let loaded = self.store.load(&held);
             self.store.release(held);
@@ -77,6 +88,12 @@ impl Broker {
                 true => self.store.release(delivery.held),
                 false => self.settle(cx, delivery, Some(Dropped::SessionEnded)),
             }
+        }
+        if self.handed_on.is_empty() {
+            self.handed_on = VecDeque::new();
+        } else {
+            // It goes on with a turn that comes whatever else happens.
+            let _ = cx.arm(cx.now(), timer::key(timer::HANDED_ON, 0));
         }
     }
 

@@ -209,6 +209,7 @@ mod timer {
     pub(super) const THROTTLE: u64 = 8;
     pub(super) const DRAIN: u64 = 9;
     pub(super) const WILLS: u64 = 10;
+    pub(super) const HANDED_ON: u64 = 11;
 
     pub(super) fn key(kind: u64, number: u64) -> u64 {
         assert!(number >> SHIFT == 0, "a timer's number has 58 bits");
@@ -649,8 +650,9 @@ impl App for Broker {
             timer::HELD => self.held_timer(cx, number),
             timer::TICK => self.tick(cx),
             timer::HAND => self.pass_hand(cx),
-            // The turn's end looks at the log.
+            // The turn's end looks at the log, and hands messages on.
             timer::LOG => self.log_timer = None,
+            timer::HANDED_ON => {}
             timer::ADMIT => self.admission_timer(cx),
             timer::THROTTLE => self.throttle_timer(cx),
             timer::DRAIN => self.drain_timer(cx),
