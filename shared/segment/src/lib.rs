@@ -38,10 +38,13 @@
 //! [`Log::snapshot`] makes a copy that opens as a log: sealed segments get a second name, the active
 //! one is copied.
 //!
+//! A thread that has no ring and may wait for the disk owns a [`BlockingLog`].
+//!
 //! The bytes are described in `FORMAT.md`; module `format` is their only reader and writer.
 //! Locking the directory against other processes is left to whoever owns the data directory.
 
 mod block;
+mod blocking;
 mod checkpoint;
 mod commit;
 mod error;
@@ -60,6 +63,7 @@ mod snapshot;
 mod sweep;
 
 pub use block::{BlockBuilder, Fact, FactError, Facts};
+pub use blocking::BlockingLog;
 pub use error::{
     AppendError, Corruption, FetchError, OpenError, ReadError, ReadOnly, RemoveError, SnapshotError,
 };

@@ -1,6 +1,7 @@
 //! The log against everything that is not the log: an oracle, the host's file system, a disk that
 //! forgets what was not synced, damage, faults, full disks, and `kill -9`.
 
+mod blocking;
 mod checkpoint;
 mod crash;
 mod damage;
