@@ -9,7 +9,8 @@
 //!
 //! What waits longest is the preparation of the next segment, which is as long as the segment. It
 //! is done a few steps at a time, with each [`BlockingLog::write`]; an append that needs the
-//! segment earlier does the rest at once. Reading is [`Log`]'s own, by its maps.
+//! segment earlier does the rest at once. Reading is [`Log`]'s own, by its maps; others than the
+//! owner read with [`SegmentFile`](crate::SegmentFile).
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;

@@ -38,7 +38,8 @@
 //! [`Log::snapshot`] makes a copy that opens as a log: sealed segments get a second name, the active
 //! one is copied.
 //!
-//! A thread that has no ring and may wait for the disk owns a [`BlockingLog`].
+//! A thread that has no ring and may wait for the disk owns a [`BlockingLog`]. Whoever is not the
+//! owner reads with a [`SegmentFile`].
 //!
 //! The bytes are described in `FORMAT.md`; module `format` is their only reader and writer.
 //! Locking the directory against other processes is left to whoever owns the data directory.
@@ -49,6 +50,7 @@ mod checkpoint;
 mod commit;
 mod error;
 mod fetch;
+mod file;
 mod format;
 mod hot;
 mod log;
@@ -68,6 +70,7 @@ pub use error::{
     AppendError, Corruption, FetchError, OpenError, ReadError, ReadOnly, RemoveError, SnapshotError,
 };
 pub use fetch::Fetched;
+pub use file::{Items, ItemsEnd, Passed, SegmentFile, segments_in};
 pub use format::stored_bytes;
 pub use log::{Appended, Log, Progress, SegmentInfo};
 pub use options::{Durability, Options, Retention};

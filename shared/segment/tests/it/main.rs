@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod faults;
 mod fetch;
+mod file;
 mod host;
 mod kernel;
 mod kill;
