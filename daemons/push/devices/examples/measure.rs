@@ -1,0 +1,212 @@
+//! What a registry of many devices takes: memory, time to register and to replay, and time to
+//! resolve targets. `cargo run --release -p sextant-devices --example measure -- 1000000`
+//!
+//! A typical device has a UUID, an alias, three of 1,000 tags of which few are frequent, a city and
+//! an age, a version, a language and a time zone. Memory is counted as it is asked for, and beside
+//! it is what the process grew by. Times are those of the thread on a processor.
+
+use std::error::Error;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use sextant_devices::{
+    By, Device, Expression, Gather, Limits, ListFormat, ListReader, Registry, Target, Update, Value,
+};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+const EXPRESSIONS: [&str; 12] = [
+    "t0",
+    "city:c3 and not t1",
+    "(t5 or t6) and app_version >= 3.2.1",
+    "lang:zh*",
+    "platform:android",
+    "age >= 18",
+    "age >= 18 and t900",
+    "not t0 and not t1",
+    "registered >= 2023-11-20",
+    "registered >= 2023-11-20 and t900",
+    "t1* and not (city:c1* or age < 30)",
+    "timezone:Asia/* and (t1 or t2 or t3) and platform:ios and test:false",
+];
+
+fn main() -> Outcome<()> {
+    let count = std::env::args().nth(1).map_or(Ok(1_000_000), |text| text.parse())?;
+    let mut registry = Registry::new(Limits::default())?;
+    registry.add_app("shop")?;
+    let before = resident()?;
+    let mut took = Duration::ZERO;
+    let mut random = fastrand::Rng::with_seed(1);
+    let counted = allocation_counter::measure(|| {
+        for number in 0..count {
+            let device = typical(number, &mut random);
+            let start = Start::now();
+            registry.register(&device, time(number)).expect("it is within the limits");
+            took += start.elapsed();
+        }
+    });
+    let grew = resident()? - before;
+    let each = |bytes: i64| bytes as f64 / f64::from(count);
+    println!(
+        "{count} devices: {:.1} bytes each, resident {:.1}",
+        each(counted.bytes_current),
+        each(grew)
+    );
+    println!("register: {:.0} ns", took.as_secs_f64() * 1e9 / f64::from(count));
+    update(&mut registry, count)?;
+    expressions(&registry)?;
+    let everyone = registry.resolve(0, Target::Everyone)?.devices;
+    timed("by time zone", || registry.groups(0, By::TimeZone, &everyone).len());
+    timed("by version", || registry.groups(0, By::AppVersion, &everyone).len());
+    timed("by tag", || registry.tag_counts(0, &everyone).len());
+    list(&registry, count)?;
+    replay(&registry)
+}
+
+/// A moment of this thread's time.
+struct Start(Duration);
+
+impl Start {
+    fn now() -> Start {
+        let now = clock_gettime(ClockId::ThreadCPUTime);
+        Start(Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32))
+    }
+
+    fn elapsed(&self) -> Duration {
+        Start::now().0 - self.0
+    }
+}
+
+fn time(number: u32) -> u64 {
+    1_700_000_000_000 + u64::from(number) * 1000
+}
+
+/// A number below `max`, small ones far more often.
+fn skewed(random: &mut fastrand::Rng, max: f64) -> u32 {
+    max.powf(random.f64()) as u32 - 1
+}
+
+fn id(number: u32) -> String {
+    let mut random = fastrand::Rng::with_seed(u64::from(number));
+    let (a, b) = (random.u64(..), random.u64(..));
+    format!(
+        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        a >> 32,
+        a >> 16 & 0xFFFF,
+        a & 0xFFF,
+        b >> 48,
+        b << 16 >> 16
+    )
+}
+
+fn typical(number: u32, random: &mut fastrand::Rng) -> Device {
+    let mut device = Device::new(&id(number), "shop", ["android", "ios", "web"][random.usize(..3)]);
+    device.alias = Some(format!("u{:09}", random.u32(..1_000_000_000)));
+    device.app_version = Some(format!("3.{}.{}", skewed(random, 10.0), skewed(random, 10.0)));
+    while device.tags.len() < 3 {
+        device.tags.insert(format!("t{}", skewed(random, 1000.0)));
+    }
+    let city = format!("c{}", skewed(random, 300.0));
+    device.attributes.insert("city".to_owned(), Value::Text(city));
+    device.attributes.insert("age".to_owned(), Value::Number(random.i32(10..80).into()));
+    device.time_zone =
+        Some(["Asia/Shanghai", "Asia/Tokyo", "UTC", "Europe/Paris"][random.usize(..4)].to_owned());
+    device.language = Some(["zh-CN", "zh-TW", "en", "ja", "fr"][random.usize(..5)].to_owned());
+    device
+}
+
+fn update(registry: &mut Registry, count: u32) -> Outcome<()> {
+    let mut random = fastrand::Rng::with_seed(2);
+    let mut took = Duration::ZERO;
+    let mut worst = Duration::ZERO;
+    const TIMES: u32 = 100_000;
+    for _ in 0..TIMES {
+        let id = id(random.u32(..count));
+        let tag = format!("t{}", skewed(&mut random, 1000.0));
+        let update = Update { set_tags: vec![tag], ..Update::default() };
+        let start = Start::now();
+        registry.update(&id, &update, time(count))?;
+        took += start.elapsed();
+        worst = worst.max(start.elapsed());
+    }
+    let each = took.as_secs_f64() * 1e9 / f64::from(TIMES);
+    println!("update: {each:.0} ns, at most {:.2} ms", worst.as_secs_f64() * 1e3);
+    Ok(())
+}
+
+fn expressions(registry: &Registry) -> Outcome<()> {
+    for text in EXPRESSIONS {
+        let expression = Expression::parse(text)?;
+        timed(text, || {
+            registry.evaluate(0, &expression).map_or(0, |devices| devices.len() as usize)
+        });
+    }
+    Ok(())
+}
+
+/// Prints the median of some runs, and what came out.
+fn timed(what: &str, run: impl Fn() -> usize) {
+    let mut times = Vec::new();
+    let mut result = 0;
+    for _ in 0..11 {
+        let start = Start::now();
+        result = run();
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    println!("{:8.3} ms  {result:8}  {what}", times[times.len() / 2].as_secs_f64() * 1e3);
+}
+
+fn list(registry: &Registry, count: u32) -> Outcome<()> {
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut next = || id(random.u32(..count));
+    let json = (0..count)
+        .map(|_| format!("{{\"device\":\"{}\",\"vars\":{{\"name\":\"Zoe\"}}}}\n", next()));
+    let json = json.collect::<String>();
+    let csv = (0..count).map(|_| format!("{},Zoe\n", next())).collect::<String>();
+    let csv = format!("device,name\n{csv}");
+    for (format, text) in [(ListFormat::Ndjson, json), (ListFormat::Csv, csv)] {
+        let mut gather = Gather::new(0);
+        let mut reader = ListReader::new(format);
+        let mut lines = 0;
+        let start = Start::now();
+        let mut each = |line: sextant_devices::Line<'_>| {
+            lines += 1;
+            gather.add(registry, line.listed);
+        };
+        for chunk in text.as_bytes().chunks(16_384) {
+            reader.feed(chunk, &mut each)?;
+        }
+        reader.finish(&mut each)?;
+        let took = start.elapsed().as_secs_f64();
+        let devices = gather.finish(registry).devices.len();
+        println!("{format:?}: {lines} lines, {devices} devices, {:.0} ms", took * 1e3);
+    }
+    Ok(())
+}
+
+fn replay(registry: &Registry) -> Outcome<()> {
+    let start = Start::now();
+    let records = registry.records().collect::<Vec<_>>();
+    let bytes = records.iter().map(Vec::len).sum::<usize>();
+    let each = bytes as f64 / records.len() as f64;
+    println!(
+        "snapshot: {} records of {each:.0} bytes, {:.0} ms",
+        records.len(),
+        start.elapsed().as_secs_f64() * 1e3
+    );
+    let mut again = Registry::new(Limits::default())?;
+    let start = Start::now();
+    for record in &records {
+        again.replay(record)?;
+    }
+    println!("replay: {:.0} ms", start.elapsed().as_secs_f64() * 1e3);
+    Ok(())
+}
+
+/// Bytes of memory that the process has.
+fn resident() -> Outcome<i64> {
+    let text = std::fs::read_to_string("/proc/self/statm")?;
+    let pages = text.split(' ').nth(1).ok_or("no second number")?;
+    Ok(pages.parse::<i64>()? * 4096)
+}
