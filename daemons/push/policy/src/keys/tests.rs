@@ -1,0 +1,134 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn a_request_that_is_repeated_finds_the_message_of_the_first() {
+    let mut keys = IdempotencyKeys::new(86_400_000, 100);
+    assert_eq!(keys.claim(1, "order-17", 5, 0), Ok(Claim::New));
+    assert_eq!(keys.claim(1, "order-17", 6, 86_399_999), Ok(Claim::Taken(5)));
+    assert_eq!(keys.claim(2, "order-17", 7, 0), Ok(Claim::New), "another app's");
+    assert_eq!(keys.get(1, "order-17", 86_400_000), None);
+    assert_eq!(keys.claim(1, "order-17", 8, 86_400_000), Ok(Claim::New), "a day later");
+    assert_eq!(keys.get(1, "order-17", 86_400_000), Some(8));
+}
+
+#[test]
+fn a_refused_message_gives_its_key_back() {
+    let mut keys = IdempotencyKeys::new(1000, 100);
+    keys.claim(1, "a", 5, 0).expect("a key");
+    keys.release(1, "a");
+    keys.release(1, "b");
+    assert_eq!(keys.claim(1, "a", 6, 1), Ok(Claim::New));
+    assert_eq!(keys.expire(1000), 1);
+    assert_eq!(keys.expire(1001), 0);
+}
+
+#[test]
+fn beyond_the_bound_the_oldest_goes() {
+    let mut keys = IdempotencyKeys::new(1000, 3);
+    for (number, key) in (1..).zip(["a", "b", "c", "d"]) {
+        assert_eq!(keys.claim(1, key, number, 0), Ok(Claim::New));
+    }
+    assert_eq!((keys.get(1, "a", 0), keys.get(1, "b", 0)), (None, Some(2)));
+}
+
+#[test]
+fn what_is_no_key_is_refused() {
+    let mut keys = IdempotencyKeys::new(1000, 3);
+    let longest = "k".repeat(IDEMPOTENCY_KEY_BYTES_MAX);
+    assert_eq!(keys.claim(1, &longest, 1, 0), Ok(Claim::New));
+    let long = KeyError::TooLong { bytes: 129, max: 128 };
+    assert_eq!(keys.claim(1, &format!("{longest}k"), 1, 0), Err(long));
+    assert_eq!(keys.claim(1, "", 1, 0), Err(KeyError::Empty));
+    assert_eq!(keys.claim(1, "a\nb", 1, 0), Err(KeyError::Control));
+    assert!(CollapseKeys::new(1).put(1, &"k".repeat(65), 1).is_err());
+}
+
+#[test]
+fn the_newest_score_takes_the_place_of_the_one_that_waits() {
+    let mut keys = CollapseKeys::new(2);
+    assert_eq!(keys.put(1, "match-9", 100), Ok(None));
+    assert_eq!(keys.put(1, "match-9", 101), Ok(Some(100)));
+    assert_eq!(keys.put(1, "match-9", 101), Ok(None), "said again after a restart");
+    assert!(!keys.done(1, "match-9", 100), "it was replaced");
+    assert_eq!(keys.put(2, "match-9", 101), Ok(None));
+    let full = KeyError::Full { max: 2 };
+    assert_eq!((keys.put(3, "match-9", 1), keys.put(1, "other", 1)), (Err(full), Err(full)));
+    assert_eq!(keys.put(2, "match-9", 102), Ok(Some(101)), "which needs no room");
+    assert!(keys.done(1, "match-9", 101));
+    assert_eq!(keys.put(1, "match-9", 103), Ok(None), "the one before was delivered");
+    assert!(keys.done(1, "match-9", 103) && keys.done(2, "match-9", 102));
+    assert!(keys.is_empty() && keys.by_name.is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn idempotency_keys_are_those_of_a_list(
+        steps in proptest::collection::vec(
+            (0u16..2, "[a-c]{1,2}", 0u64..40, any::<bool>(), any::<u64>()), 0..200),
+        keys_max in 1usize..12,
+    ) {
+        let mut keys = IdempotencyKeys::new(100, keys_max);
+        // With what was released, which takes its place until it would have expired.
+        let mut list: Vec<(u64, u16, String, Option<u64>)> = Vec::new();
+        let mut now = 0;
+        for (app, key, pause, release, message) in steps {
+            now += pause;
+            list.retain(|(since, ..)| since + 100 > now);
+            let of = |entry: &(u64, u16, String, Option<u64>)| {
+                entry.1 == app && entry.2 == key && entry.3.is_some()
+            };
+            let found = list.iter().position(of);
+            prop_assert_eq!(keys.get(app, &key, now), found.and_then(|at| list[at].3));
+            if release {
+                keys.expire(now);
+                keys.release(app, &key);
+                found.into_iter().for_each(|at| list[at].3 = None);
+                continue;
+            }
+            let claim = keys.claim(app, &key, message, now);
+            match found {
+                Some(at) => prop_assert_eq!(claim, Ok(Claim::Taken(list[at].3.expect("found")))),
+                None => {
+                    prop_assert_eq!(claim, Ok(Claim::New));
+                    if list.len() >= keys_max {
+                        list.remove(0);
+                    }
+                    list.push((now, app, key, Some(message)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn collapse_keys_are_those_of_a_map(
+        steps in proptest::collection::vec((0u32..3, "[a-d]", 0u64..5, any::<bool>()), 0..200),
+    ) {
+        let mut keys = CollapseKeys::new(8);
+        let mut map: BTreeMap<(u32, String), u64> = BTreeMap::new();
+        for (device, key, message, done) in steps {
+            let place = (device, key.clone());
+            if done {
+                let was = map.get(&place) == Some(&message);
+                prop_assert_eq!(keys.done(device, &key, message), was);
+                if was {
+                    map.remove(&place);
+                }
+            } else if map.len() < 8 || map.contains_key(&place) {
+                let before = map.insert(place, message).filter(|before| *before != message);
+                prop_assert_eq!(keys.put(device, &key, message), Ok(before));
+            } else {
+                prop_assert!(keys.put(device, &key, message).is_err());
+            }
+            prop_assert_eq!(keys.len(), map.len());
+            prop_assert_eq!(keys.get(device, &key), map.get(&(device, key)).copied());
+        }
+        let names: std::collections::BTreeSet<&String> = map.keys().map(|(_, key)| key).collect();
+        prop_assert_eq!(keys.by_name.len(), names.len());
+    }
+}
