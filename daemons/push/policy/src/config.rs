@@ -26,7 +26,8 @@
 //! What vendors' push services do, whose rules senders know: vivo lets operational messages
 //! through from 07:00 to 23:00 only and gives a user five of an app a day; Xiaomi sends 1,000 to
 //! 100,000 messages a second, by the app's size; JPush has one `cid` for a request however often
-//! it is sent.
+//! it is sent. Huawei's test messages are a class without hours, quota and caps, sent to devices
+//! that are marked as such.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -50,7 +51,8 @@ pub const CREDENTIALS_MAX: usize = 10_000;
 /// The longest name of a class, an app, a cap or a category, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 
-const TTL_MS_MAX: u64 = 366 * 86_400_000;
+/// The longest time to live, in milliseconds: 366 days.
+pub const TTL_MS_MAX: u64 = 366 * 86_400_000;
 const AHEAD_MS_MAX: u64 = 10 * 366 * 86_400_000;
 const KEYS_MAX: u32 = 100_000_000;
 

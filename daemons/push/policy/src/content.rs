@@ -22,6 +22,7 @@
 //!
 //! The time that a message takes is linear in its length, times the number of patterns.
 
+mod keywords;
 pub(crate) mod links;
 pub(crate) mod rules;
 pub(crate) mod text;
@@ -29,9 +30,9 @@ pub(crate) mod text;
 use std::cell::OnceCell;
 use std::collections::HashSet;
 
-use aho_corasick::{AhoCorasick, MatchKind};
 use regex::{Regex, RegexBuilder};
 
+use self::keywords::{Gather, Keywords};
 use self::links::Link;
 use self::rules::{Condition, ContentRule, Outcome};
 use crate::config::{Faults, is_name};
@@ -40,8 +41,12 @@ use crate::config::{Faults, is_name};
 pub const RULES_MAX: usize = 1_000;
 /// Keywords of all rules at most.
 pub const KEYWORDS_MAX: usize = 100_000;
+/// Their bytes together at most: what finds them takes about twenty times as much memory.
+pub const KEYWORDS_BYTES_MAX: usize = 2 << 20;
 /// The longest keyword, in bytes.
 pub const KEYWORD_BYTES_MAX: usize = 128;
+/// Patterns of all rules at most.
+pub const PATTERNS_MAX: usize = 100;
 /// The longest pattern, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 1_024;
 /// What a pattern may compile to, in bytes, and what its search may remember.
@@ -101,9 +106,7 @@ struct Rule {
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     rules: Vec<Rule>,
-    keywords: Option<AhoCorasick>,
-    /// Of each keyword, the rule that it is of.
-    keyword_rules: Vec<usize>,
+    keywords: Option<Keywords>,
 }
 
 /// What of a message is worked out when a rule first asks for it.
@@ -122,8 +125,15 @@ impl Contents {
             "content",
             format_args!("there may be {RULES_MAX} at most"),
         );
+        let is_pattern = |rule: &&ContentRule| matches!(rule.when, Condition::Pattern(_));
+        let patterns = rules.iter().filter(is_pattern).count();
+        faults.require(
+            patterns <= PATTERNS_MAX,
+            "content",
+            format_args!("there may be {PATTERNS_MAX} patterns at most"),
+        );
         let mut contents = Contents::default();
-        let mut keywords = Vec::new();
+        let mut keywords = Gather::default();
         let mut names = HashSet::new();
         for (at, rule) in rules.iter().take(RULES_MAX).enumerate() {
             let key = format!("content[{at}]");
@@ -133,57 +143,15 @@ impl Contents {
                 "another rule has this name",
             );
             check(rule, &key, faults);
-            if let Some(test) = contents.test(rule, at, &key, &mut keywords, faults) {
+            if let Condition::Keywords(words) = &rule.when {
+                keywords.add(at, words, &format!("{key}.when.keywords"), faults);
+            }
+            if let Some(test) = test_of(&rule.when, &key, faults) {
                 contents.rules.push(Rule::new(rule, test));
             }
         }
-        let many = keywords.len() > KEYWORDS_MAX;
-        faults.require(!many, "content", format_args!("more than {KEYWORDS_MAX} keywords"));
-        if !keywords.is_empty() && !many {
-            match AhoCorasick::builder().match_kind(MatchKind::Standard).build(keywords) {
-                Ok(searcher) => contents.keywords = Some(searcher),
-                Err(error) => faults.add("content", format_args!("the keywords: {error}")),
-            }
-        }
+        contents.keywords = keywords.build(faults);
         contents
-    }
-
-    fn test(
-        &mut self,
-        rule: &ContentRule,
-        at: usize,
-        key: &str,
-        keywords: &mut Vec<String>,
-        faults: &mut Faults,
-    ) -> Option<Test> {
-        match &rule.when {
-            Condition::Always => Some(Test::Always),
-            Condition::LongerThan(chars) => Some(Test::LongerThan(*chars as usize)),
-            Condition::Keywords(words) => {
-                for (word, place) in words.iter().zip(0..) {
-                    let folded = text::fold(word);
-                    let fits = !folded.trim().is_empty() && word.len() <= KEYWORD_BYTES_MAX;
-                    faults.require(
-                        fits,
-                        format_args!("{key}.when.keywords[{place}]"),
-                        format_args!("must have 1 to {KEYWORD_BYTES_MAX} bytes, and show"),
-                    );
-                    keywords.push(folded);
-                    self.keyword_rules.push(at);
-                }
-                Some(Test::Keywords)
-            }
-            Condition::Pattern(pattern) => {
-                pattern_of(pattern, &format!("{key}.when.pattern"), faults).map(Test::Pattern)
-            }
-            Condition::LinksTo(hosts) => {
-                hosts_of(hosts, &format!("{key}.when.links_to"), faults).map(Test::LinksTo)
-            }
-            Condition::LinksOutside(hosts) => {
-                hosts_of(hosts, &format!("{key}.when.links_outside"), faults)
-                    .map(Test::LinksOutside)
-            }
-        }
     }
 
     /// The first rule that applies to a message of an app and a class, and fits.
@@ -225,16 +193,9 @@ impl Contents {
     }
 
     fn find_keywords(&self, content: &Content<'_>) -> Vec<bool> {
-        let mut found = vec![false; self.rules.len()];
-        let Some(searcher) = &self.keywords else { return found };
-        for text in [content.title, content.text] {
-            let folded = text::fold(text);
-            for hit in searcher.find_overlapping_iter(&folded) {
-                let rule = self.keyword_rules[hit.pattern().as_usize()];
-                found[rule] = found[rule] || text::is_whole(&folded, hit.range());
-            }
-        }
-        found
+        let texts = [content.title, content.text];
+        let found = self.keywords.as_ref().map(|words| words.find(texts, self.rules.len()));
+        found.unwrap_or_else(|| vec![false; self.rules.len()])
     }
 }
 
@@ -290,6 +251,23 @@ fn check(rule: &ContentRule, key: &str, faults: &mut Faults) {
     {
         for (other, place) in names.iter().zip(0..) {
             faults.require(is_name(other), format_args!("{key}.{part}[{place}]"), name);
+        }
+    }
+}
+
+fn test_of(when: &Condition, key: &str, faults: &mut Faults) -> Option<Test> {
+    match when {
+        Condition::Always => Some(Test::Always),
+        Condition::Keywords(_) => Some(Test::Keywords),
+        Condition::LongerThan(chars) => Some(Test::LongerThan(*chars as usize)),
+        Condition::Pattern(pattern) => {
+            pattern_of(pattern, &format!("{key}.when.pattern"), faults).map(Test::Pattern)
+        }
+        Condition::LinksTo(hosts) => {
+            hosts_of(hosts, &format!("{key}.when.links_to"), faults).map(Test::LinksTo)
+        }
+        Condition::LinksOutside(hosts) => {
+            hosts_of(hosts, &format!("{key}.when.links_outside"), faults).map(Test::LinksOutside)
         }
     }
 }

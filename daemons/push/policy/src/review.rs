@@ -48,11 +48,10 @@ impl State {
         }
     }
 
-    /// Why a message in this state is not sent, if it is not.
+    /// Why a message is not sent whose review ended so.
     pub const fn reason(self) -> Option<Reason> {
         match self {
-            State::Held => Some(Reason::ContentReview),
-            State::Approved => None,
+            State::Held | State::Approved => None,
             State::Rejected => Some(Reason::ReviewRejected),
             State::Withdrawn => Some(Reason::Recalled),
             State::Expired => Some(Reason::ReviewExpired),

@@ -59,8 +59,9 @@ fn host_of(authority: &str) -> Option<String> {
     }
     let host = host.split_once(':').map_or(host, |(host, _)| host);
     // A sentence may end behind a link, and words begin behind it that no space parts from it.
-    let ascii_end = host.find(is_unspaced).filter(|end| host[..*end].contains('.'));
-    let host = &host[..ascii_end.unwrap_or(host.len())];
+    let is_host = |host: &str| host.contains('.') && !host.ends_with('.');
+    let end = host.find(is_unspaced).filter(|end| is_host(&host[..*end]));
+    let host = &host[..end.unwrap_or(host.len())];
     ascii_host(host.trim_end_matches([',', ';', ')', ']', '!', '.']))
 }
 

@@ -134,6 +134,7 @@ fn links_are_told_by_their_hosts() {
         ("bücher.example", "https://xn--bcher-kva.example/"),
         ("xn--bcher-kva.example", "BÜCHER.example"),
         ("10.0.0.1", "http://10.0.0.1/"),
+        ("例子.中国", "http://www.例子.中国/"),
         ("evil.example", "intent://evil.example#Intent;scheme=https;end"),
     ] {
         assert!(to(host, text), "{host} in {text}");
@@ -236,8 +237,33 @@ fn what_cannot_be_a_rule_is_named_by_its_key() {
         "content[7].apps[1]",
     ];
     assert_eq!(keys, expected, "{told:#?}");
+    let pattern = rule("p", Condition::Pattern("a".to_owned()), Outcome::Allow);
+    let many = vec![pattern; PATTERNS_MAX + 1];
+    assert!(faults(&many).iter().any(|fault| fault.contains("patterns")));
+    let long: Vec<String> = (0..20_000).map(|number| format!("{number:0>120}")).collect();
+    let told = faults(&[rule("long", Condition::Keywords(long), Outcome::Allow)]);
+    assert_eq!(told, ["content: there are more than 100000 keywords or 2097152 bytes of them"]);
     let many = vec![rule("a", Condition::Always, Outcome::Allow); RULES_MAX + 1];
     assert!(faults(&many).iter().any(|fault| fault.starts_with("content: ")));
+}
+
+/// What a sender and an operator together can make slow: every keyword at every place.
+#[test]
+fn keywords_within_keywords_take_no_longer_than_there_are_bytes_in_one() {
+    let nested: Vec<String> = (1..=KEYWORD_BYTES_MAX).map(|len| "!".repeat(len)).collect();
+    let rules: Vec<ContentRule> = (0..100)
+        .map(|at| ContentRule {
+            apps: words(&["nobody"]),
+            ..rule(&format!("r{at}"), Condition::Keywords(nested.clone()), Outcome::Reject)
+        })
+        .chain([rule("last", Condition::Keywords(words(&["!?"])), Outcome::Reject)])
+        .collect();
+    let contents = contents(&rules);
+    let text = "!".repeat(64 << 10);
+    let begin = std::time::Instant::now();
+    assert_eq!(contents.decide("a", "c", &says(&text)), None);
+    // Eight million matches; of each rule by itself they would be a hundred times as many.
+    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
 }
 
 proptest! {

@@ -226,6 +226,7 @@ proptest! {
                         prop_assert!(!could_send, "somebody could have sent");
                         if let (true, Some(wake)) = (budget > 0, throttle.wake_at()) {
                             prop_assert!(wake > now);
+                            prop_assert!(wake == now + 1 || !could(&throttle, wake - 1));
                         }
                         continue;
                     };
