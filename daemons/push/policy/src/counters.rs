@@ -112,9 +112,9 @@ pub struct CountRule {
     pub period: Period,
 }
 
-/// A rule by its place among those that [`Counters::adopt`] was given.
+/// The name of a rule, for as long as its [`Counters`] live: no other is given it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RuleId(pub u16);
+pub struct RuleId(u16);
 
 /// A device has had as many messages as a rule lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl Default for CountLimits {
 #[derive(Clone, Copy, Debug)]
 struct Counter {
     next: u32,
-    slot: u16,
+    rule: RuleId,
     /// The bucket of the first count.
     newest: [u8; 3],
     /// Of the newest bucket and those before it.
@@ -159,7 +159,8 @@ struct Counter {
 const _: () = assert!(size_of::<Counter>() == 16);
 
 impl Counter {
-    const FREE: Counter = Counter { next: NIL, slot: 0, newest: [0; 3], counts: [0; BUCKETS] };
+    const FREE: Counter =
+        Counter { next: NIL, rule: RuleId(0), newest: [0; 3], counts: [0; BUCKETS] };
 
     /// How many buckets `bucket` is after the newest; negative if before.
     fn behind(&self, bucket: u64) -> i64 {
@@ -193,19 +194,13 @@ impl Counter {
     }
 }
 
-/// A rule as counters know it. Its number is never given to another.
+/// A rule as counters know it.
 #[derive(Clone, Debug)]
 struct Slot {
     key: Box<str>,
-    period: Period,
-    live: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Active {
-    slot: u16,
     limit: u8,
     period: Period,
+    live: bool,
 }
 
 #[derive(Debug)]
@@ -219,9 +214,8 @@ struct Page {
 #[derive(Debug)]
 pub struct Counters {
     limits: CountLimits,
-    slots: Vec<Slot>,
     /// By [`RuleId`].
-    rules: Vec<Active>,
+    slots: Vec<Slot>,
     pages: Vec<Option<Box<Page>>>,
     arena: Vec<Box<[Counter]>>,
     free: u32,
@@ -231,8 +225,8 @@ pub struct Counters {
     /// A bit for each page whose record is to be written.
     changed: Vec<u64>,
     rules_changed: bool,
-    /// The slots of the log that is replayed, as ours.
-    replayed: HashMap<u16, Option<u16>>,
+    /// The rules of the log that is replayed, as ours.
+    replayed: HashMap<u16, Option<RuleId>>,
 }
 
 impl Counters {
@@ -241,7 +235,6 @@ impl Counters {
         Counters {
             limits,
             slots: Vec::new(),
-            rules: Vec::new(),
             pages: Vec::new(),
             arena: Vec::new(),
             free: NIL,
@@ -254,33 +247,41 @@ impl Counters {
         }
     }
 
-    /// Replaces the rules. What was counted under one that has the same key and period as before
-    /// is kept, whatever its limit; what was counted under others is forgotten.
+    /// Replaces the rules, and says by what each is named from now on, in their order. What was
+    /// counted under one that has the same key and period as before is kept, and so is its name;
+    /// what was counted under others is forgotten, and their names count nothing any longer.
     ///
     /// # Errors
     /// There were too many since the start; the rules are those of before.
-    pub fn adopt(&mut self, rules: &[CountRule]) -> Result<(), TooManyRules> {
+    pub fn adopt(&mut self, rules: &[CountRule]) -> Result<Vec<RuleId>, TooManyRules> {
         let known: HashMap<(&str, u64), usize> = (self.slots.iter().enumerate())
             .filter(|(_, slot)| slot.live)
             .map(|(at, slot)| ((&*slot.key, records::period_code(slot.period)), at))
             .collect();
         let mut new = Vec::new();
-        let mut active = Vec::new();
-        for rule in rules {
-            let found = known.get(&(&*rule.key, records::period_code(rule.period))).copied();
-            let slot = found.unwrap_or_else(|| {
-                new.push(Slot { key: rule.key.clone(), period: rule.period, live: true });
+        let mut names = Vec::new();
+        for CountRule { key, limit, period } in rules {
+            let found = known.get(&(&**key, records::period_code(*period))).copied();
+            let number = found.unwrap_or_else(|| {
+                let (key, limit, period) = (key.clone(), *limit, *period);
+                new.push(Slot { key, limit, period, live: true });
                 self.slots.len() + new.len() - 1
             });
-            let slot = u16::try_from(slot).map_err(|_| TooManyRules)?;
-            active.push(Active { slot, limit: rule.limit, period: rule.period });
+            names.push(u16::try_from(number).map(RuleId).map_err(|_| TooManyRules)?);
         }
         self.slots.extend(new);
         self.slots.iter_mut().for_each(|slot| slot.live = false);
-        active.iter().for_each(|rule| self.slots[usize::from(rule.slot)].live = true);
-        self.rules = active;
+        for (name, rule) in names.iter().zip(rules) {
+            let slot = &mut self.slots[usize::from(name.0)];
+            (slot.live, slot.limit) = (true, rule.limit);
+        }
         self.rules_changed = true;
-        Ok(())
+        Ok(names)
+    }
+
+    /// The key of a rule that there is, or was.
+    pub fn key(&self, rule: RuleId) -> Option<&str> {
+        self.slots.get(usize::from(rule.0)).map(|slot| &*slot.key)
     }
 
     /// Whether a device whose clock is of `zone` may have a message under these rules at `now_ms`.
@@ -309,29 +310,29 @@ impl Counters {
         now_ms: u64,
         zone: &Zone,
     ) -> Option<u64> {
-        let rule = self.rule(rule);
-        let counter = self.find(device, rule.slot)?;
-        let bucket = rule.period.bucket(now_ms, zone);
+        let Slot { limit, period, .. } = *self.slot(rule)?;
+        let counter = self.find(device, rule)?;
+        let bucket = period.bucket(now_ms, zone);
         let behind = counter.behind(bucket);
         if behind.unsigned_abs() >= BUCKETS as u64 {
             return None;
         }
-        if rule.period == Period::Day {
+        if period == Period::Day {
             let before = usize::try_from(-behind).ok()?;
-            return (counter.counts[before] >= rule.limit).then(|| zone.next_day(now_ms));
+            return (counter.counts[before] >= limit).then(|| zone.next_day(now_ms));
         }
         // Counts of a clock that was set back are those of now.
         let oldest = BUCKETS - behind.max(0) as usize;
         let mut sum: u32 = counter.counts[..oldest].iter().map(|count| u32::from(*count)).sum();
-        if sum < u32::from(rule.limit) {
+        if sum < u32::from(limit) {
             return None;
         }
         for at in (0..oldest).rev() {
             sum -= u32::from(counter.counts[at]);
-            if sum < u32::from(rule.limit) {
+            if sum < u32::from(limit) {
                 let newest = bucket.saturating_add_signed(-behind);
                 let ends = newest - (at as u64).min(newest) + BUCKETS as u64;
-                return Some(ends.saturating_mul(rule.period.bucket_ms()));
+                return Some(ends.saturating_mul(period.bucket_ms()));
             }
         }
         None
@@ -340,14 +341,14 @@ impl Counters {
     /// Counts a message that a device was sent at `at_ms`.
     pub fn note(&mut self, device: u32, rules: &[RuleId], at_ms: u64, zone: &Zone) {
         for rule in rules {
-            let rule = self.rule(*rule);
-            let bucket = rule.period.bucket(at_ms, zone);
-            let Some(counter) = self.find_or_add(device, rule.slot, bucket) else {
+            let Some(period) = self.slot(*rule).map(|slot| slot.period) else { continue };
+            let bucket = period.bucket(at_ms, zone);
+            let Some(counter) = self.find_or_add(device, *rule, bucket) else {
                 self.uncounted += 1;
                 continue;
             };
             let mut at = counter.turn_to(bucket);
-            if rule.period != Period::Day {
+            if period != Period::Day {
                 // An older bucket would be forgotten too early.
                 at = 0;
             }
@@ -359,17 +360,12 @@ impl Counters {
     /// Takes back a message that was counted at `noted_ms`: it was recalled, or not sent.
     pub fn undo(&mut self, device: u32, rules: &[RuleId], noted_ms: u64, zone: &Zone) {
         for rule in rules {
-            let rule = self.rule(*rule);
-            let bucket = rule.period.bucket(noted_ms, zone);
-            let Some(counter) = self.find_mut(device, rule.slot) else { continue };
-            let before = counter.behind(bucket);
-            let Some(count) = usize::try_from(-before.min(0))
-                .ok()
-                .and_then(|before| counter.counts.get_mut(before))
-                .filter(|_| before <= 0)
-            else {
-                continue;
-            };
+            let Some(period) = self.slot(*rule).map(|slot| slot.period) else { continue };
+            let bucket = period.bucket(noted_ms, zone);
+            let Some(counter) = self.find_mut(device, *rule) else { continue };
+            let before = usize::try_from(-counter.behind(bucket)).ok();
+            let count = before.and_then(|before| counter.counts.get_mut(before));
+            let Some(count) = count else { continue };
             *count = count.saturating_sub(1);
             self.page_changed(device);
         }
@@ -403,7 +399,7 @@ impl Counters {
     fn sweep_page(&mut self, page: usize, abouts: &[Option<About>]) {
         for device in page * PAGE_DEVICES..(page + 1) * PAGE_DEVICES {
             self.retain(device as u32, |counter| {
-                abouts[usize::from(counter.slot)].is_some_and(|about| about.has(counter))
+                abouts[usize::from(counter.rule.0)].is_some_and(|about| about.has(counter))
             });
         }
         if self.pages[page].as_ref().is_some_and(|page| page.counters == 0) {
@@ -430,8 +426,9 @@ impl Counters {
             + self.changed.capacity() * size_of::<u64>()
     }
 
-    fn rule(&self, rule: RuleId) -> Active {
-        *self.rules.get(usize::from(rule.0)).expect("rules are named as they were adopted")
+    /// A rule, unless it is gone.
+    fn slot(&self, rule: RuleId) -> Option<&Slot> {
+        self.slots.get(usize::from(rule.0)).filter(|slot| slot.live)
     }
 
     fn at(&self, counter: u32) -> &Counter {
@@ -460,28 +457,28 @@ impl Counters {
     }
 
     /// The number of a device's counter.
-    fn number(&self, device: u32, slot: u16) -> Option<u32> {
-        self.chain(device).find(|(_, counter)| counter.slot == slot).map(|(number, _)| number)
+    fn number(&self, device: u32, rule: RuleId) -> Option<u32> {
+        self.chain(device).find(|(_, counter)| counter.rule == rule).map(|(number, _)| number)
     }
 
-    fn find(&self, device: u32, slot: u16) -> Option<&Counter> {
-        self.chain(device).map(|(_, counter)| counter).find(|counter| counter.slot == slot)
+    fn find(&self, device: u32, rule: RuleId) -> Option<&Counter> {
+        self.chain(device).map(|(_, counter)| counter).find(|counter| counter.rule == rule)
     }
 
-    fn find_mut(&mut self, device: u32, slot: u16) -> Option<&mut Counter> {
-        self.number(device, slot).map(|number| self.at_mut(number))
+    fn find_mut(&mut self, device: u32, rule: RuleId) -> Option<&mut Counter> {
+        self.number(device, rule).map(|number| self.at_mut(number))
     }
 
-    fn find_or_add(&mut self, device: u32, slot: u16, bucket: u64) -> Option<&mut Counter> {
-        let number = match self.number(device, slot) {
+    fn find_or_add(&mut self, device: u32, rule: RuleId, bucket: u64) -> Option<&mut Counter> {
+        let number = match self.number(device, rule) {
             Some(number) => number,
-            None => self.add(device, slot, bucket)?,
+            None => self.add(device, rule, bucket)?,
         };
         Some(self.at_mut(number))
     }
 
     /// A new counter at the head of a device's, if there is room.
-    fn add(&mut self, device: u32, slot: u16, bucket: u64) -> Option<u32> {
+    fn add(&mut self, device: u32, rule: RuleId, bucket: u64) -> Option<u32> {
         if device >= self.limits.devices_max || self.counters >= self.limits.counters_max {
             return None;
         }
@@ -500,7 +497,7 @@ impl Counters {
         page.counters += 1;
         let next = std::mem::replace(&mut page.heads[device as usize % PAGE_DEVICES], number);
         let counter = self.at_mut(number);
-        *counter = Counter { next, slot, ..Counter::FREE };
+        *counter = Counter { next, rule, ..Counter::FREE };
         counter.begin(bucket);
         Some(number)
     }

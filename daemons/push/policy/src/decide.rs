@@ -30,11 +30,10 @@ pub struct Rules {
     policy: Policy,
     zone: ZoneId,
     app_zones: HashMap<Box<str>, ZoneId>,
-    counts: Vec<CountRule>,
     /// Of each class with a daily quota, its rule.
     quotas: HashMap<Box<str>, RuleId>,
     /// Of each cap, its rule; in the order of their names.
-    caps: Vec<(Box<str>, RuleId)>,
+    caps: Vec<RuleId>,
     content: Contents,
 }
 
@@ -96,7 +95,7 @@ pub struct Device {
 pub struct State<'a> {
     /// Where the zones are from that message and device name.
     pub zones: &'a Zones,
-    /// What devices have had. They have adopted [`Rules::counts`].
+    /// What devices have had.
     pub counters: &'a Counters,
 }
 
@@ -105,7 +104,8 @@ pub struct State<'a> {
 pub struct Why {
     /// Why.
     pub reason: Reason,
-    /// Which rule; [`Rules::rule_name`] says its name.
+    /// Which rule; [`Counters::key`](crate::Counters::key) says its name: `class marketing`, `cap
+    /// weekly`.
     pub rule: Option<RuleId>,
 }
 
@@ -153,11 +153,17 @@ pub enum Judgement<'r> {
 }
 
 impl Rules {
-    /// Checks a policy and makes it ready. The zones that it names are interned.
+    /// Checks a policy and makes it ready: the zones that it names are interned, and its caps and
+    /// quotas take the place of those that were counted before. Plans of before are good still;
+    /// caps that are gone no longer hold for them, and new ones do not yet.
     ///
     /// # Errors
-    /// Everything that is wrong with it, by its keys.
-    pub fn new(policy: Policy, zones: &mut Zones) -> Result<Rules, PolicyError> {
+    /// Everything that is wrong with it, by its keys; what is counted is what was before.
+    pub fn new(
+        policy: Policy,
+        zones: &mut Zones,
+        counters: &mut Counters,
+    ) -> Result<Rules, PolicyError> {
         let mut faults = Faults::default();
         policy.check(&mut faults);
         let mut zone_of = |key: &str, name: &str, faults: &mut Faults| {
@@ -175,53 +181,24 @@ impl Rules {
             }
         }
         let content = Contents::new(&policy.content, &mut faults);
-        let mut rules = Rules {
-            zone,
-            app_zones,
-            counts: Vec::new(),
-            quotas: HashMap::new(),
-            caps: Vec::new(),
-            content,
-            policy,
-        };
         if !faults.0.is_empty() {
             return Err(PolicyError { faults: faults.0 });
         }
-        rules.number_counts();
-        Ok(rules)
-    }
-
-    fn number_counts(&mut self) {
-        for (name, class) in &self.policy.classes {
-            if class.per_day > 0 {
-                let key = format!("class {name}").into();
-                let count = CountRule { key, limit: class.per_day, period: Period::Day };
-                self.quotas.insert(name.as_str().into(), RuleId(self.counts.len() as u16));
-                self.counts.push(count);
-            }
-        }
-        for (name, cap) in &self.policy.caps {
-            let span_ms = u64::try_from(cap.per.get().as_millis()).expect("checked: 400 days");
-            let key = format!("cap {name}").into();
-            let count = CountRule { key, limit: cap.messages, period: Period::Span(span_ms) };
-            self.caps.push((name.as_str().into(), RuleId(self.counts.len() as u16)));
-            self.counts.push(count);
-        }
+        let counts = counts_of(&policy);
+        let named = counters.adopt(&counts).map_err(|error| {
+            faults.add("caps", error);
+            PolicyError { faults: faults.0 }
+        })?;
+        let (quotas, caps) = named.split_at(named.len() - policy.caps.len());
+        let with_quota = policy.classes.iter().filter(|(_, class)| class.per_day > 0);
+        let quotas = with_quota.zip(quotas).map(|((name, _), rule)| (name.as_str().into(), *rule));
+        let (quotas, caps) = (quotas.collect(), caps.to_vec());
+        Ok(Rules { zone, app_zones, quotas, caps, content, policy })
     }
 
     /// The policy that they are of.
     pub fn policy(&self) -> &Policy {
         &self.policy
-    }
-
-    /// The rules that count, which [`Counters::adopt`](crate::Counters::adopt) is given.
-    pub fn counts(&self) -> &[CountRule] {
-        &self.counts
-    }
-
-    /// The name of a rule that counts: `class marketing`, `cap weekly`.
-    pub fn rule_name(&self, rule: RuleId) -> Option<&str> {
-        self.counts.get(usize::from(rule.0)).map(|rule| &*rule.key)
     }
 
     /// What applies to messages of a class and a category to devices of an app; none if there is
@@ -234,7 +211,7 @@ impl Rules {
             counted.push((*quota, (of_class.beyond, true)));
         }
         if of_class.capped {
-            for ((_, rule), cap) in self.caps.iter().zip(self.policy.caps.values()) {
+            for (rule, cap) in self.caps.iter().zip(self.policy.caps.values()) {
                 let is_app = cap.app.as_deref().is_none_or(|only| only == app);
                 let is_category = cap.category.is_none() || cap.category.as_deref() == category;
                 if is_app && is_category {
@@ -314,6 +291,21 @@ impl Rules {
     pub fn campaign_rate(&self) -> Option<Rate> {
         Rate::per_second(self.policy.throttle.campaign_messages_per_second)
     }
+}
+
+/// The rules of a policy that count: the quotas of its classes, then its caps.
+fn counts_of(policy: &Policy) -> Vec<CountRule> {
+    let quotas = policy.classes.iter().filter(|(_, class)| class.per_day > 0);
+    let quotas = quotas.map(|(name, class)| {
+        let key = format!("class {name}").into();
+        CountRule { key, limit: class.per_day, period: Period::Day }
+    });
+    let caps = policy.caps.iter().map(|(name, cap)| {
+        let span_ms = u64::try_from(cap.per.get().as_millis()).expect("checked: 400 days");
+        let key = format!("cap {name}").into();
+        CountRule { key, limit: cap.messages, period: Period::Span(span_ms) }
+    });
+    quotas.chain(caps).collect()
 }
 
 /// What becomes of a message for a device at `now_ms`.

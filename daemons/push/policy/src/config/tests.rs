@@ -1,8 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::counters::{CountLimits, Counters};
 use crate::decide::Rules;
 use crate::zones::Zones;
+
+fn counters() -> Counters {
+    Counters::new(CountLimits::default())
+}
 
 fn read(toml: &str) -> Result<Policy, String> {
     toml::from_str(toml).map_err(|error| error.to_string())
@@ -11,7 +16,7 @@ fn read(toml: &str) -> Result<Policy, String> {
 /// What is wrong with a policy, by key.
 fn faults(toml: &str) -> Vec<String> {
     let policy = read(toml).expect("it reads");
-    match Rules::new(policy, &mut Zones::new()) {
+    match Rules::new(policy, &mut Zones::new(), &mut counters()) {
         Ok(_) => Vec::new(),
         Err(error) => error.faults.into_iter().map(|fault| fault.key).collect(),
     }
@@ -25,7 +30,7 @@ fn the_defaults_are_a_policy_and_are_written_as_they_are_read() {
     assert_eq!(read("").as_ref(), Ok(&policy));
     let json = serde_json::to_string(&policy).expect("plain data");
     assert_eq!(serde_json::from_str::<Policy>(&json).expect("as written"), policy);
-    Rules::new(policy, &mut Zones::new()).expect("the defaults");
+    Rules::new(policy, &mut Zones::new(), &mut counters()).expect("the defaults");
 }
 
 /// The example of the module's documentation.
@@ -42,7 +47,7 @@ fn the_example_is_a_policy() {
     let policy = read(&example).expect("it reads");
     assert_eq!(policy.classes["marketing"].per_day, 2);
     assert_eq!(policy.caps["weekly"].beyond, Action::Drop);
-    Rules::new(policy, &mut Zones::new()).expect("it is one");
+    Rules::new(policy, &mut Zones::new(), &mut counters()).expect("it is one");
 }
 
 #[test]
@@ -128,7 +133,8 @@ fn everything_that_is_wrong_is_told_at_once() {
     ];
     expected.sort_unstable();
     assert_eq!(told, expected);
-    let error = Rules::new(read(toml).expect("it reads"), &mut Zones::new()).expect_err("faults");
+    let error = Rules::new(read(toml).expect("it reads"), &mut Zones::new(), &mut counters())
+        .expect_err("faults");
     assert!(error.to_string().contains("\n`caps.b.per`: must be between 1m and 400d"), "{error}");
 }
 
@@ -161,7 +167,7 @@ proptest! {
             format!("[caps.a]\nmessages = 1\nper = \"{}ms\"", number.unsigned_abs()),
         ] {
             if let Ok(policy) = read(&toml) {
-                let _ = Rules::new(policy, &mut Zones::new());
+                let _ = Rules::new(policy, &mut Zones::new(), &mut counters());
             }
         }
     }

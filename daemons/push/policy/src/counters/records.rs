@@ -1,16 +1,16 @@
 //! The records of [`Counters`].
 //!
 //! ```text
-//!   rules   1  count  (slot  key  period)…                period: 0 a day, else the span in ms
-//!   page    2  page   (device  count  (slot  newest  present  counts…)…)…
+//!   rules   1  count  (rule  key  period)…                period: 0 a day, else the span in ms
+//!   page    2  page   (device  count  (rule  newest  present  counts…)…)…
 //! ```
 //!
 //! Numbers are varints, `device` is counted from the page's first, `newest` is the number of the
 //! newest bucket since 1970, `present` has a bit for each bucket that has a count, and counts are
-//! bytes. Slots are those of the rules record before. Counters that ran out are not written.
+//! bytes. A rule is named by a number that the rules record before says. Counters that ran out are not written.
 
 use super::{
-    Active, BUCKETS, Counter, Counters, HashMap, PAGE_DEVICES, Period, SPAN_MS_MAX, Unreadable,
+    BUCKETS, Counter, Counters, HashMap, PAGE_DEVICES, Period, RuleId, SPAN_MS_MAX, Unreadable,
 };
 use crate::bytes::{Parsed, Put, Take};
 
@@ -85,7 +85,7 @@ impl Counters {
             out.number(at as u64);
             out.number(counters.len() as u64);
             for (counter, newest) in counters {
-                out.number(u64::from(counter.slot));
+                out.number(u64::from(counter.rule.0));
                 out.number(newest);
                 let present = |(at, count): (usize, &u8)| u8::from(*count != 0) << at;
                 out.push(counter.counts.iter().enumerate().map(present).sum());
@@ -98,7 +98,7 @@ impl Counters {
     /// The counters of a device that may not have run out, the newest bucket of each.
     fn live(&self, device: u32, now_ms: u64) -> impl Iterator<Item = (&Counter, u64)> {
         self.chain(device).filter_map(move |(_, counter)| {
-            let slot = &self.slots[usize::from(counter.slot)];
+            let slot = &self.slots[usize::from(counter.rule.0)];
             let about = slot.period.about(now_ms);
             let newest = about.bucket.saturating_add_signed(-counter.behind(about.bucket));
             (slot.live && about.has(counter)).then_some((counter, newest))
@@ -120,18 +120,16 @@ impl Counters {
     }
 
     fn replay_rules(&mut self, from: &mut Take<'_>) -> Parsed<()> {
-        let ours: HashMap<(&str, u64), u16> = (self.rules.iter())
-            .map(|rule: &Active| {
-                let slot = &self.slots[usize::from(rule.slot)];
-                ((&*slot.key, period_code(slot.period)), rule.slot)
-            })
+        let ours: HashMap<(&str, u64), RuleId> = (self.slots.iter().zip(0..))
+            .filter(|(slot, _)| slot.live)
+            .map(|(slot, rule)| ((&*slot.key, period_code(slot.period)), RuleId(rule)))
             .collect();
         let mut replayed = HashMap::new();
         for _ in 0..from.number()? {
-            let slot = from.small()?;
+            let rule = from.small()?;
             let key = from.text()?;
             let period = period_code(period_of(from.number()?)?);
-            replayed.insert(slot, ours.get(&(key, period)).copied());
+            replayed.insert(rule, ours.get(&(key, period)).copied());
         }
         if !from.is_empty() {
             return Err(Unreadable);
@@ -160,13 +158,13 @@ impl Counters {
         if self.pages.get(page as usize).is_some_and(Option::is_some) {
             (first..first + PAGE_DEVICES as u32).for_each(|device| self.retain(device, |_| false));
         }
-        for (device, (slot, newest, counts)) in read {
-            let Some(slot) = slot else { continue };
-            let about = self.slots[usize::from(slot)].period.about(now_ms);
+        for (device, (rule, newest, counts)) in read {
+            let Some(rule) = rule else { continue };
+            let about = self.slots[usize::from(rule.0)].period.about(now_ms);
             if about.bucket.abs_diff(newest) > about.reach {
                 continue;
             }
-            if let Some(counter) = self.find_or_add(device, slot, newest) {
+            if let Some(counter) = self.find_or_add(device, rule, newest) {
                 counter.begin(newest);
                 counter.counts = counts;
             }
@@ -174,9 +172,9 @@ impl Counters {
         Ok(())
     }
 
-    /// A counter: our slot, if the rule is one of ours, its newest bucket, its counts.
-    fn take_counter(&self, from: &mut Take<'_>) -> Parsed<(Option<u16>, u64, [u8; BUCKETS])> {
-        let slot = *self.replayed.get(&from.small()?).ok_or(Unreadable)?;
+    /// A counter: its rule, if that is one of ours, its newest bucket, its counts.
+    fn take_counter(&self, from: &mut Take<'_>) -> Parsed<(Option<RuleId>, u64, [u8; BUCKETS])> {
+        let rule = *self.replayed.get(&from.small()?).ok_or(Unreadable)?;
         let newest = from.number()?;
         let present = from.byte()?;
         if present >> BUCKETS != 0 {
@@ -188,6 +186,6 @@ impl Counters {
                 *count = from.byte()?;
             }
         }
-        Ok((slot, newest, counts))
+        Ok((rule, newest, counts))
     }
 }

@@ -84,13 +84,18 @@ fn a_rule_keeps_its_counts_when_its_limit_changes_and_not_when_its_span_does() {
     let utc = zones.get(ZoneId::UTC);
     let mut counters = counters(&[cap("a", 1, HOUR_MS)]);
     counters.note(1, ONE, NOON_MS, utc);
-    counters.adopt(&[daily("b", 1), cap("a", 2, HOUR_MS)]).expect("few");
-    counters.note(1, &[RuleId(1)], NOON_MS, utc);
+    let rules = [daily("b", 1), cap("a", 2, HOUR_MS)];
+    assert_eq!(counters.adopt(&rules), Ok(vec![RuleId(1), RuleId(0)]));
+    assert_eq!(counters.admit(1, BOTH, NOON_MS, utc), Ok(()));
+    counters.note(1, BOTH, NOON_MS, utc);
+    assert!(counters.admit(1, ONE, NOON_MS, utc).is_err());
     assert!(counters.admit(1, &[RuleId(1)], NOON_MS, utc).is_err());
-    assert_eq!(counters.admit(1, ONE, NOON_MS, utc), Ok(()));
-    counters.adopt(&[cap("a", 2, 2 * HOUR_MS)]).expect("few");
-    assert_eq!(counters.admit(1, ONE, NOON_MS, utc), Ok(()));
-    assert_eq!((counters.counters(), counters.sweep(1, NOON_MS)), (1, 1));
+    assert_eq!(counters.adopt(&[cap("a", 1, 2 * HOUR_MS)]), Ok(vec![RuleId(2)]));
+    // Who still names the rules of before is told of no cap, and counts nothing.
+    counters.note(1, BOTH, NOON_MS, utc);
+    assert_eq!(counters.admit(1, &[RuleId(0), RuleId(1), RuleId(2)], NOON_MS, utc), Ok(()));
+    counters.note(1, &[RuleId(2), RuleId(77)], NOON_MS, utc);
+    assert_eq!((counters.counters(), counters.sweep(1, NOON_MS), counters.counters()), (3, 2, 1));
 }
 
 #[test]
@@ -99,10 +104,11 @@ fn rules_have_numbers_for_a_life_and_run_out_of_them() {
     for life in 0..16 {
         let rules: Vec<CountRule> =
             (0..4096).map(|rule| daily(&format!("{life}.{rule}"), 1)).collect();
-        assert_eq!(counters.adopt(&rules), Ok(()), "{life}");
+        assert!(counters.adopt(&rules).is_ok(), "{life}");
     }
     assert_eq!(counters.adopt(&[daily("one more", 1)]), Err(TooManyRules));
-    assert_eq!(counters.rules.len(), 4096);
+    assert_eq!(counters.slots.iter().filter(|slot| slot.live).count(), 4096);
+    assert_eq!(counters.key(RuleId(1)), Some("0.1"), "gone, and not forgotten");
 }
 
 #[test]

@@ -26,9 +26,8 @@ impl World {
         let mut policy = Policy { time_zone: "Asia/Shanghai".to_owned(), ..Policy::default() };
         change(&mut policy);
         let mut zones = Zones::new();
-        let rules = Rules::new(policy, &mut zones).expect("a policy");
         let mut counters = Counters::new(CountLimits::default());
-        counters.adopt(rules.counts()).expect("few");
+        let rules = Rules::new(policy, &mut zones, &mut counters).expect("a policy");
         World { zones, rules, counters }
     }
 
@@ -80,7 +79,7 @@ fn the_third_offer_of_a_day_is_dropped_and_says_by_which_rule() {
         panic!("the third");
     };
     assert_eq!(why.reason, Reason::DailyQuota);
-    assert_eq!(why.rule.and_then(|rule| world.rules.rule_name(rule)), Some("class marketing"));
+    assert_eq!(why.rule.and_then(|rule| world.counters.key(rule)), Some("class marketing"));
     let tomorrow = world.message("marketing", "2026-05-02T04:00:00Z");
     assert_eq!(world.decide(&tomorrow, ANYBODY, at("2026-05-02T04:00:00Z")), Decision::Now);
 }
@@ -119,6 +118,27 @@ fn beyond_a_cap_that_delays_a_message_waits_into_the_next_hours() {
 }
 
 #[test]
+fn a_plan_of_before_a_reload_is_held_by_what_is_still_there() {
+    let mut world = World::new(|_| {});
+    let noon = "2026-05-01T04:00:00Z";
+    let message = world.message("marketing", noon);
+    assert_eq!(world.send(&message, ANYBODY, at(noon)), Decision::Now);
+    let mut policy = world.rules.policy().clone();
+    policy.classes.remove("operational");
+    policy.classes.get_mut("marketing").expect("it is there").per_day = 1;
+    let bad = Policy { time_zone: "Mars".to_owned(), ..policy.clone() };
+    assert!(Rules::new(bad, &mut world.zones, &mut world.counters).is_err());
+    assert_eq!(world.send(&message, ANYBODY, at(noon)), Decision::Now);
+    world.rules =
+        Rules::new(policy.clone(), &mut world.zones, &mut world.counters).expect("a policy");
+    let Decision::Never(why) = world.send(&message, ANYBODY, at(noon)) else { panic!("the third") };
+    assert_eq!(why.reason, Reason::DailyQuota);
+    policy.classes.get_mut("marketing").expect("it is there").per_day = 0;
+    world.rules = Rules::new(policy, &mut world.zones, &mut world.counters).expect("a policy");
+    assert_eq!(world.send(&message, ANYBODY, at(noon)), Decision::Now);
+}
+
+#[test]
 fn a_cap_is_for_its_app_and_its_category() {
     let cap = |app: Option<&str>, category: Option<&str>| Cap {
         messages: 1,
@@ -135,7 +155,7 @@ fn a_cap_is_for_its_app_and_its_category() {
     });
     let names = |class, app, category| {
         let plan = world.rules.plan(class, app, category).expect("a class");
-        let names = plan.rules().iter().filter_map(|rule| world.rules.rule_name(*rule));
+        let names = plan.rules().iter().filter_map(|rule| world.counters.key(*rule));
         names.map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(names("operational", "bank", None), ["class operational", "cap all"]);
@@ -377,7 +397,7 @@ fn measure() {
     let bytes: usize = records.iter().map(Vec::len).sum();
     println!("records: {} of {bytes} bytes, {:?}", records.len(), begin.elapsed());
     let mut again = Counters::new(CountLimits::default());
-    again.adopt(world.rules.counts()).expect("few");
+    again.adopt(&counts_of(world.rules.policy())).expect("few");
     let begin = std::time::Instant::now();
     records.iter().for_each(|record| again.replay(record, now).expect("as written"));
     println!("replay: {:?}, {} counters", begin.elapsed(), again.counters());
