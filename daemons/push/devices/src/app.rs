@@ -3,7 +3,7 @@
 use roaring::RoaringBitmap;
 
 use crate::Refused;
-use crate::device::{Draft, Scalar};
+use crate::device::{Draft, Number, Scalar};
 use crate::limits::Limits;
 use crate::posting::Posting;
 use crate::store::{Facts, Row};
@@ -15,6 +15,39 @@ pub(crate) struct App {
     pub(crate) devices: RoaringBitmap,
     pub(crate) tests: Posting,
     pub(crate) terms: Terms,
+}
+
+/// The key of a word.
+#[derive(Clone, Copy)]
+enum Key<'a> {
+    Known(u32),
+    /// An attribute that no device has yet.
+    Fresh(&'a str),
+}
+
+/// The words of a device, and those of them that are known already.
+pub(crate) struct Words<'a> {
+    /// Each with its term, if it has one.
+    texts: Vec<(Key<'a>, &'a str, Option<u32>)>,
+    numbers: Vec<(Key<'a>, Number)>,
+}
+
+impl Words<'_> {
+    /// How many are not known.
+    fn fresh(&self) -> Distinct {
+        let is_fresh = |key: &Key<'_>| usize::from(matches!(key, Key::Fresh(_)));
+        let mut fresh = Distinct::default();
+        for (key, _, term) in &self.texts {
+            fresh.keys += is_fresh(key);
+            match (key, term) {
+                (_, Some(_)) => {}
+                (Key::Known(TAGS), None) => fresh.tags += 1,
+                (_, None) => fresh.values += 1,
+            }
+        }
+        fresh.keys += self.numbers.iter().map(|(key, _)| is_fresh(key)).sum::<usize>();
+        fresh
+    }
 }
 
 /// What every device has a value of, or none, and the key of it.
@@ -38,9 +71,32 @@ impl App {
         }
     }
 
-    /// Whether the words of a device are known, or have room.
-    pub(crate) fn check_words(&self, draft: &Draft<'_>, limits: &Limits) -> Result<(), Refused> {
-        let fresh = self.fresh_words(draft);
+    /// The words of a device, looked up.
+    pub(crate) fn words<'a>(&self, draft: &Draft<'a>) -> Words<'a> {
+        let mut words = Words {
+            texts: Vec::with_capacity(draft.tags.len() + draft.attributes.len() + 4),
+            numbers: Vec::new(),
+        };
+        let texts = built_in(draft).chain(draft.tags.iter().map(|tag| (TAGS, *tag)));
+        for (key, text) in texts {
+            words.texts.push((Key::Known(key), text, self.terms.find(key, text)));
+        }
+        for (name, value) in &draft.attributes {
+            let key = self.terms.key(name).map_or(Key::Fresh(name), Key::Known);
+            match (value, key) {
+                (Scalar::Number(number), key) => words.numbers.push((key, *number)),
+                (Scalar::Text(text), Key::Known(known)) => {
+                    words.texts.push((key, text, self.terms.find(known, text)));
+                }
+                (Scalar::Text(text), Key::Fresh(_)) => words.texts.push((key, text, None)),
+            }
+        }
+        words
+    }
+
+    /// Whether the words that are not known have room.
+    pub(crate) fn check_words(&self, words: &Words<'_>, limits: &Limits) -> Result<(), Refused> {
+        let fresh = words.fresh();
         let known = self.terms.distinct();
         let full = |fresh, known, max| fresh > 0 && known + fresh > max;
         if full(fresh.tags, known.tags, limits.tags_per_app) {
@@ -55,34 +111,20 @@ impl App {
         Ok(())
     }
 
-    fn fresh_words(&self, draft: &Draft<'_>) -> Distinct {
-        let is_fresh = |key, text: &str| self.terms.find(key, text).is_none();
-        let tags = draft.tags.iter().filter(|tag| is_fresh(TAGS, tag)).count();
-        let mut fresh = Distinct { tags, ..Distinct::default() };
-        fresh.values = built_in(draft).filter(|(key, text)| is_fresh(*key, text)).count();
-        for (name, value) in &draft.attributes {
-            let key = self.terms.key(name);
-            fresh.keys += usize::from(key.is_none());
-            if let Scalar::Text(text) = value {
-                fresh.values += usize::from(key.is_none_or(|key| is_fresh(key, text)));
-            }
+    /// What a device's row says, with the words that it makes known.
+    pub(crate) fn facts(&mut self, draft: &Draft<'_>, words: Words<'_>) -> Facts {
+        let key = |terms: &mut Terms, key| match key {
+            Key::Known(key) => key,
+            Key::Fresh(name) => terms.intern_key(name),
+        };
+        let mut terms = Vec::with_capacity(words.texts.len());
+        for (of, text, known) in words.texts {
+            let of = key(&mut self.terms, of);
+            terms.push(known.unwrap_or_else(|| self.terms.intern(of, text)));
         }
-        fresh
-    }
-
-    /// What a device's row says, with the words that it has made known.
-    pub(crate) fn facts(&mut self, draft: &Draft<'_>) -> Facts {
-        let mut terms = Vec::with_capacity(draft.tags.len() + draft.attributes.len() + 4);
-        let mut numbers = Vec::new();
-        terms.extend(built_in(draft).map(|(key, text)| self.terms.intern(key, text)));
-        terms.extend(draft.tags.iter().map(|tag| self.terms.intern(TAGS, tag)));
-        for (name, value) in &draft.attributes {
-            let key = self.terms.intern_key(name);
-            match value {
-                Scalar::Text(text) => terms.push(self.terms.intern(key, text)),
-                Scalar::Number(number) => numbers.push((key, *number)),
-            }
-        }
+        let numbers = words.numbers.into_iter();
+        let mut numbers =
+            numbers.map(|(of, number)| (key(&mut self.terms, of), number)).collect::<Vec<_>>();
         terms.sort_unstable();
         numbers.sort_unstable();
         Facts {

@@ -14,6 +14,10 @@ const RANGE_BITS: u32 = 12;
 const CONTAINER_BITS: u32 = 16;
 const CONTAINER_BYTES: usize = 1 << (CONTAINER_BITS - 3);
 
+/// A set of devices that is this much smaller than what is to be looked through is looked up in it
+/// one by one.
+pub(crate) const MUCH_SMALLER: u64 = 8;
+
 #[derive(Debug, Default)]
 struct Range {
     /// The devices, ascending, as distances from the range's first.
@@ -86,12 +90,9 @@ impl Column {
         let mut out = RoaringBitmap::new();
         let mut container = Bits::default();
         for (key, range) in &self.ranges {
-            let first = key << RANGE_BITS;
-            container.open(first >> CONTAINER_BITS, &mut out);
-            let offset = (first & ((1 << CONTAINER_BITS) - 1)) as usize;
-            for (device, value) in range.devices.iter().zip(&range.values) {
-                container.set(offset + usize::from(*device), wanted(value.get()));
-            }
+            let values = range.values.iter().map(|value| wanted(value.get()));
+            let places = range.devices.iter().map(|place| usize::from(*place));
+            container.add(key << RANGE_BITS, places.zip(values), &mut out);
         }
         container.close(&mut out);
         out
@@ -111,21 +112,24 @@ impl Default for Bits {
 }
 
 impl Bits {
-    fn open(&mut self, container: u32, out: &mut RoaringBitmap) {
+    /// Adds devices of one container, which is none before that of the devices before: their
+    /// distances from `first`, and whether each is in the bitmap.
+    pub(crate) fn add(
+        &mut self,
+        first: u32,
+        devices: impl Iterator<Item = (usize, bool)>,
+        out: &mut RoaringBitmap,
+    ) {
+        let container = first >> CONTAINER_BITS;
         if container != self.container {
             self.close(out);
             self.container = container;
         }
-    }
-
-    fn set(&mut self, place: usize, on: bool) {
-        self.bytes[place >> 3] |= u8::from(on) << (place & 7);
-    }
-
-    /// Adds a device, which is above all before it, if it is `on`.
-    pub(crate) fn add(&mut self, device: u32, on: bool, out: &mut RoaringBitmap) {
-        self.open(device >> CONTAINER_BITS, out);
-        self.set((device & ((1 << CONTAINER_BITS) - 1)) as usize, on);
+        let offset = (first & ((1 << CONTAINER_BITS) - 1)) as usize;
+        for (place, is_in) in devices {
+            let place = offset + place;
+            self.bytes[place >> 3] |= u8::from(is_in) << (place & 7);
+        }
     }
 
     /// Gives the bitmap what is still here.

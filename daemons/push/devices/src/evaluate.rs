@@ -11,19 +11,15 @@ use std::borrow::Cow;
 use roaring::{MultiOps, RoaringBitmap};
 
 use crate::app::App;
-use crate::column::{Bits, Column};
+use crate::column::{Column, MUCH_SMALLER};
 use crate::expression::{Compare, Expression, Leaf, Node, Pattern, TextKey};
 use crate::posting::Posting;
 use crate::registry::Registry;
-use crate::store::Store;
 use crate::syntax::Version;
 use crate::terms::{APP_VERSION, LANGUAGE, PLATFORM, TAGS, TIME_ZONE};
 
 /// How many tags and values one evaluation looks at.
 pub const WORDS_MAX: usize = 1_000_000;
-
-/// A set of devices that is this much smaller than a column is looked up in it one by one.
-const MUCH_SMALLER: u64 = 8;
 
 /// Why an expression has no devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -302,10 +298,9 @@ impl<'a> Evaluation<'a> {
             Leaf::Test(true) => Ok(self.app.tests.to_bitmap()),
             Leaf::Test(false) => Ok(Cow::Owned(&self.app.devices - &*self.app.tests.to_bitmap())),
             Leaf::Registered(compare, than) => {
-                let store = &self.registry.store;
                 let devices = within.unwrap_or(&self.app.devices);
                 let wanted = |second| than.value.holds(*compare, i64::from(second));
-                Ok(Cow::Owned(registered(store, devices, wanted)))
+                Ok(Cow::Owned(self.registry.store.registered(devices, wanted)))
             }
         }
     }
@@ -413,19 +408,4 @@ fn compare_numbers(
         Compare::Greater => column.select(|value| value > than),
         Compare::GreaterOrEqual => column.select(|value| value >= than),
     }
-}
-
-/// Those of the devices that were registered in a second that is wanted.
-fn registered(
-    store: &Store,
-    devices: &RoaringBitmap,
-    wanted: impl Fn(u32) -> bool,
-) -> RoaringBitmap {
-    let mut out = RoaringBitmap::new();
-    let mut bits = Bits::default();
-    for device in devices {
-        bits.add(device, wanted(store.registered_s(device)), &mut out);
-    }
-    bits.close(&mut out);
-    out
 }

@@ -23,6 +23,19 @@ fn table(hash: u64) -> usize {
 }
 
 impl Index {
+    pub(crate) fn len(&self) -> usize {
+        self.tables.iter().map(HashTable::len).sum()
+    }
+
+    /// Makes room for so many numbers, which are about to come.
+    pub(crate) fn reserve(&mut self, count: usize, hash_of: impl Fn(u32) -> u64) {
+        // Hashes fill no two tables alike.
+        let each = count / self.tables.len() + count / self.tables.len() / 16;
+        for table in &mut self.tables {
+            table.reserve(each.saturating_sub(table.len()), |number| hash_of(*number));
+        }
+    }
+
     pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         self.tables[table(hash)].find(hash, |number| is(*number)).copied()
     }

@@ -58,7 +58,7 @@ pub use limits::{
 };
 pub use list::{COLUMNS_MAX, LINE_BYTES_MAX, Line, ListError, ListFormat, ListProblem, ListReader};
 pub use refused::{Refused, ReplayError};
-pub use registry::{Change, Registry, What};
+pub use registry::{Change, Registry, Usage, What};
 pub use roaring::RoaringBitmap;
 pub use snapshot::Snapshot;
 pub use syntax::{BUILT_IN_KEYS, Version};

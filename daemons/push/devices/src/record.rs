@@ -9,7 +9,8 @@
 //!               app_version? alias? time_zone? language? tags… attributes…
 //!   3 removed   number at generation
 //!   4 released  before
-//!   5 numbers   next first_generation       every number below `next` was given out
+//!   5 numbers   next first_generation devices aliases
+//!                                every number below `next` was given out; so many are to come
 //!   6 retired   hour numbers…        of devices that were removed in that hour
 //! ```
 //!
@@ -45,8 +46,21 @@ pub(crate) enum Record<'a> {
     Device { number: u32, draft: Draft<'a> },
     Removed { number: u32, at: u64, generation: u32 },
     Released { before: u64 },
-    Numbers { next: u32, first_generation: u32 },
+    Numbers(Numbers),
     Retired { hour: u32, numbers: Vec<u32> },
+}
+
+/// What a snapshot begins with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Numbers {
+    /// The next number that nobody had.
+    pub(crate) next: u32,
+    /// The next device's generation of tokens.
+    pub(crate) first_generation: u32,
+    /// How many devices there are, which tells how much room they take.
+    pub(crate) devices: u32,
+    /// How many of them have an alias.
+    pub(crate) aliases: u32,
 }
 
 impl<'a> Record<'a> {
@@ -73,10 +87,11 @@ impl<'a> Record<'a> {
                 out.push(RELEASED);
                 out.number(*before);
             }
-            Record::Numbers { next, first_generation } => {
+            Record::Numbers(Numbers { next, first_generation, devices, aliases }) => {
                 out.push(NUMBERS);
-                out.number(u64::from(*next));
-                out.number(u64::from(*first_generation));
+                for number in [next, first_generation, devices, aliases] {
+                    out.number(u64::from(*number));
+                }
             }
             Record::Retired { hour, numbers } => {
                 out.push(RETIRED);
@@ -106,7 +121,12 @@ impl<'a> Record<'a> {
                 generation: from.medium()?,
             },
             RELEASED => Record::Released { before: from.number()? },
-            NUMBERS => Record::Numbers { next: from.medium()?, first_generation: from.medium()? },
+            NUMBERS => Record::Numbers(Numbers {
+                next: from.medium()?,
+                first_generation: from.medium()?,
+                devices: from.medium()?,
+                aliases: from.medium()?,
+            }),
             RETIRED => Record::Retired { hour: from.medium()?, numbers: take_numbers(&mut from)? },
             _ => return Err(Unreadable),
         };
@@ -241,8 +261,8 @@ mod tests {
         let removed = Record::Removed { number: 1, at: 300, generation: 2 };
         assert_eq!(removed.put(), b"\x01\x03\x01\xAC\x02\x02");
         assert_eq!(Record::Released { before: 1 }.put(), b"\x01\x04\x01");
-        let numbers = Record::Numbers { next: 128, first_generation: 9 };
-        assert_eq!(numbers.put(), b"\x01\x05\x80\x01\x09");
+        let numbers = Numbers { next: 128, first_generation: 9, devices: 2, aliases: 1 };
+        assert_eq!(Record::Numbers(numbers).put(), b"\x01\x05\x80\x01\x09\x02\x01");
         let retired = Record::Retired { hour: 5, numbers: vec![7, 9, 300] };
         assert_eq!(retired.put(), b"\x01\x06\x05\x03\x07\x02\xA3\x02");
         assert_eq!(Record::take(&retired.put()), Ok(retired));

@@ -16,15 +16,16 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use roaring::RoaringBitmap;
 
-use crate::app::App;
+use crate::app::{App, Words};
 use crate::device::{Device, Draft, Entry, Field, Update};
 use crate::index::Index;
 use crate::limits::{LimitError, Limits, ceiling};
-use crate::record::Record;
+use crate::record::{Numbers, Record};
 use crate::refused::{Refused, ReplayError};
 use crate::rows::ROW_BYTES_MAX;
-use crate::store::{self, Facts, Store};
+use crate::store::{self, Facts, Row, Store};
 use crate::syntax::is_app;
+use crate::terms::Distinct;
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -61,6 +62,21 @@ pub struct Change {
     pub what: What,
     /// What the owner appends to its log; `None` if nothing changed.
     pub record: Option<Vec<u8>>,
+}
+
+/// What an app has, of which the last three are what [`Limits`] bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Its devices.
+    pub devices: u64,
+    /// Those of them that are used for tests.
+    pub tests: u64,
+    /// The distinct tags of its devices.
+    pub tags: usize,
+    /// The distinct keys of their attributes.
+    pub keys: usize,
+    /// The distinct values, see [`Limits::values_per_app`].
+    pub values: usize,
 }
 
 /// The devices of all apps.
@@ -157,6 +173,13 @@ impl Registry {
     /// The names of all apps; the place of each is its number.
     pub fn apps(&self) -> impl Iterator<Item = &str> {
         self.apps.iter().map(|app| &*app.name)
+    }
+
+    /// What an app has.
+    pub fn usage(&self, app: u16) -> Option<Usage> {
+        let app = self.apps.get(usize::from(app))?;
+        let Distinct { tags, keys, values } = app.terms.distinct();
+        Some(Usage { devices: app.devices.len(), tests: app.tests.len(), tags, keys, values })
     }
 
     /// How many devices there are.
@@ -279,8 +302,10 @@ impl Registry {
             return Ok(Change { number, what: What::Unchanged, record: None });
         }
         self.check_room(known, &draft)?;
+        let words = self.apps[usize::from(draft.app)].words(&draft);
+        self.apps[usize::from(draft.app)].check_words(&words, &self.limits)?;
         let number = known.unwrap_or_else(|| self.free.min().unwrap_or(self.next));
-        self.write(number, &draft);
+        self.write(number, &draft, words);
         Ok(Change { number, what, record: Some(Record::Device { number, draft }.put()) })
     }
 
@@ -309,11 +334,11 @@ impl Registry {
         if !self.store.has_room() {
             return Err(Refused::RowsFull);
         }
-        self.apps[usize::from(draft.app)].check_words(draft, &self.limits)
+        Ok(())
     }
 
-    /// Makes everything say that the device of this number is so.
-    fn write(&mut self, number: u32, draft: &Draft<'_>) {
+    /// Makes everything say that the device of this number is so, whose words were just looked up.
+    fn write(&mut self, number: u32, draft: &Draft<'_>, words: Words<'_>) {
         let alias = draft.alias.map(|alias| self.hash_of_alias(draft.app, alias));
         let old = self.store.row(number).map(|row| {
             let alias = row.alias.map(|alias| self.hash_of_alias(row.app, alias));
@@ -333,7 +358,7 @@ impl Registry {
             }
         };
         let app = &mut self.apps[usize::from(draft.app)];
-        let facts = app.facts(draft);
+        let facts = app.facts(draft, words);
         app.index(number, &old_facts, &facts);
         app.enter(number, draft.test);
         self.scratch.clear();
@@ -358,10 +383,7 @@ impl Registry {
         }
         if let Some(hash) = new {
             let Registry { aliases, store, hasher, .. } = self;
-            aliases.insert(hash, number, |other| {
-                let row = store.row_of(other);
-                hasher.hash_one((row.app, row.alias.unwrap_or_default()))
-            });
+            aliases.insert(hash, number, |other| hash_of_alias(hasher, &store.row_of(other)));
         }
     }
 
@@ -425,7 +447,8 @@ impl Registry {
         let registered_at = entry.registered_at;
         let of = Draft::of(&entry.device, app, now);
         let draft = Draft { registered_at, token_generation, ..of };
-        self.write(entry.number, &draft);
+        let words = self.apps[usize::from(app)].words(&draft);
+        self.write(entry.number, &draft, words);
         let what = What::Updated(vec![Field::TokenGeneration]);
         let record = Record::Device { number: entry.number, draft }.put();
         Ok(Change { number: entry.number, what, record: Some(record) })
@@ -459,29 +482,39 @@ impl Registry {
                 self.release(before);
                 Ok(())
             }
-            Record::Numbers { next, first_generation } => {
-                if next > self.next {
-                    self.free.insert_range(self.next..next);
-                    self.next = next;
-                }
-                self.first_generation = self.first_generation.max(first_generation);
+            Record::Numbers(numbers) => {
+                self.replay_numbers(numbers);
                 Ok(())
             }
-            Record::Retired { hour, numbers } => {
-                if numbers.iter().any(|number| self.store.row(*number).is_some()) {
-                    return Err(ReplayError::Contradiction("a device is said to be removed"));
-                }
-                if numbers.iter().any(|number| *number > ceiling::NUMBERS) {
-                    return Err(ReplayError::Contradiction("a number is none"));
-                }
-                for number in numbers {
-                    if self.take_number(number) {
-                        self.retire(number, hour);
-                    }
-                }
-                Ok(())
+            Record::Retired { hour, numbers } => self.replay_retired(hour, &numbers),
+        }
+    }
+
+    fn replay_numbers(&mut self, numbers: Numbers) {
+        if numbers.next > self.next {
+            self.free.insert_range(self.next..numbers.next);
+            self.next = numbers.next;
+        }
+        self.first_generation = self.first_generation.max(numbers.first_generation);
+        let Registry { ids, aliases, store, hasher, limits, .. } = self;
+        let room = |count: u32| count.min(limits.devices) as usize;
+        ids.reserve(room(numbers.devices), |other| hasher.hash_one(store.row_of(other).id));
+        aliases.reserve(room(numbers.aliases), |other| hash_of_alias(hasher, &store.row_of(other)));
+    }
+
+    fn replay_retired(&mut self, hour: u32, numbers: &[u32]) -> Result<(), ReplayError> {
+        if numbers.iter().any(|number| self.store.row(*number).is_some()) {
+            return Err(ReplayError::Contradiction("a device is said to be removed"));
+        }
+        if numbers.iter().any(|number| *number > ceiling::NUMBERS) {
+            return Err(ReplayError::Contradiction("a number is none"));
+        }
+        for number in numbers {
+            if self.take_number(*number) {
+                self.retire(*number, hour);
             }
         }
+        Ok(())
     }
 
     fn replay_app(&mut self, number: u16, name: &str) -> Result<(), ReplayError> {
@@ -521,7 +554,8 @@ impl Registry {
         if !self.store.has_room() {
             return Err(Refused::RowsFull.into());
         }
-        self.write(number, draft);
+        let words = self.apps[usize::from(draft.app)].words(draft);
+        self.write(number, draft, words);
         Ok(())
     }
 
@@ -541,8 +575,13 @@ impl Registry {
         Ok(())
     }
 
-    pub(crate) fn numbers(&self) -> (u32, u32) {
-        (self.next, self.first_generation)
+    pub(crate) fn numbers(&self) -> Numbers {
+        Numbers {
+            next: self.next,
+            first_generation: self.first_generation,
+            devices: self.devices,
+            aliases: self.aliases.len() as u32,
+        }
     }
 
     /// Numbers of devices removed in the hour, or the first hour after it that has any, above the
@@ -558,6 +597,11 @@ impl Registry {
         }
         None
     }
+}
+
+/// The hash of the alias that a row has.
+fn hash_of_alias(hasher: &RandomState, row: &Row<'_>) -> u64 {
+    hasher.hash_one((row.app, row.alias.unwrap_or_default()))
 }
 
 fn hour_of(at: u64) -> u32 {

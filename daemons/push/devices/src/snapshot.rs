@@ -33,8 +33,7 @@ impl Registry {
             match snapshot.stage {
                 Stage::Numbers => {
                     snapshot.stage = Stage::Apps(0);
-                    let (next, first_generation) = self.numbers();
-                    return Some(Record::Numbers { next, first_generation }.put());
+                    return Some(Record::Numbers(self.numbers()).put());
                 }
                 Stage::Apps(number) => match self.app_name(number) {
                     Some(name) => {
@@ -51,8 +50,7 @@ impl Registry {
                     None => snapshot.stage = Stage::Devices(0),
                 },
                 Stage::Devices(from) => {
-                    let (end, _) = self.numbers();
-                    let number = (from..end).find(|number| self.store.row(*number).is_some())?;
+                    let number = self.store.first_from(from)?;
                     let draft = self.draft(number)?;
                     snapshot.stage = Stage::Devices(number + 1);
                     return Some(Record::Device { number, draft }.put());

@@ -11,7 +11,10 @@
 //! [`Terms`](crate::terms::Terms) knows, ascend and are told by their distances, and so are the
 //! keys of attributes that are numbers, each before its value.
 
+use roaring::RoaringBitmap;
+
 use crate::codec::{Put, Take, Unreadable};
+use crate::column::{Bits, MUCH_SMALLER};
 use crate::device::Number;
 use crate::rows::{NONE, Rows};
 
@@ -152,6 +155,18 @@ impl Store {
         (slot.row != NONE).then_some(slot)
     }
 
+    /// The first device of this number or a higher one.
+    pub(crate) fn first_from(&self, number: u32) -> Option<u32> {
+        let (first, place) = split(number);
+        let chunks = self.chunks.iter().enumerate().skip(first);
+        let mut chunks = chunks.filter_map(|(at, chunk)| Some((at, chunk.as_ref()?)));
+        chunks.find_map(|(at, chunk)| {
+            let from = if at == first { place } else { 0 };
+            let found = chunk.slots[from..].iter().position(|slot| slot.row != NONE)?;
+            Some(at as u32 * CHUNK + (from + found) as u32)
+        })
+    }
+
     pub(crate) fn row(&self, number: u32) -> Option<Row<'_>> {
         self.slot(number).map(|slot| Row::parse(self.rows.get(slot.row)))
     }
@@ -161,9 +176,26 @@ impl Store {
         self.row(number).expect("what an index names has a row")
     }
 
-    /// The second since 1970 in which a device was registered.
-    pub(crate) fn registered_s(&self, number: u32) -> u32 {
-        self.slot(number).map_or(0, |slot| slot.registered_s)
+    /// Those of some devices that were registered in a second since 1970 that is `wanted`.
+    pub(crate) fn registered(
+        &self,
+        devices: &RoaringBitmap,
+        wanted: impl Fn(u32) -> bool,
+    ) -> RoaringBitmap {
+        if devices.len() * MUCH_SMALLER < u64::from(CHUNK) * self.chunks.len() as u64 {
+            let wanted =
+                |device: &u32| self.slot(*device).is_some_and(|at| wanted(at.registered_s));
+            return devices.iter().filter(wanted).collect();
+        }
+        let mut out = RoaringBitmap::new();
+        let mut bits = Bits::default();
+        for (place, chunk) in self.chunks.iter().enumerate() {
+            let Some(chunk) = chunk else { continue };
+            let seconds = chunk.slots.iter().map(|slot| wanted(slot.registered_s));
+            bits.add(place as u32 * CHUNK, seconds.enumerate(), &mut out);
+        }
+        bits.close(&mut out);
+        out & devices
     }
 
     /// Writes a row in the place of the one that the device has, if it has one.

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use self::model::{App, Model, Op, device, op, update};
 use super::*;
+use crate::record::Record;
 
 fn registry() -> Registry {
     Registry::new(Limits::default()).unwrap()
@@ -164,6 +165,67 @@ proptest! {
     }
 }
 
+/// Enough devices and changes for rows to move, tables to grow and bitmaps to have containers.
+#[test]
+fn a_large_registry_stays_itself_while_devices_change() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut registry = registry();
+    let mut log = Vec::new();
+    for app in App::ALL {
+        log.extend(registry.add_app(app.name()).unwrap().1);
+    }
+    let mut model = Model::default();
+    for place in 0..150_000 {
+        let id = format!("d{}", random.u32(..100_000).isqrt() * random.u32(1..80));
+        let op = match random.u32(..1000) {
+            0 => Op::Release,
+            1..200 => Op::Remove(id),
+            200..220 => Op::Revoke(id),
+            220..400 => Op::Update(id, update(&["a", "b"], &["c"])),
+            _ => Op::Register(random_device(&id, &mut random)),
+        };
+        let change = apply(&mut registry, &op, time(place));
+        let expected = model.apply(&op, time(place));
+        let what = change.clone().map(|change| change.map(|change| (change.number, change.what)));
+        assert_eq!(what, expected, "{op:?}");
+        log.extend(change.ok().flatten().and_then(|change| change.record));
+        if let Op::Release = op {
+            log.push(Record::Released { before: time(place) }.put());
+        }
+    }
+    for (id, entry) in &model.entries {
+        assert_eq!(registry.get(id).as_ref(), Some(entry));
+    }
+    let snapshot = dump(&registry);
+    assert_eq!(dump(&replayed(&log)), snapshot);
+    assert_eq!(dump(&replayed(&snapshot)), snapshot);
+    let everyone = registry.resolve(0, Target::Everyone).unwrap().devices;
+    let tags = model.entries.values().filter(|entry| entry.device.app == "shop");
+    let with_c = tags.filter(|entry| entry.device.tags.contains("c")).count() as u64;
+    let counts = registry.tag_counts(0, &everyone);
+    assert_eq!(counts.iter().find(|(tag, _)| *tag == "c").map(|(_, count)| *count), Some(with_c));
+}
+
+fn random_device(id: &str, random: &mut fastrand::Rng) -> Device {
+    let mut device = Device::new(id, App::ALL[random.usize(..2)].name(), "ios");
+    device.alias = (random.u8(..4) > 0).then(|| format!("u{}", random.u32(..50_000)));
+    device.tags.extend((0..random.u8(..4)).map(|_| ["a", "b", "c", "d"][random.usize(..4)].into()));
+    let text = Value::Text("x".repeat(random.usize(1..100)));
+    device.attributes.extend((random.u8(..3) == 0).then(|| ("text".to_owned(), text)));
+    let number = Value::Number(random.i32(..).into());
+    device.attributes.extend((random.u8(..3) == 0).then(|| ("number".to_owned(), number)));
+    device
+}
+
+#[test]
+fn a_registry_may_be_moved_to_and_read_by_other_threads() {
+    fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<Registry>();
+    is_send_and_sync::<Expression>();
+}
+
 #[test]
 fn what_is_so_already_has_no_record() {
     let mut registry = of(Limits::default());
@@ -316,6 +378,25 @@ fn what_an_app_and_a_registry_take_is_bounded() {
     assert_eq!(refused, Err(Refused::NumbersFull { max: 4 }));
     registry.release(u64::MAX);
     assert!(registry.register(&Device::new("5", "shop", "ios"), 0).is_ok());
+}
+
+#[test]
+fn words_that_no_device_has_are_forgotten() {
+    let mut registry = of(Limits::default());
+    assert_eq!(registry.usage(0), Some(Usage::default()));
+    let mut device = device("d1");
+    device.attributes.insert("city".into(), Value::Text("sz".into()));
+    device.attributes.insert("age".into(), Value::Number(18.into()));
+    device.test = true;
+    registry.register(&device, 0).unwrap();
+    let usage = Usage { devices: 1, tests: 1, tags: 1, keys: 2, values: 2 };
+    assert_eq!(registry.usage(0), Some(usage));
+    // A key that has a number in the place of a text is the same key.
+    device.attributes.insert("city".into(), Value::Number(1.into()));
+    registry.register(&device, 0).unwrap();
+    assert_eq!(registry.usage(0), Some(Usage { values: 1, ..usage }));
+    registry.remove("d1", 0).unwrap();
+    assert_eq!((registry.usage(0), registry.usage(1)), (Some(Usage::default()), None));
 }
 
 #[test]
