@@ -29,9 +29,9 @@ use crate::read::{Record, record};
 /// What one read takes in, unless a record is longer.
 const CHUNK_BYTES: u32 = 1 << 20;
 
-/// How many times a segment's length is read by checksums, at most, to find whole items behind
-/// damage: whoever made the bytes may have made each of them look like the start of a long item.
-const SKIP_LENGTHS: u64 = 4;
+/// What is read and summed up, at most, to find whole items behind damage on one way through a
+/// segment: whoever made the bytes may have made each of them look like the start of a long item.
+const SKIP_BYTES: u64 = 256 << 20;
 
 /// The segments that a directory holds, in order. A segment that is only prepared is among them.
 ///
@@ -125,13 +125,20 @@ impl SegmentFile {
 
     /// The items from the segment's start on.
     pub fn items(&self) -> Items<'_> {
+        self.items_from(HEADER_BYTES)
+    }
+
+    /// The items from an offset on, where one begins or will: to go on where an earlier way through
+    /// the segment has [ended](Items::place).
+    pub fn items_from(&self, offset: u32) -> Items<'_> {
+        let offset = offset.clamp(HEADER_BYTES, self.size);
         Items {
             file: self,
-            offset: HEADER_BYTES,
+            offset,
             chunk: Bytes::new(),
-            chunk_at: HEADER_BYTES,
+            chunk_at: offset,
             end: None,
-            skip_bytes_left: u64::from(self.size) * SKIP_LENGTHS,
+            skip_bytes_left: SKIP_BYTES,
         }
     }
 
@@ -224,6 +231,9 @@ impl Items<'_> {
         while offset + ALIGN < self.file.size && self.skip_bytes_left > 0 {
             offset += ALIGN;
             let header = self.bytes_at(offset, RECORD_HEADER_BYTES)?;
+            if !format::resembles_item(&header) {
+                continue;
+            }
             let Ok(span) = self.file.claimed_span(offset, &header) else { continue };
             let chunk_at = self.chunk_at;
             let bytes = self.bytes_at(offset, span)?;

@@ -237,6 +237,21 @@ pub(crate) fn resembles_mark(bytes: &[u8]) -> bool {
     bytes.len() >= MARK_BYTES as usize && u32_at(bytes, 0) == MARK_BYTES && bytes[23] == FLAG_MARK
 }
 
+/// Whether the bytes might begin an item: cheap, and right unless it says yes.
+pub(crate) fn resembles_item(bytes: &[u8]) -> bool {
+    let Some(header) = bytes.first_chunk::<{ RECORD_HEADER_BYTES as usize }>() else {
+        return false;
+    };
+    let length = u32_at(header, 0);
+    match header[23] {
+        FLAG_RECORD => length >= RECORD_HEADER_BYTES && u64_at(header, 8) > 0,
+        FLAG_MARK => length == MARK_BYTES,
+        FLAG_SEAL => length == SEAL_BYTES,
+        FLAG_CHECKPOINT => length == CHECKPOINT_BYTES,
+        _ => false,
+    }
+}
+
 /// Appends a record to `out`; it will stand at `offset` of its segment.
 pub(crate) fn put_record(
     out: &mut BytesMut,

@@ -96,6 +96,21 @@ fn beside_its_owner_a_log_is_read_record_by_record_and_from_end_to_end() {
 }
 
 #[test]
+fn a_way_that_ended_goes_on_when_more_was_written() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (mut log, _) = written(dir.path(), 3);
+    let file = open(dir.path(), SegmentId(1));
+    let mut items = file.items();
+    assert_eq!(seqs(items.by_ref().map(|passed| passed.expect("nothing is damaged"))), [1, 2, 3]);
+    log.append(4, &[&payload(4)], 4).expect("there is room");
+    log.write().expect("the disk takes it");
+    assert_eq!(items.next(), None, "an end is an end");
+    let rest = file.items_from(items.place().offset);
+    assert_eq!(seqs(rest.map(|passed| passed.expect("nothing is damaged"))), [4]);
+    assert_eq!(file.items_from(u32::MAX).next(), None);
+}
+
+#[test]
 fn marks_tell_what_was_durable() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (log, _) = written(dir.path(), 10);
