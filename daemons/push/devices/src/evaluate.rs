@@ -19,7 +19,10 @@ use crate::syntax::Version;
 use crate::terms::{APP_VERSION, LANGUAGE, PLATFORM, TAGS, TIME_ZONE};
 
 /// How many tags and values one evaluation looks at.
-pub const WORDS_MAX: usize = 1_000_000;
+pub const WORDS_MAX: u64 = 1_000_000;
+/// How many devices one evaluation looks at in comparisons and behind patterns, each as often as
+/// it is: however many there are, it takes no more than about half a second.
+pub const LOOKS_MAX: u64 = 300_000_000;
 
 /// Why an expression has no devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +31,12 @@ pub enum EvaluateError {
     /// There is no app of this number.
     #[error("there is no such app")]
     UnknownApp,
-    /// Its patterns and comparisons of versions cover too many tags and values.
-    #[error("the patterns of the expression cover more than {WORDS_MAX} tags and values")]
+    /// Its patterns cover too many tags and values, or it has too many comparisons for so many
+    /// devices.
+    #[error(
+        "the expression looks at more than {WORDS_MAX} tags and values, or more than {LOOKS_MAX} \
+         times at a device"
+    )]
     TooBroad,
 }
 
@@ -70,7 +77,7 @@ impl Registry {
     fn evaluation(&self, app: u16) -> Result<Evaluation<'_>, EvaluateError> {
         let number = app;
         let app = self.apps.get(usize::from(app)).ok_or(EvaluateError::UnknownApp)?;
-        Ok(Evaluation { registry: self, number, app, words_left: WORDS_MAX })
+        Ok(Evaluation { registry: self, number, app, words_left: WORDS_MAX, looks_left: LOOKS_MAX })
     }
 }
 
@@ -169,7 +176,8 @@ struct Evaluation<'a> {
     registry: &'a Registry,
     number: u16,
     app: &'a App,
-    words_left: usize,
+    words_left: u64,
+    looks_left: u64,
 }
 
 impl<'a> Evaluation<'a> {
@@ -290,6 +298,7 @@ impl<'a> Evaluation<'a> {
             Leaf::Number(key, compare, than) => {
                 let Some(key) = self.app.terms.key(key) else { return Ok(Cow::default()) };
                 let column = self.app.terms.numbers(key);
+                self.look(column.len())?;
                 Ok(Cow::Owned(compare_numbers(column, *compare, than.get(), within)))
             }
             Leaf::Alias(alias) => {
@@ -299,13 +308,28 @@ impl<'a> Evaluation<'a> {
             Leaf::Test(false) => Ok(Cow::Owned(&self.app.devices - &*self.app.tests.to_bitmap())),
             Leaf::Registered(compare, than) => {
                 let devices = within.unwrap_or(&self.app.devices);
+                self.look(devices.len())?;
                 let wanted = |second| than.value.holds(*compare, i64::from(second));
                 Ok(Cow::Owned(self.registry.store.registered(devices, wanted)))
             }
         }
     }
 
-    fn word(&mut self) -> Result<(), EvaluateError> {
+    fn look(&mut self, devices: u64) -> Result<(), EvaluateError> {
+        self.looks_left = self.looks_left.checked_sub(devices).ok_or(EvaluateError::TooBroad)?;
+        Ok(())
+    }
+
+    fn add_word(
+        &mut self,
+        union: &mut Union<'a>,
+        devices: &'a Posting,
+    ) -> Result<(), EvaluateError> {
+        union.add(devices);
+        self.look(devices.len())
+    }
+
+    fn look_at_word(&mut self) -> Result<(), EvaluateError> {
         self.words_left = self.words_left.checked_sub(1).ok_or(EvaluateError::TooBroad)?;
         Ok(())
     }
@@ -318,8 +342,8 @@ impl<'a> Evaluation<'a> {
         }
         let mut union = Union::default();
         for (_, devices) in app.terms.beginning(key, &pattern.text) {
-            self.word()?;
-            union.add(devices);
+            self.look_at_word()?;
+            self.add_word(&mut union, devices)?;
         }
         Ok(union.done())
     }
@@ -331,9 +355,9 @@ impl<'a> Evaluation<'a> {
     ) -> Result<Bitmap<'a>, EvaluateError> {
         let mut union = Union::default();
         for (text, devices) in self.app.terms.beginning(key, "") {
-            self.word()?;
+            self.look_at_word()?;
             if wanted(text) {
-                union.add(devices);
+                self.add_word(&mut union, devices)?;
             }
         }
         Ok(union.done())
@@ -343,6 +367,7 @@ impl<'a> Evaluation<'a> {
         let Some(key) = self.app.terms.key(key) else { return Ok(Cow::default()) };
         let texts = self.words(key, pattern)?;
         let column = self.app.terms.numbers(key);
+        self.look(column.len())?;
         let numbers = match pattern.number {
             _ if column.is_empty() => return Ok(texts),
             Some(number) => column.select(|value| value == number.get()),
@@ -407,5 +432,32 @@ fn compare_numbers(
         Compare::LessOrEqual => column.select(|value| value <= than),
         Compare::Greater => column.select(|value| value > than),
         Compare::GreaterOrEqual => column.select(|value| value >= than),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, Limits, Number, Value};
+
+    #[test]
+    fn an_evaluation_looks_at_so_many_devices_and_no_more() {
+        let mut registry = Registry::new(Limits::default()).unwrap();
+        registry.add_app("shop").unwrap();
+        for number in 0..100 {
+            let mut device = Device::new(&format!("d{number}"), "shop", "ios");
+            device.tags.insert(format!("t{}", number % 7));
+            device.attributes.insert("age".into(), Value::Number(Number::from(number)));
+            device.app_version = Some("1.2".into());
+            registry.register(&device, 0).unwrap();
+        }
+        for text in ["t*", "age > 5", "age:5", "registered > 2020-01-01", "app_version > 1"] {
+            let node = Expression::parse(text).unwrap().0;
+            for (looks_left, is_enough) in [(100, true), (99, false)] {
+                let mut evaluation = registry.evaluation(0).unwrap();
+                evaluation.looks_left = looks_left;
+                assert_eq!(evaluation.set(&node, None).is_ok(), is_enough, "{text}");
+            }
+        }
     }
 }

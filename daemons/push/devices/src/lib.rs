@@ -49,7 +49,7 @@ mod terms;
 mod tests;
 
 pub use device::{Device, Edit, Entry, Field, Number, Update, Value};
-pub use evaluate::{EvaluateError, Explained, WORDS_MAX};
+pub use evaluate::{EvaluateError, Explained, LOOKS_MAX, WORDS_MAX};
 pub use expression::{DEPTH_MAX, EXPRESSION_BYTES_MAX, Expression, LEAVES_MAX, ParseError};
 pub use group::{By, Group};
 pub use limits::{
