@@ -47,6 +47,7 @@ mod target;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod zones;
 
 pub use device::{Device, Edit, Entry, Field, Number, Update, Value};
 pub use evaluate::{EvaluateError, Explained, LOOKS_MAX, WORDS_MAX};

@@ -28,8 +28,8 @@ pub enum Refused {
     /// The version is none.
     #[error("a version is one to six numbers with dots between them, and perhaps `-` and more")]
     AppVersion,
-    /// The time zone has no name's form.
-    #[error("a time zone has a name like `Asia/Shanghai`")]
+    /// There is no such time zone.
+    #[error("there is no time zone of this name; they are written like `Asia/Shanghai`")]
     TimeZone,
     /// The language is not written as it must be.
     #[error("a language is written like `zh`, `zh-CN` or `zh-Hant-TW`")]

@@ -26,6 +26,7 @@ use crate::rows::ROW_BYTES_MAX;
 use crate::store::{self, Facts, Row, Store};
 use crate::syntax::is_app;
 use crate::terms::Distinct;
+use crate::zones;
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -296,6 +297,13 @@ impl Registry {
                 What::Registered
             }
         };
+        let says_zone = match &what {
+            What::Updated(fields) => fields.contains(&Field::TimeZone),
+            _ => true,
+        };
+        if says_zone && !draft.time_zone.is_none_or(zones::is_known) {
+            return Err(Refused::TimeZone);
+        }
         if let (What::Updated(fields), Some(number)) = (&what, known)
             && fields.is_empty()
         {

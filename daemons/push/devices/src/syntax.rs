@@ -10,8 +10,8 @@
 //! | time zone | a name as IANA gives them, `Asia/Shanghai`, `Etc/GMT+8` |
 //! | tag, alias, key, value | text without control characters, and not empty |
 //!
-//! A time zone is checked for its form only: which of them exist is for who owns a time zone
-//! database, and changes with it, while what was registered stays.
+//! That there is a time zone of the name is checked elsewhere, and only when it is registered: that
+//! changes with the database of them.
 
 use crate::limits::{
     APP_BYTES_MAX, ID_BYTES_MAX, PLATFORM_BYTES_MAX, TIME_ZONE_BYTES_MAX, VERSION_BYTES_MAX,

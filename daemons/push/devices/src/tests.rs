@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use self::model::{App, Model, Op, device, op, update};
 use super::*;
+use crate::device::Draft;
 use crate::record::Record;
 
 fn registry() -> Registry {
@@ -305,6 +306,7 @@ fn what_a_device_cannot_have_is_refused() {
     check(&|d| d.platform = "iOS".into(), &Refused::Platform);
     check(&|d| d.app_version = Some("new".into()), &Refused::AppVersion);
     check(&|d| d.time_zone = Some("+08:00".into()), &Refused::TimeZone);
+    check(&|d| d.time_zone = Some("Asia/Shangai".into()), &Refused::TimeZone);
     check(&|d| d.language = Some("zh_CN".into()), &Refused::Language);
     check(&|d| d.alias = Some(text(129)), &Refused::Alias { bytes_max: 128 });
     let tag = |tag: &str| Refused::Tag { tag: tag.into(), bytes_max: 64 };
@@ -429,6 +431,19 @@ fn the_largest_device_has_a_row() {
     let mut again = of(Limits::default());
     again.replay(&record).unwrap();
     assert_eq!(again.entry(0).unwrap().device, device);
+}
+
+#[test]
+fn a_time_zone_that_is_no_more_stays_with_its_device() {
+    let mut atlantis = device("d1");
+    atlantis.time_zone = Some("Asia/Atlantis".into());
+    let record = Record::Device { number: 0, draft: Draft::of(&atlantis, 0, 0) }.put();
+    let mut registry = of(Limits::default());
+    registry.replay(&record).unwrap();
+    assert!(registry.update("d1", &update(&["b"], &[]), 1).is_ok());
+    assert_eq!(registry.get("d1").unwrap().device.time_zone, atlantis.time_zone);
+    atlantis.id = "d2".into();
+    assert_eq!(registry.register(&atlantis, 1), Err(Refused::TimeZone));
 }
 
 #[test]
