@@ -20,7 +20,13 @@
 //!   sentence's end makes (`Hello.World`) is a link only to rules against hosts, since there it
 //!   has to be listed; a rule for hosts alone looks at those with a scheme or `www.`.
 //!
-//! The time that a message takes is linear in its length, times the number of patterns.
+//! What a template's variables bring is not looked at, nor is what an app reads by itself of a
+//! payload: rules see what they are given as title, text and links.
+//!
+//! The time that a message takes is linear in its length, times the number of patterns; a message
+//! that is too long to be looked at is rejected. 10,000 keywords, a pattern and a list of hosts
+//! take two microseconds of a short message. The worst pattern that there may be, made to be so,
+//! takes half a second of the longest.
 
 mod keywords;
 pub(crate) mod links;
@@ -41,7 +47,8 @@ use crate::config::{Faults, is_name};
 pub const RULES_MAX: usize = 1_000;
 /// Keywords of all rules at most.
 pub const KEYWORDS_MAX: usize = 100_000;
-/// Their bytes together at most: what finds them takes about twenty times as much memory.
+/// Their bytes together at most. What finds them takes 15 times as much memory, and 60 times for
+/// the second that it takes to make it.
 pub const KEYWORDS_BYTES_MAX: usize = 2 << 20;
 /// The longest keyword, in bytes.
 pub const KEYWORD_BYTES_MAX: usize = 128;
@@ -50,7 +57,9 @@ pub const PATTERNS_MAX: usize = 100;
 /// The longest pattern, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 1_024;
 /// What a pattern may compile to, in bytes, and what its search may remember.
-pub const PATTERN_COMPILED_BYTES_MAX: usize = 1 << 20;
+pub const PATTERN_COMPILED_BYTES_MAX: usize = 256 << 10;
+/// Title, text and links together at most, in bytes.
+pub const CONTENT_BYTES_MAX: usize = 16 << 10;
 /// Hosts of a rule at most.
 pub const HOSTS_MAX: usize = 100_000;
 /// The longest reason, in bytes.
@@ -67,6 +76,14 @@ pub struct Content<'a> {
     pub links: &'a [&'a str],
     /// What kind of message its sender says it is.
     pub category: Option<&'a str>,
+}
+
+impl Content<'_> {
+    /// Whether it is too long to be looked at.
+    pub fn is_too_long(&self) -> bool {
+        let links: usize = self.links.iter().map(|link| link.len()).sum();
+        self.title.len() + self.text.len() + links > CONTENT_BYTES_MAX
+    }
 }
 
 /// Which rule decided, and what.

@@ -17,14 +17,14 @@ use serde::Serialize;
 use crate::config::{Faults, Policy, PolicyError};
 use crate::content::rules::Outcome;
 use crate::content::{Content, Contents};
-use crate::counters::{CountRule, Counters, Period, RuleId};
+use crate::counters::{CountRule, Counters, Period, RuleId, TooManyRules};
 use crate::hours::{Action, Hours, QuietHours, When, when};
 use crate::reason::Reason;
 use crate::schedule::Schedule;
 use crate::throttle::Rate;
 use crate::zones::{ZoneId, Zones};
 
-/// A [`Policy`] that was checked, ready to be asked.
+/// A [`Policy`], ready to be asked; a [`Draft`] becomes it.
 #[derive(Debug)]
 pub struct Rules {
     policy: Policy,
@@ -145,57 +145,76 @@ pub enum Judgement<'r> {
     Rejected {
         /// Why.
         reason: Reason,
-        /// The content rule that says so.
+        /// The content rule that says so; none if there is no such class, or the content is too
+        /// long to be looked at.
         rule: Option<&'r str>,
         /// What that says to its sender.
         text: &'r str,
     },
 }
 
-impl Rules {
-    /// Checks a policy and makes it ready: the zones that it names are interned, and its caps and
+/// A [`Policy`] that was checked, and whose content rules are ready. This is the part that takes
+/// time, a second for 100,000 keywords, and may be done on another thread than that which sends.
+#[derive(Debug)]
+pub struct Draft {
+    policy: Policy,
+    content: Contents,
+}
+
+impl Draft {
+    /// Checks a policy.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, by its keys.
+    pub fn new(policy: Policy) -> Result<Draft, PolicyError> {
+        let mut faults = Faults::default();
+        policy.check(&mut faults);
+        let mut zones = Zones::new();
+        for (key, name) in zones_of(&policy) {
+            if let Err(error) = zones.intern(name) {
+                faults.add(key, error);
+            }
+        }
+        let content = Contents::new(&policy.content, &mut faults);
+        match faults.0.is_empty() {
+            true => Ok(Draft { policy, content }),
+            false => Err(PolicyError { faults: faults.0 }),
+        }
+    }
+
+    /// Makes it what is asked from now on: the zones that it names are interned, and its caps and
     /// quotas take the place of those that were counted before. Plans of before are good still;
     /// caps that are gone no longer hold for them, and new ones do not yet.
     ///
     /// # Errors
-    /// Everything that is wrong with it, by its keys; what is counted is what was before.
-    pub fn new(
-        policy: Policy,
-        zones: &mut Zones,
-        counters: &mut Counters,
-    ) -> Result<Rules, PolicyError> {
-        let mut faults = Faults::default();
-        policy.check(&mut faults);
-        let mut zone_of = |key: &str, name: &str, faults: &mut Faults| {
-            zones.intern(name).unwrap_or_else(|error| {
-                faults.add(key, error);
-                ZoneId::UTC
-            })
-        };
-        let zone = zone_of("time_zone", &policy.time_zone, &mut faults);
-        let mut app_zones = HashMap::new();
-        for (name, app) in &policy.apps {
-            if let Some(of_app) = &app.time_zone {
-                let key = format!("apps.{name}.time_zone");
-                app_zones.insert(name.as_str().into(), zone_of(&key, of_app, &mut faults));
-            }
-        }
-        let content = Contents::new(&policy.content, &mut faults);
-        if !faults.0.is_empty() {
-            return Err(PolicyError { faults: faults.0 });
-        }
-        let counts = counts_of(&policy);
-        let named = counters.adopt(&counts).map_err(|error| {
-            faults.add("caps", error);
-            PolicyError { faults: faults.0 }
-        })?;
+    /// There were too many caps and quotas since the start; what is counted is what was before.
+    pub fn adopt(self, zones: &mut Zones, counters: &mut Counters) -> Result<Rules, TooManyRules> {
+        let Draft { policy, content } = self;
+        let named = counters.adopt(&counts_of(&policy))?;
         let (quotas, caps) = named.split_at(named.len() - policy.caps.len());
         let with_quota = policy.classes.iter().filter(|(_, class)| class.per_day > 0);
         let quotas = with_quota.zip(quotas).map(|((name, _), rule)| (name.as_str().into(), *rule));
         let (quotas, caps) = (quotas.collect(), caps.to_vec());
+        let mut known = |name: &str| zones.intern(name).expect("checked: the database has it");
+        let zone = known(&policy.time_zone);
+        let with_zone = policy.apps.iter().filter_map(|(app, rules)| {
+            let name = rules.time_zone.as_deref()?;
+            Some((app.as_str().into(), known(name)))
+        });
+        let app_zones = with_zone.collect();
         Ok(Rules { zone, app_zones, quotas, caps, content, policy })
     }
+}
 
+/// The zones that a policy names, and by which keys.
+fn zones_of(policy: &Policy) -> impl Iterator<Item = (String, &str)> {
+    let of_apps = policy.apps.iter().filter_map(|(app, rules)| {
+        Some((format!("apps.{app}.time_zone"), rules.time_zone.as_deref()?))
+    });
+    std::iter::once(("time_zone".to_owned(), policy.time_zone.as_str())).chain(of_apps)
+}
+
+impl Rules {
     /// The policy that they are of.
     pub fn policy(&self) -> &Policy {
         &self.policy
@@ -240,6 +259,10 @@ impl Rules {
         let Some(of_class) = self.policy.classes.get(class) else {
             return Judgement::Rejected { reason: Reason::UnknownClass, rule: None, text: "" };
         };
+        if content.is_too_long() {
+            let text = "title, text and links have more than 16 KiB";
+            return Judgement::Rejected { reason: Reason::ContentRejected, rule: None, text };
+        }
         let hit = self.content.decide(app, class, content);
         match hit.map(|hit| (hit.outcome, Some(hit.rule), hit.reason)) {
             Some((Outcome::Reject, rule, text)) => {

@@ -14,7 +14,8 @@
 //!               template    what it says to this device
 //! ```
 //!
-//! [`config`] has every setting and its default. [`reason`] has the codes that the audit log
+//! A [`Policy`] is read, checked as a [`Draft`], and adopted as [`Rules`], at the start and at each
+//! reload. [`config`] has every setting and its default. [`reason`] has the codes that the audit log
 //! keeps.
 
 pub mod bytes;
@@ -36,7 +37,7 @@ pub use bytes::Unreadable;
 pub use config::{Policy, PolicyError};
 pub use content::Content;
 pub use counters::{Capped, CountLimits, CountRule, Counters, RuleId};
-pub use decide::{Decision, Device, Judgement, Message, Plan, Rules, State, Why, decide};
+pub use decide::{Decision, Device, Draft, Judgement, Message, Plan, Rules, State, Why, decide};
 pub use hours::{Action, Hours, QuietHours, When, when};
 pub use keys::{Claim, CollapseKeys, IdempotencyKeys, KeyError};
 pub use quota::{QuotaExceeded, SenderQuotas};

@@ -1,13 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::counters::{CountLimits, Counters};
-use crate::decide::Rules;
-use crate::zones::Zones;
-
-fn counters() -> Counters {
-    Counters::new(CountLimits::default())
-}
+use crate::decide::Draft;
 
 fn read(toml: &str) -> Result<Policy, String> {
     toml::from_str(toml).map_err(|error| error.to_string())
@@ -16,7 +10,7 @@ fn read(toml: &str) -> Result<Policy, String> {
 /// What is wrong with a policy, by key.
 fn faults(toml: &str) -> Vec<String> {
     let policy = read(toml).expect("it reads");
-    match Rules::new(policy, &mut Zones::new(), &mut counters()) {
+    match Draft::new(policy) {
         Ok(_) => Vec::new(),
         Err(error) => error.faults.into_iter().map(|fault| fault.key).collect(),
     }
@@ -30,7 +24,7 @@ fn the_defaults_are_a_policy_and_are_written_as_they_are_read() {
     assert_eq!(read("").as_ref(), Ok(&policy));
     let json = serde_json::to_string(&policy).expect("plain data");
     assert_eq!(serde_json::from_str::<Policy>(&json).expect("as written"), policy);
-    Rules::new(policy, &mut Zones::new(), &mut counters()).expect("the defaults");
+    Draft::new(policy).expect("the defaults");
 }
 
 /// The example of the module's documentation.
@@ -47,7 +41,7 @@ fn the_example_is_a_policy() {
     let policy = read(&example).expect("it reads");
     assert_eq!(policy.classes["marketing"].per_day, 2);
     assert_eq!(policy.caps["weekly"].beyond, Action::Drop);
-    Rules::new(policy, &mut Zones::new(), &mut counters()).expect("it is one");
+    Draft::new(policy).expect("it is one");
 }
 
 #[test]
@@ -133,8 +127,7 @@ fn everything_that_is_wrong_is_told_at_once() {
     ];
     expected.sort_unstable();
     assert_eq!(told, expected);
-    let error = Rules::new(read(toml).expect("it reads"), &mut Zones::new(), &mut counters())
-        .expect_err("faults");
+    let error = Draft::new(read(toml).expect("it reads")).expect_err("faults");
     assert!(error.to_string().contains("\n`caps.b.per`: must be between 1m and 400d"), "{error}");
 }
 
@@ -167,7 +160,7 @@ proptest! {
             format!("[caps.a]\nmessages = 1\nper = \"{}ms\"", number.unsigned_abs()),
         ] {
             if let Ok(policy) = read(&toml) {
-                let _ = Rules::new(policy, &mut Zones::new(), &mut counters());
+                let _ = Draft::new(policy);
             }
         }
     }

@@ -15,6 +15,10 @@ fn hours(text: &str) -> Hours {
     text.parse().expect("a part of the day")
 }
 
+fn ready(policy: Policy, zones: &mut Zones, counters: &mut Counters) -> Rules {
+    Draft::new(policy).expect("a policy").adopt(zones, counters).expect("few")
+}
+
 struct World {
     zones: Zones,
     rules: Rules,
@@ -27,7 +31,7 @@ impl World {
         change(&mut policy);
         let mut zones = Zones::new();
         let mut counters = Counters::new(CountLimits::default());
-        let rules = Rules::new(policy, &mut zones, &mut counters).expect("a policy");
+        let rules = ready(policy, &mut zones, &mut counters);
         World { zones, rules, counters }
     }
 
@@ -127,14 +131,13 @@ fn a_plan_of_before_a_reload_is_held_by_what_is_still_there() {
     policy.classes.remove("operational");
     policy.classes.get_mut("marketing").expect("it is there").per_day = 1;
     let bad = Policy { time_zone: "Mars".to_owned(), ..policy.clone() };
-    assert!(Rules::new(bad, &mut world.zones, &mut world.counters).is_err());
+    assert!(Draft::new(bad).is_err());
     assert_eq!(world.send(&message, ANYBODY, at(noon)), Decision::Now);
-    world.rules =
-        Rules::new(policy.clone(), &mut world.zones, &mut world.counters).expect("a policy");
+    world.rules = ready(policy.clone(), &mut world.zones, &mut world.counters);
     let Decision::Never(why) = world.send(&message, ANYBODY, at(noon)) else { panic!("the third") };
     assert_eq!(why.reason, Reason::DailyQuota);
     policy.classes.get_mut("marketing").expect("it is there").per_day = 0;
-    world.rules = Rules::new(policy, &mut world.zones, &mut world.counters).expect("a policy");
+    world.rules = ready(policy, &mut world.zones, &mut world.counters);
     assert_eq!(world.send(&message, ANYBODY, at(noon)), Decision::Now);
 }
 
@@ -254,6 +257,11 @@ fn what_a_message_says_and_its_class_decide_who_looks_at_it() {
     assert_eq!(judge("marketing", "casino"), Some((Reason::ContentRejected, Some("no"))));
     assert_eq!(judge("news", "the weather"), Some((Reason::ClassReview, None)));
     assert_eq!(judge("other", "shoes"), Some((Reason::UnknownClass, None)));
+    let long = "x".repeat(16 << 10);
+    assert_eq!(judge("marketing", &long), None);
+    let click = Content { text: &long, links: &["x"], ..Content::default() };
+    let judgement = world.rules.judge("marketing", "shop", &click);
+    assert!(matches!(judgement, Judgement::Rejected { rule: None, .. }), "{judgement:?}");
     let judgement = world.rules.judge("news", "shop", &Content::default());
     let json = serde_json::to_string(&judgement).expect("plain data");
     assert_eq!(json, r#"{"held":{"reason":"class_review","rule":null,"text":""}}"#);
@@ -463,6 +471,17 @@ fn judgements() {
     });
     let text = "Guten Tag, Ihre Bestellung ist unterwegs: https://shop.example/o/17 – danke!";
     let content = Content { title: "Ihre Bestellung", text, ..Content::default() };
+    let words: Vec<String> = (0..100_000u64)
+        .map(|number| format!("{:x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+        .collect();
+    let mut kept = None;
+    let many = rule("many".to_owned(), Condition::Keywords(words));
+    let begin = std::time::Instant::now();
+    let memory = allocation_counter::measure(|| {
+        kept = Some(World::new(|policy| policy.content = vec![many.clone()]));
+    });
+    drop(kept);
+    println!("100,000 keywords of 16 bytes: {:?}, {memory:?}", begin.elapsed());
     let begin = std::time::Instant::now();
     for _ in 0..10_000 {
         assert_eq!(world.rules.judge("operational", "shop", &content), Judgement::Allowed);
