@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use aho_corasick::{AhoCorasick, MatchKind};
+use hashbrown::HashSet;
 
 use super::{KEYWORD_BYTES_MAX, KEYWORDS_BYTES_MAX, KEYWORDS_MAX, text};
 use crate::config::Faults;
@@ -81,18 +82,19 @@ pub(super) struct Keywords {
 impl Keywords {
     /// Of each of `rules` rules, whether one of its keywords is whole in one of the texts.
     pub(super) fn find(&self, texts: [&str; 2], rules: usize) -> Vec<bool> {
-        let mut found = vec![false; self.rules.len()];
+        // Few of many, so that a message does not pay for those that it does not have.
+        let mut found = HashSet::new();
         for text in texts {
             let folded = text::fold(text);
             for hit in self.searcher.find_overlapping_iter(&folded) {
-                let found = &mut found[hit.pattern().as_usize()];
-                *found = *found || text::is_whole(&folded, hit.range());
+                let number = hit.pattern().as_usize();
+                if !found.contains(&number) && text::is_whole(&folded, hit.range()) {
+                    found.insert(number);
+                }
             }
         }
         let mut fit = vec![false; rules];
-        for (_, rules) in found.iter().zip(&self.rules).filter(|(found, _)| **found) {
-            rules.iter().for_each(|rule| fit[*rule] = true);
-        }
+        found.iter().flat_map(|number| &self.rules[*number]).for_each(|rule| fit[*rule] = true);
         fit
     }
 }
