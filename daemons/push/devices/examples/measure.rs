@@ -1,17 +1,21 @@
 //! What a registry of many devices takes: memory, time to register and to replay, and time to
 //! resolve targets. `cargo run --release -p sextant-devices --example measure -- 1000000`
 //!
-//! A typical device has a UUID, an alias, three of 1,000 tags of which few are frequent, a city and
-//! an age, a version, a language and a time zone. Memory is counted as it is asked for, and beside
-//! it is what the process grew by. Times are those of the thread on a processor.
+//! Memory is counted as it is asked for, and beside it is what the process grew by. Times are those
+//! of the thread on a processor.
+
+#[path = "../tests/it/typical.rs"]
+mod typical;
 
 use std::error::Error;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use sextant_devices::{
-    By, Device, Expression, Gather, Limits, ListFormat, ListReader, Registry, Target, Update, Value,
+    By, Expression, Gather, Limits, ListFormat, ListReader, Registry, Target, Update,
 };
+
+use typical::{id, skewed, typical};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -86,40 +90,6 @@ impl Start {
 
 fn time(number: u32) -> u64 {
     1_700_000_000_000 + u64::from(number) * 1000
-}
-
-/// A number below `max`, small ones far more often.
-fn skewed(random: &mut fastrand::Rng, max: f64) -> u32 {
-    max.powf(random.f64()) as u32 - 1
-}
-
-fn id(number: u32) -> String {
-    let mut random = fastrand::Rng::with_seed(u64::from(number));
-    let (a, b) = (random.u64(..), random.u64(..));
-    format!(
-        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
-        a >> 32,
-        a >> 16 & 0xFFFF,
-        a & 0xFFF,
-        b >> 48,
-        b << 16 >> 16
-    )
-}
-
-fn typical(number: u32, random: &mut fastrand::Rng) -> Device {
-    let mut device = Device::new(&id(number), "shop", ["android", "ios", "web"][random.usize(..3)]);
-    device.alias = Some(format!("u{:09}", random.u32(..1_000_000_000)));
-    device.app_version = Some(format!("3.{}.{}", skewed(random, 10.0), skewed(random, 10.0)));
-    while device.tags.len() < 3 {
-        device.tags.insert(format!("t{}", skewed(random, 1000.0)));
-    }
-    let city = format!("c{}", skewed(random, 300.0));
-    device.attributes.insert("city".to_owned(), Value::Text(city));
-    device.attributes.insert("age".to_owned(), Value::Number(random.i32(10..80).into()));
-    device.time_zone =
-        Some(["Asia/Shanghai", "Asia/Tokyo", "UTC", "Europe/Paris"][random.usize(..4)].to_owned());
-    device.language = Some(["zh-CN", "zh-TW", "en", "ja", "fr"][random.usize(..5)].to_owned());
-    device
 }
 
 /// Devices that say what they said before, as they do when an app starts.

@@ -61,7 +61,7 @@ pub enum Value {
     Number(Number),
 }
 
-/// What a device registers. The module `syntax` says how each of them is written.
+/// What a device registers; [`syntax`](crate::syntax) says how each of it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// The client id that it connects to the broker with.

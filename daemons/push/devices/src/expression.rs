@@ -56,7 +56,7 @@ pub const LEAVES_MAX: usize = 256;
 /// The most levels of parentheses and `not`.
 pub const DEPTH_MAX: usize = 32;
 
-/// An expression. It prints in a form of its own, with the parentheses and quotes that it needs,
+/// An expression, as the [module](self) has it. It prints in a form of its own, with the parentheses and quotes that it needs,
 /// which reads as the same expression; near the limit of length it may be longer than that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expression(pub(crate) Node);

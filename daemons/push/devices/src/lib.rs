@@ -9,9 +9,10 @@
 //!
 //! - [`Registry`]: devices by ids and aliases, each with a number, and what is done to them.
 //! - [`Registry::next_record`]: all of it as records, for the owner's log.
-//! - [`Expression`], [`Registry::evaluate`]: what an expression says, and of which devices.
+//! - [`syntax`]: what the names and values of a device look like.
+//! - [`expression`], [`Registry::evaluate`]: what an expression says, and of which devices.
 //! - [`Target`], [`Registry::resolve`]: whom a message is for.
-//! - [`ListReader`], [`Gather`]: lists that are uploaded, as they come.
+//! - [`list`], [`Gather`]: lists that are uploaded, as they come.
 //! - [`Registry::groups`]: devices by time zone, version and others.
 //!
 //! A registry is a state machine without clock, files or threads. Its owner, one thread, appends
@@ -30,11 +31,11 @@ mod codec;
 mod column;
 mod device;
 mod evaluate;
-mod expression;
+pub mod expression;
 mod group;
 mod index;
 mod limits;
-mod list;
+pub mod list;
 mod posting;
 mod record;
 mod refused;
@@ -42,7 +43,7 @@ mod registry;
 mod rows;
 mod snapshot;
 mod store;
-mod syntax;
+pub mod syntax;
 mod target;
 mod terms;
 #[cfg(test)]
