@@ -294,9 +294,6 @@ impl Verifier<'_> {
         if segment == SegmentId(1) {
             self.next_seq = Some(1);
         }
-        if self.unsealed.is_some() && file.items().next().is_some() {
-            self.finish_before(progress);
-        }
         self.sealed = None;
         self.items(&file, file.items(), is_last, progress);
         Ok(())
@@ -311,14 +308,20 @@ impl Verifier<'_> {
         })
     }
 
-    /// Goes on in the segment before, which has no seal although the next one is written to: it may
-    /// have got one since.
-    fn finish_before(&mut self, progress: &mut dyn FnMut(u64)) {
-        let Some(end) = self.unsealed else { return };
-        let file = SegmentFile::open(self.dir, end.segment, PAYLOAD_BYTES_MAX as u32);
-        if let Ok(file) = file {
-            (self.unsealed, self.report.torn) = (None, None);
-            self.items(&file, file.items_from(end.offset), false, progress);
+    /// Goes on in the segment before, which had no seal although the next one is written to: it has
+    /// got one since, unless something is wrong.
+    fn finish_before(&mut self, end: Position, progress: &mut dyn FnMut(u64)) {
+        match SegmentFile::open(self.dir, end.segment, PAYLOAD_BYTES_MAX as u32) {
+            Ok(file) => {
+                self.report.torn = None;
+                self.items(&file, file.items_from(end.offset), false, progress);
+                self.sealed = None;
+            }
+            Err(ReadError::Removed(_)) => self.begin_anew(),
+            Err(_) => self.unsealed = Some(end),
+        }
+        if let Some(end) = self.unsealed.take() {
+            self.damage(end, What::Unsealed);
         }
     }
 
@@ -333,7 +336,12 @@ impl Verifier<'_> {
         loop {
             let place = items.place();
             match items.next() {
-                Some(Ok(passed)) => self.passed(place, &passed, progress),
+                Some(Ok(passed)) => {
+                    if let Some(end) = self.unsealed.take() {
+                        self.finish_before(end, progress);
+                    }
+                    self.passed(place, &passed, progress);
+                }
                 Some(Err(_)) => {}
                 None => match self.ended(file, &mut items, is_last) {
                     Ok(true) => {}
@@ -385,9 +393,6 @@ impl Verifier<'_> {
     }
 
     fn passed(&mut self, place: Position, passed: &Passed, progress: &mut dyn FnMut(u64)) {
-        if let Some(end) = self.unsealed.take() {
-            self.damage(end, What::Unsealed);
-        }
         match passed {
             Passed::Record(record) => {
                 self.record(record);
