@@ -77,7 +77,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<(Writer, Reader, Open
     };
     let first_seq = log.log().first().0;
     let start = Snapshot { sealed: Vec::new(), active: active.id, chunks: Vec::new() };
-    let shared = Shared::new(dir.to_owned(), start.clone());
+    let shared = Shared::new(dir.to_owned(), start.clone(), options.indexes_kept);
     let file = shared.open(active.id).map_err(OpenError::Unreadable)?;
     let mut finder = Finder { shared: &shared, log_id: file.log_id(), seq: first_seq, rebuilt: 0 };
     let sealed = sealed.iter().map(|info| finder.sealed(info)).collect::<Result<Vec<_>, _>>();
@@ -149,7 +149,7 @@ fn last_record(
 ) -> Result<Option<Record>, ReadError> {
     let Some(segment) = segment else { return Ok(None) };
     let file = shared.open(segment.id())?;
-    let index = segment.index(shared)?;
+    let index = shared.index(segment)?;
     let last_seq = segment.head.first_seq + segment.head.records - 1;
     let found = index.summaries.last().map(|last| file.read(last.offset, last.stored_bytes));
     match found {

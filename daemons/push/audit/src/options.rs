@@ -22,13 +22,16 @@ pub struct Options {
     /// What all segments together may be, in bytes: more is refused. The files of indexes, about
     /// an eighth of that, are not counted.
     pub bytes_max: u64,
+    /// Indexes of sealed segments that are kept in memory once they were asked: at most half a
+    /// megabyte each, of segments of 64 MiB. Of others a question reads the files again.
+    pub indexes_kept: usize,
     /// What may stay: at most half of `bytes_max`, so that nothing is refused.
     pub retention: Retention,
 }
 
 impl Default for Options {
     /// 64 Ki facts or a second; segments from 1 MiB to 64 MiB; 64 GiB of them, of which the newest
-    /// 32 GiB stay.
+    /// 32 GiB stay; 128 indexes in memory.
     fn default() -> Options {
         Options {
             batch_facts: 64 << 10,
@@ -36,6 +39,7 @@ impl Default for Options {
             segment_bytes_min: 1 << 20,
             segment_bytes_max: 64 << 20,
             bytes_max: 64 << 30,
+            indexes_kept: 128,
             retention: Retention { bytes_max: Some(32 << 30), age_max: None },
         }
     }

@@ -117,12 +117,15 @@ pub struct Page {
     /// so this is not the order of time. Where the question names a message and the page is the
     /// whole answer, they are in the order of time.
     pub entries: Vec<Entry>,
-    /// Where to go on; `None` if that was all. There may be nothing more all the same.
+    /// Where to go on; `None` if that was all. A page may have ended for the work that it was, with
+    /// few entries or none; and there may be nothing more all the same.
     pub after: Option<Cursor>,
     /// Blocks and events that were read for it: at most [`Page::RECORDS_MAX`].
     pub records_read: u32,
     /// Records of which the index was asked: at most [`Page::SUMMARIES_MAX`].
     pub summaries_seen: u32,
+    /// Indexes of sealed segments that were not in memory: at most [`Page::INDEXES_MAX`].
+    pub indexes_read: u32,
     /// What could not be read and may have held something: the page lacks it. A segment whose
     /// index could not be made whole is told of by its start.
     pub unreadable: Vec<ReadError>,
@@ -133,6 +136,8 @@ impl Page {
     pub const RECORDS_MAX: u32 = 1024;
     /// Records of which the index is asked for one page.
     pub const SUMMARIES_MAX: u32 = 1 << 20;
+    /// Indexes that are read from files for one page.
+    pub const INDEXES_MAX: u32 = 32;
 }
 
 /// One thing that the audit says.

@@ -30,7 +30,7 @@ impl std::fmt::Debug for Reader {
 
 /// What is gone through one behind the other.
 enum Part<'a> {
-    Sealed(&'a Segment),
+    Sealed(&'a Arc<Segment>),
     Active(SegmentId, &'a Arc<Chunk>),
 }
 
@@ -58,14 +58,14 @@ impl Part<'_> {
 
     fn index(&self, shared: &Shared) -> Result<Arc<Chunk>, ReadError> {
         match self {
-            Part::Sealed(segment) => segment.index(shared),
+            Part::Sealed(segment) => shared.index(segment),
             Part::Active(_, chunk) => Ok((*chunk).clone()),
         }
     }
 }
 
 fn parts(snapshot: &Snapshot) -> impl DoubleEndedIterator<Item = Part<'_>> {
-    let sealed = snapshot.sealed.iter().map(|segment| Part::Sealed(segment));
+    let sealed = snapshot.sealed.iter().map(Part::Sealed);
     sealed.chain(snapshot.chunks.iter().map(|chunk| Part::Active(snapshot.active, chunk)))
 }
 
@@ -109,7 +109,7 @@ impl Reader {
             match self.shared.open(part.segment()) {
                 Ok(file) => scanned.segment(&file, from_seq..=last, &mut each),
                 Err(ReadError::Removed(_)) => {}
-                Err(error) => scanned.unreadable.push(error),
+                Err(error) => scanned.complain(error),
             }
         }
         scanned
@@ -123,9 +123,12 @@ pub struct Scanned {
     pub next_seq: u64,
     /// How many facts were given.
     pub facts: u64,
-    /// Where something could not be read, and was left out.
+    /// Where something could not be read, and was left out: the first thousand places.
     pub unreadable: Vec<ReadError>,
 }
+
+/// How much of what could not be read is listed.
+const UNREADABLE_MAX: usize = 1000;
 
 impl Scanned {
     fn segment(
@@ -141,7 +144,7 @@ impl Scanned {
                 Ok(record) if record.seq.0 < *seqs.start() => continue,
                 Ok(record) => record,
                 Err(error) => {
-                    self.unreadable.push(error);
+                    self.complain(error);
                     match items.skip_damage() {
                         Ok(true) => continue,
                         _ => break,
@@ -150,8 +153,14 @@ impl Scanned {
             };
             self.next_seq = record.seq.0 + 1;
             if let Err(error) = self.record(&record, each) {
-                self.unreadable.push(error);
+                self.complain(error);
             }
+        }
+    }
+
+    fn complain(&mut self, error: ReadError) {
+        if self.unreadable.len() < UNREADABLE_MAX {
+            self.unreadable.push(error);
         }
     }
 
@@ -191,6 +200,12 @@ impl Search<'_> {
         });
         if is_passed || matches!(part, Part::Sealed(segment) if !segment.may_match(self.query)) {
             return true;
+        }
+        if matches!(part, Part::Sealed(segment) if !segment.is_read()) {
+            if self.page.indexes_read == Page::INDEXES_MAX {
+                return self.stop_before(if self.query.newest_first { last } else { first });
+            }
+            self.page.indexes_read += 1;
         }
         let chunk = match part.index(self.shared) {
             Ok(chunk) => chunk,
@@ -275,6 +290,10 @@ impl Search<'_> {
             (Parsing::Facts(facts), false) => {
                 for (index, fact) in (0..).zip(facts) {
                     let fact = fact?;
+                    // They are sorted: behind the message nothing is asked for.
+                    if self.query.message.is_some_and(|message| fact.message > message) {
+                        break;
+                    }
                     let is_new = here.is_none_or(|from| index >= from);
                     if is_new && self.query.takes(&fact) && !self.put_fact(seq, index, fact) {
                         return Ok(self.stop(Cursor { seq, index: index + 1 }));
@@ -286,6 +305,9 @@ impl Search<'_> {
                 let mut found: Vec<(u32, Fact)> = Vec::new();
                 for (index, fact) in (0..).zip(facts) {
                     let fact = fact?;
+                    if self.query.message.is_some_and(|message| fact.message > message) {
+                        break;
+                    }
                     if here.is_none_or(|to| index < to) && self.query.takes(&fact) {
                         found.push((index, fact));
                     }

@@ -9,6 +9,7 @@
 //!                           └ index: read when it is first asked for
 //! ```
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,9 @@ use crate::sidecar::{self, Head};
 pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     snapshot: Mutex<Arc<Snapshot>>,
+    /// Segments whose index was read, in that order, and how many may be.
+    read: Mutex<VecDeque<Arc<Segment>>>,
+    indexes_kept: usize,
 }
 
 /// Which records there are, at one moment.
@@ -35,8 +39,9 @@ pub(crate) struct Snapshot {
 }
 
 impl Shared {
-    pub(crate) fn new(dir: PathBuf, snapshot: Snapshot) -> Shared {
-        Shared { dir, snapshot: Mutex::new(Arc::new(snapshot)) }
+    pub(crate) fn new(dir: PathBuf, snapshot: Snapshot, indexes_kept: usize) -> Shared {
+        let snapshot = Mutex::new(Arc::new(snapshot));
+        Shared { dir, snapshot, read: Mutex::default(), indexes_kept }
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
@@ -47,6 +52,28 @@ impl Shared {
     pub(crate) fn publish(&self, snapshot: Snapshot) {
         let snapshot = Arc::new(snapshot);
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    /// The index of a sealed segment. The one that was read longest ago goes for it, if there are
+    /// too many.
+    pub(crate) fn index(&self, segment: &Arc<Segment>) -> Result<Arc<Chunk>, ReadError> {
+        let chunk = segment.index(self)?;
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if !segment.is_counted.swap(true, Ordering::Relaxed) {
+            read.push_back(segment.clone());
+        }
+        while read.len() > self.indexes_kept.max(1) {
+            let Some(oldest) = read.pop_front() else { break };
+            oldest.is_counted.store(false, Ordering::Relaxed);
+            oldest.forget();
+        }
+        Ok(chunk)
+    }
+
+    /// Drops what is kept of segments before this one.
+    pub(crate) fn forget_before(&self, oldest: SegmentId) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.retain(|segment| segment.id() >= oldest);
     }
 
     pub(crate) fn open(&self, segment: SegmentId) -> Result<SegmentFile, ReadError> {
@@ -61,19 +88,23 @@ pub(crate) struct Segment {
     index: Mutex<Option<Arc<Chunk>>>,
     /// The file beside the segment is not what it should be.
     unwritten: AtomicBool,
+    /// It is among those whose index was read.
+    is_counted: AtomicBool,
 }
 
 impl Segment {
     /// One whose index is in a file.
     pub(crate) fn in_file(head: Head) -> Segment {
-        Segment { head, index: Mutex::new(None), unwritten: AtomicBool::new(false) }
+        let (unwritten, is_counted) = (AtomicBool::new(false), AtomicBool::new(false));
+        Segment { head, index: Mutex::new(None), unwritten, is_counted }
     }
 
     /// One whose index is in memory alone.
     pub(crate) fn in_memory(head: Head, chunk: Arc<Chunk>) -> Segment {
         // One that lacks something serves as long as it has to, and is made anew then.
         let unwritten = AtomicBool::new(!chunk.damaged);
-        Segment { head, index: Mutex::new(Some(chunk)), unwritten }
+        let is_counted = AtomicBool::new(false);
+        Segment { head, index: Mutex::new(Some(chunk)), unwritten, is_counted }
     }
 
     pub(crate) fn id(&self) -> SegmentId {
@@ -85,8 +116,13 @@ impl Segment {
         self.head.first_at < query.to && self.head.last_at >= query.from
     }
 
+    /// Whether its index is in memory.
+    pub(crate) fn is_read(&self) -> bool {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Its index, read from the file beside it, or made from the segment if that is no good.
-    pub(crate) fn index(&self, shared: &Shared) -> Result<Arc<Chunk>, ReadError> {
+    fn index(&self, shared: &Shared) -> Result<Arc<Chunk>, ReadError> {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(chunk) = &*index {
             return Ok(chunk.clone());
@@ -107,9 +143,10 @@ impl Segment {
 
     /// The index, if it has to be written; told once.
     pub(crate) fn take_unwritten(&self) -> Option<Arc<Chunk>> {
-        if !self.unwritten.swap(false, Ordering::Relaxed) {
+        if !self.unwritten.load(Ordering::Relaxed) {
             return None;
         }
+        self.unwritten.store(false, Ordering::Relaxed);
         self.index.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -119,6 +156,9 @@ impl Segment {
 
     /// Gives up the memory of an index that was written: it is read when it is asked for.
     pub(crate) fn forget(&self) {
+        if self.unwritten.load(Ordering::Relaxed) {
+            return;
+        }
         *self.index.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

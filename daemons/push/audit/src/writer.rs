@@ -155,7 +155,9 @@ impl Writer {
     pub fn tick(&mut self, now_ms: u64) -> Result<(), WriteError> {
         self.now_ms = now_ms;
         self.log.tick(Time::ZERO + Duration::from_millis(now_ms))?;
-        let since = *self.gathers_since.get_or_insert(now_ms);
+        // A clock that was set back starts the wait anew.
+        let since = self.gathers_since.map_or(now_ms, |since| since.min(now_ms));
+        self.gathers_since = Some(since);
         if self.batch.is_empty() {
             self.gathers_since = None;
         } else if now_ms.saturating_sub(since) >= self.options.batch_ms {
@@ -279,6 +281,7 @@ impl Writer {
         let gone: Vec<SegmentId> =
             self.snapshot.sealed.drain(..going).map(|segment| segment.id()).collect();
         self.shared.publish(self.snapshot.clone());
+        self.shared.forget_before(oldest);
         gone.into_iter().for_each(|segment| sidecar::remove(&self.shared.dir, segment));
     }
 

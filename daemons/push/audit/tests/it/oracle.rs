@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use fastrand::Rng;
-use sextant_audit::{Content, Entry, Event, Fact, Query, Stage, Stages};
+use sextant_audit::{Content, Entry, Event, Fact, Page, Query, Stage, Stages};
 
 use crate::rig::{
     all, all_facts, any_event, any_fact, broadcast, check, event_of, fact_of, open, rng, small,
@@ -152,6 +152,51 @@ fn questions_are_answered_as_by_a_plain_list() {
 }
 
 #[test]
+fn while_the_oldest_go_questions_are_answered_of_what_is_left() {
+    let mut rng = rng();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let retention = sextant_audit::Retention { bytes_max: Some(768 << 10), age_max: None };
+    let options = sextant_audit::Options { retention, ..small() };
+    let (mut writer, mut reader, _) = open(dir.path(), &options);
+    let (mut written, mut now) = (0, 1_000_000);
+    for round in 0..40 {
+        for _ in 0..20 {
+            now += 100;
+            let facts: Vec<Fact> = (0..500).map(|_| any_fact(&mut rng, now)).collect();
+            writer.facts(&facts).expect("retention makes room");
+            writer.tick(now).expect("nothing fails");
+            written += facts.len();
+        }
+        writer.flush().expect("nothing fails");
+        if round % 8 == 7 {
+            drop(writer);
+            (writer, reader, _) = open(dir.path(), &options);
+        }
+        let left = Written { facts: all_facts(&reader), events: Vec::new() };
+        for _ in 0..10 {
+            let query = any_query(&mut rng, now);
+            let found: Vec<Fact> = all(&reader, &query).iter().map(fact_of).collect();
+            assert_eq!(sorted(found), sorted(left.facts_for(&query)), "{query:?}");
+        }
+        assert!(left.facts.len() >= written.min(40_000), "{} of {written}", left.facts.len());
+        check(dir.path(), &writer);
+    }
+    assert!(all_facts(&reader).len() < written / 2, "the oldest went");
+}
+
+#[test]
+fn a_clock_that_is_set_back_lets_nothing_wait_for_it() {
+    let mut rng = rng();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (mut writer, ..) = open(dir.path(), &small());
+    writer.facts(&[any_fact(&mut rng, 1000)]).expect("there is room");
+    for (now, gathering) in [(1_000_000, 1), (5000, 1), (5099, 1), (5100, 0)] {
+        writer.tick(now).expect("nothing fails");
+        assert_eq!(writer.gathering(), gathering, "at {now}");
+    }
+}
+
+#[test]
 fn a_broadcast_is_found_by_message_and_by_device_through_few_blocks() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let options = sextant_audit::Options { batch_facts: 60_000, ..small() };
@@ -222,8 +267,43 @@ fn a_page_does_bounded_work_and_says_where_to_go_on() {
         assert!(all(&reader, &query).is_empty());
         let query = Query { message: Some(5), limit: 10_000, newest_first, ..Query::default() };
         let page = reader.query(&query);
-        assert_eq!(page.entries.len(), sextant_audit::Page::RECORDS_MAX as usize);
+        assert_eq!(page.entries.len(), Page::RECORDS_MAX as usize);
         assert!(page.after.is_some());
         assert_eq!(all(&reader, &query).len(), facts as usize);
+    }
+}
+
+#[test]
+fn of_many_segments_a_page_asks_a_bounded_number_of_indexes() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (mut writer, reader, _) = open(dir.path(), &small());
+    let mut rng = rng();
+    let blocks = 1600;
+    for block in 0..blocks {
+        let facts: Vec<Fact> =
+            (0..500).map(|_| Fact { message: rng.u64(2..), ..any_fact(&mut rng, 1000) }).collect();
+        writer.facts(&facts[1..]).expect("there is room");
+        if block % 400 == 7 {
+            writer.facts(&[Fact { message: 1, ..facts[0] }]).expect("there is room");
+        }
+    }
+    writer.flush().expect("nothing fails");
+    let message = Query { message: Some(1), ..Query::default() };
+    for newest_first in [false, true] {
+        let mut query = Query { newest_first, ..message.clone() };
+        let (mut found, mut pages) = (0, 0);
+        loop {
+            let page = reader.query(&query);
+            assert!(page.indexes_read <= Page::INDEXES_MAX);
+            assert_eq!(page.unreadable, []);
+            (found, pages) = (found + page.entries.len(), pages + 1);
+            query.after = page.after;
+            if query.after.is_none() {
+                break;
+            }
+            assert_eq!(page.indexes_read, Page::INDEXES_MAX);
+        }
+        assert_eq!(found, 4, "in {pages} pages");
+        assert!(pages > 1);
     }
 }

@@ -16,6 +16,7 @@ pub(crate) fn small() -> Options {
         segment_bytes_min: 128 << 10,
         segment_bytes_max: 128 << 10,
         bytes_max: 1 << 30,
+        indexes_kept: 2,
         retention: Retention::default(),
     }
 }
