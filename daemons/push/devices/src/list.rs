@@ -87,6 +87,9 @@ pub enum ListProblem {
     /// Its variables are no JSON object.
     #[error("`vars` is no object")]
     Vars,
+    /// The list ends between quotes.
+    #[error("a quote does not end")]
+    Quote,
     /// The header has not one column that names devices.
     #[error("the header has not one column `device` or `alias`")]
     Header,

@@ -101,10 +101,11 @@ impl Reader {
     }
 
     pub(super) fn finish(&mut self, each: &mut impl FnMut(Line<'_>)) -> Result<(), ListError> {
-        if self.record.line.is_some() {
-            let (_, whole) = self.read(&[])?;
-            if whole {
-                self.take(each)?;
+        if let Some(first) = self.record.line {
+            // The end that the last line may lack: between quotes it ends nothing.
+            match self.read(b"\n")? {
+                (_, true) => self.take(each)?,
+                (_, false) => return Err(wrong(first, ListProblem::Quote)),
             }
         }
         match self.header {

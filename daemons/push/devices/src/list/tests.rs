@@ -90,7 +90,7 @@ fn an_empty_list_of_json_is_one_and_csv_needs_a_header() {
 #[test]
 fn what_is_wrong_is_told_with_its_line() {
     use ListFormat::{Csv, Ndjson};
-    let cases: [(ListFormat, &[u8], u64, &str); 19] = [
+    let cases: [(ListFormat, &[u8], u64, &str); 22] = [
         (Ndjson, b"\"a\"\n[]", 2, "neither a text nor"),
         (Ndjson, b"\n\n{}", 3, "neither a text nor"),
         (Ndjson, b"{\"device\":\"a\",\"alias\":\"b\"}", 1, "neither a text nor"),
@@ -107,6 +107,9 @@ fn what_is_wrong_is_told_with_its_line() {
         (Csv, b"device,n,n\na,b,c", 1, "the column \"n\" twice"),
         (Csv, b"device,\na,b", 1, "the column \"\" twice, or without a name"),
         (Csv, b"device,n\n\"a\n\",b\nc", 4, "1 fields, and the header 2"),
+        (Csv, b"device,n\na,\"b\n", 2, "a quote does not end"),
+        (Csv, b"device,n\na,\"b\"\"", 2, "a quote does not end"),
+        (Csv, b"\"device", 1, "a quote does not end"),
         (Csv, b"device,n\na,b,c", 2, "3 fields, and the header 2"),
         (Csv, b"device,n\na,\xFF", 2, "not UTF-8"),
         // Two fields that are UTF-8 only together.
