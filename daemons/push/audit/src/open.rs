@@ -6,9 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sextant_segment::{BlockingLog, Corruption, ReadError, Record, SegmentId, SegmentInfo};
+use sextant_segment::{
+    BlockingLog, Corruption, ReadError, Record, SegmentFile, SegmentId, SegmentInfo, segments_in,
+};
 
 use crate::chain::{Hash, Head};
+use crate::index::Chunk;
 use crate::options::Options;
 use crate::reader::Reader;
 use crate::shared::{Segment, Shared, Snapshot, index_of, start_of};
@@ -45,7 +48,8 @@ pub enum OpenError {
     #[error(transparent)]
     Log(sextant_segment::OpenError),
     /// What was durable is damaged. The chain is not continued behind damage: [`verify`](crate::verify())
-    /// tells all there is to tell, and a new audit begins in another directory.
+    /// tells all there is to tell, [`Reader::open`] reads what is whole, and a new audit begins in
+    /// another directory.
     #[error("the audit is damaged: {0}")]
     Damaged(Corruption),
     /// A record cannot be read, or is of a later version.
@@ -112,6 +116,40 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<(Writer, Reader, Open
     let mut writer = Writer::new(log, log_id, shared.clone(), options, head, active_seq);
     writer.write_sidecars();
     Ok((writer, Reader { shared }, opened))
+}
+
+/// A reader of segments that nobody writes to.
+pub(crate) fn at_rest(dir: &Path) -> io::Result<Reader> {
+    let none = Snapshot { sealed: Vec::new(), active: SegmentId(u32::MAX), chunks: Vec::new() };
+    let shared = Shared::new(dir.to_owned(), none.clone(), Options::default().indexes_kept);
+    let mut sealed: Vec<Arc<Segment>> = Vec::new();
+    for segment in segments_in(dir)? {
+        let next_seq = sealed.last().map_or(1, |last| last.head.next_seq());
+        sealed.push(Arc::new(segment_at_rest(&shared, segment, next_seq)));
+    }
+    shared.publish(Snapshot { sealed, ..none });
+    Ok(Reader { shared: Arc::new(shared) })
+}
+
+/// A segment by its index, or by what can be read of it. `next_seq` is what it should begin with.
+fn segment_at_rest(shared: &Shared, segment: SegmentId, next_seq: u64) -> Segment {
+    let file = shared.open(segment);
+    let log_id = file.as_ref().ok().map(SegmentFile::log_id);
+    if let Ok(head) = sidecar::head(&shared.dir, segment)
+        && log_id.is_none_or(|log_id| log_id == head.log_id)
+    {
+        return Segment::in_file(head);
+    }
+    let Ok(indexed) = file.and_then(|file| index_of(&file)) else {
+        // A question meets the error, and tells it.
+        let head = head_of(segment, 0, next_seq, 0, &Chunk::default());
+        return Segment::in_file(sidecar::Head { first_at: 0, last_at: u64::MAX, ..head });
+    };
+    let chunk = indexed.chunk;
+    let first_seq = chunk.summaries.first().map_or(next_seq, |first| first.seq);
+    let end_seq = chunk.summaries.last().map_or(next_seq, |last| last.seq.saturating_add(1));
+    let head = head_of(segment, log_id.unwrap_or(0), first_seq, end_seq - first_seq, &chunk);
+    Segment::in_memory(head, Arc::new(chunk))
 }
 
 /// Goes through the sealed segments in order.

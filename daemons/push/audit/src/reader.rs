@@ -5,12 +5,15 @@
 //! for an answer.
 
 use std::cmp::Reverse;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use sextant_segment::{ReadError, Record, SegmentFile, SegmentId};
 
 use crate::fact::{Event, Fact};
 use crate::index::{Chunk, Summary};
+use crate::open;
 use crate::query::{Content, Cursor, Entry, Page, Query};
 use crate::record::{self, Parsing};
 use crate::shared::{Segment, Shared, Snapshot, next_record, start_of};
@@ -46,8 +49,7 @@ impl Part<'_> {
     fn seqs(&self) -> (u64, u64) {
         match self {
             Part::Sealed(segment) => {
-                let last = segment.head.first_seq + segment.head.records;
-                (segment.head.first_seq, last.saturating_sub(1))
+                (segment.head.first_seq, segment.head.next_seq().saturating_sub(1))
             }
             Part::Active(_, chunk) => {
                 let first = chunk.summaries.first().map_or(u64::MAX, |summary| summary.seq);
@@ -70,6 +72,15 @@ fn parts(snapshot: &Snapshot) -> impl DoubleEndedIterator<Item = Part<'_>> {
 }
 
 impl Reader {
+    /// A reader of an audit that nobody writes, damaged or not: it never writes either. Segments
+    /// without an index are read whole.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn open(dir: &Path) -> io::Result<Reader> {
+        open::at_rest(dir)
+    }
+
     /// Answers a question, as far as one page goes. Damage is told in the page, and nothing is
     /// told of segments that retention has removed meanwhile.
     pub fn query(&self, query: &Query) -> Page {
@@ -151,7 +162,7 @@ impl Scanned {
                     }
                 }
             };
-            self.next_seq = record.seq.0 + 1;
+            self.next_seq = record.seq.0.saturating_add(1);
             if let Err(error) = self.record(&record, each) {
                 self.complain(error);
             }

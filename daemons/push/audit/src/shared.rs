@@ -184,6 +184,11 @@ pub(crate) fn index_of(file: &SegmentFile) -> Result<Indexed, ReadError> {
             }
             continue;
         };
+        let follows = last.as_ref().is_none_or(|last: &Record| last.seq < record.seq);
+        if !follows {
+            damaged = true;
+            continue;
+        }
         records += 1;
         let (offset, stored_bytes) = (record.position.offset, record.stored_bytes());
         let place = Place { seq: record.seq.0, offset, stored_bytes };

@@ -135,6 +135,11 @@ impl Take<'_> {
 }
 
 impl Head {
+    /// The number of the first record behind the segment.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.first_seq.saturating_add(self.records)
+    }
+
     fn encode(self, chunk: &Chunk, body_crc: u32) -> [u8; HEAD_BYTES] {
         let mut put = Put(MAGIC.to_vec());
         put.u32(VERSION).u32(self.segment).u64(self.log_id);

@@ -242,7 +242,9 @@ impl Verifier<'_> {
 
     /// Checks that a segment follows the last one.
     fn follows(&mut self, last: Option<SegmentId>, segment: SegmentId) -> io::Result<()> {
-        let Some(last) = last.filter(|last| last.0 + 1 < segment.0) else { return Ok(()) };
+        let Some(last) = last.filter(|last| last.0.saturating_add(1) < segment.0) else {
+            return Ok(());
+        };
         if self.is_removed(SegmentId(last.0 + 1))? {
             self.begin_anew();
         } else {
@@ -434,7 +436,7 @@ impl Verifier<'_> {
         if !self.numbers(place, seq) {
             return;
         }
-        self.next_seq = Some(seq + 1);
+        self.next_seq = Some(seq.saturating_add(1));
         match record::parse(record.kind, &record.payload) {
             Ok((before, parsing)) => {
                 self.continues(place, seq, before);
@@ -468,7 +470,7 @@ impl Verifier<'_> {
     /// Checks that a record continues the one before it, if that is known.
     fn continues(&mut self, place: Position, seq: u64, before: Hash) {
         let head = self.report.head;
-        if head.seq != 0 && head.seq + 1 == seq && head.hash != before {
+        if head.seq != 0 && head.seq.checked_add(1) == Some(seq) && head.hash != before {
             self.damage(place, What::Chain(head.seq));
         }
     }

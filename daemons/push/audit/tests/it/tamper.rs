@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sextant_audit::{
-    Damage, Expected, Hash, Head, OpenError, Position, Query, ReadError, Report, SegmentId, What,
-    Writer, verify,
+    Damage, Expected, Hash, Head, OpenError, Position, Query, ReadError, Reader, Report, SegmentId,
+    What, Writer, verify,
 };
 use sextant_segment::{Passed, Record, SegmentFile};
 
@@ -364,6 +364,73 @@ fn of_a_damaged_audit_the_rest_is_still_read_and_nothing_is_added() {
     forger.write();
     let refused = Writer::open(dir.path(), small()).expect_err("it is damaged");
     assert!(matches!(refused, OpenError::Damaged(_)), "{refused}");
+}
+
+#[test]
+fn at_rest_an_audit_is_read_without_a_writer_and_as_far_as_it_is_whole() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    large_audit(dir.path());
+    let count = |reader: &Reader| {
+        let counted = reader.each(&Query::default(), |_| std::ops::ControlFlow::Continue(()));
+        let scanned = reader.scan_facts(0, |_, _| ());
+        assert_eq!((counted.entries, scanned.facts), (scanned.facts, counted.entries));
+        assert_eq!(counted.unreadable, scanned.unreadable);
+        (counted.entries, counted.unreadable)
+    };
+    let at_rest = || Reader::open(dir.path()).expect("it can be listed");
+    let before = fs::read_dir(dir.path()).expect("it is there").count();
+    assert_eq!(count(&at_rest()), (100_000, Vec::new()));
+    fs::remove_file(dir.path().join("0000000002.idx")).expect("it is there");
+    assert_eq!(count(&at_rest()), (100_000, Vec::new()));
+    assert_eq!(fs::read_dir(dir.path()).expect("it is there").count(), before - 1);
+    let in_second = records(dir.path(), 2).len() as u64 * 500;
+    fs::write(segment_path(dir.path(), 2), b"nothing").expect("there is room");
+    let start = Position { segment: SegmentId(2), offset: 0 };
+    assert_eq!(count(&at_rest()), (100_000 - in_second, vec![ReadError::Corrupt(start)]));
+    assert!(matches!(Writer::open(dir.path(), small()), Err(OpenError::Damaged(_))));
+}
+
+/// As whoever knows how checksums are made may change what they are made of.
+#[test]
+fn whatever_a_record_says_nobody_panics_over_it() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let head = small_audit(dir.path(), 9);
+    let records = records(dir.path(), 1);
+    let whole = fs::read(segment_path(dir.path(), 1)).expect("it is there");
+    let mut rng = rng();
+    let (mut refused, mut unreadable) = (0, 0);
+    for _ in 0..400 {
+        let mut forger = Forger::open(dir.path(), 1);
+        for _ in 0..rng.u32(1..4) {
+            let record = &records[rng.usize(..records.len())];
+            let bytes = forger.record(record);
+            for _ in 0..rng.u32(1..5) {
+                let at = rng.usize(8..bytes.len());
+                bytes[at] =
+                    if rng.bool() { rng.u8(..) } else { [0, 0x7F, 0x80, 0xFF][rng.usize(..4)] };
+            }
+            forger.sign(record.position.offset);
+        }
+        forger.write();
+        let report = report(dir.path(), Some(head));
+        assert!(!report.is_whole() || report.torn.is_some() || forger.bytes == whole);
+        let reader = Reader::open(dir.path()).expect("it can be listed");
+        let query = Query { limit: 10_000, ..Query::default() };
+        for newest_first in [false, true] {
+            let page = reader.query(&Query { newest_first, ..query.clone() });
+            assert!(page.entries.len() <= 400, "no more than was written");
+            unreadable += page.unreadable.len();
+        }
+        let mut lines = Vec::new();
+        reader.export(&query, &mut lines).expect("memory takes it");
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            serde_json::from_slice::<serde_json::Value>(line).expect("each line is JSON");
+        }
+        refused += u32::from(Writer::open(dir.path(), small()).is_err());
+        fs::remove_dir_all(dir.path()).and_then(|()| fs::create_dir(dir.path())).expect("a test's");
+        fs::write(segment_path(dir.path(), 1), &whole).expect("there is room");
+    }
+    assert!(refused > 50 && unreadable > 50, "{refused} refused, {unreadable} unreadable");
 }
 
 #[test]
