@@ -325,3 +325,104 @@ pub(crate) fn push_chunk(chunks: &mut Vec<Arc<Chunk>>, mut chunk: Chunk) {
     }
     chunks.push(Arc::new(chunk));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fact::{EventKind, Stage};
+
+    const PLACE: Place = Place { seq: 1, offset: 512, stored_bytes: 100 };
+
+    fn fact(message: u64, device: u32) -> Fact {
+        Fact { message, at: 1000 + message % 10, device, app: 3, stage: Stage::Sent, reason: 0 }
+    }
+
+    fn chunk_of(facts: &[Fact]) -> Chunk {
+        let mut builder = ChunkBuilder::default();
+        builder.push_facts(facts, PLACE);
+        builder.finish()
+    }
+
+    fn may_match(chunk: &Chunk, query: &Query) -> bool {
+        chunk.summaries.iter().any(|summary| summary.may_match(query, &chunk.filters))
+    }
+
+    fn of_message(message: u64) -> Query {
+        Query { message: Some(message), ..Query::default() }
+    }
+
+    fn of_device(device: u32) -> Query {
+        Query { device: Some(device), ..Query::default() }
+    }
+
+    #[test]
+    fn dense_ranges_need_no_filter_and_others_say_what_is_not_there() {
+        let broadcast: Vec<Fact> = (100..1100).map(|device| fact(7, device)).collect();
+        let chunk = chunk_of(&broadcast);
+        assert_eq!(chunk.filters.len(), 0);
+        assert!(may_match(&chunk, &of_device(100)) && may_match(&chunk, &of_device(1099)));
+        assert!(!may_match(&chunk, &of_device(99)) && !may_match(&chunk, &of_device(1100)));
+        assert!(may_match(&chunk, &of_message(7)) && !may_match(&chunk, &of_message(8)));
+
+        let singles: Vec<Fact> = (0..1000).map(|n| fact(n * 1000, n as u32 * 777 % 9973)).collect();
+        let chunk = chunk_of(&singles);
+        assert!(chunk.filters.len() <= 2 * (1000 * 16 / 8 + filter::BLOCK_BYTES));
+        assert!(singles.iter().all(|fact| may_match(&chunk, &of_message(fact.message))));
+        assert!(singles.iter().all(|fact| may_match(&chunk, &of_device(fact.device))));
+        let wrong = (0..1000).filter(|n| may_match(&chunk, &of_message(n * 1000 + 1))).count();
+        assert!(wrong < 20, "{wrong} of 1000");
+    }
+
+    #[test]
+    fn what_is_of_another_time_app_or_stage_is_not_read() {
+        let chunk = chunk_of(&[fact(1, 5), fact(9, 5)]);
+        let matches = |query: Query| may_match(&chunk, &query);
+        let all = Query::default;
+        assert!(matches(all()));
+        assert!(matches(Query { from: 1009, ..all() }) && !matches(Query { from: 1010, ..all() }));
+        assert!(matches(Query { to: 1002, ..all() }) && !matches(Query { to: 1001, ..all() }));
+        assert!(
+            matches(Query { app: Some(3), ..all() }) && !matches(Query { app: Some(67), ..all() })
+        );
+        let stages = Stages::NONE.with(Stage::Clicked);
+        assert!(!matches(Query { stages, ..all() }));
+    }
+
+    #[test]
+    fn an_event_is_of_its_message_and_of_no_device() {
+        let (actor, detail) = ("".into(), (*b"{}").into());
+        let event = Event { message: 4, at: 6, app: 1, kind: EventKind(2), actor, detail };
+        let mut builder = ChunkBuilder::default();
+        builder.push_event(&event, PLACE);
+        let chunk = builder.finish();
+        assert!(may_match(&chunk, &of_message(4)) && !may_match(&chunk, &of_message(5)));
+        assert!(!may_match(&chunk, &of_device(0)));
+        assert!(!may_match(&chunk, &Query { events: false, ..Query::default() }));
+        let stages = Stages::NONE;
+        assert!(may_match(&chunk, &Query { stages, ..Query::default() }), "it has none");
+    }
+
+    #[test]
+    fn many_small_chunks_become_few_in_the_same_order() {
+        let mut chunks = Vec::new();
+        for seq in 0..20_000u64 {
+            let mut builder = ChunkBuilder::default();
+            let facts = [fact(seq * 10, 1), fact(seq * 10 + 7, 1 << 20)];
+            builder.push_facts(&facts, Place { seq, ..PLACE });
+            push_chunk(&mut chunks, builder.finish());
+        }
+        assert!(chunks.len() < 20_000 / 512 + 12, "{}", chunks.len());
+        let all = Chunk::of_all(&chunks);
+        assert!(all.summaries.iter().map(|summary| summary.seq).eq(0..20_000));
+        assert_eq!((all.facts(), all.times()), (40_000, (1000, 1007)));
+        for seq in (0..20_000).step_by(379) {
+            let asked = of_message(seq * 10 + 7);
+            let found = |chunk: &Chunk| {
+                let may = chunk.summaries.iter().filter(|s| s.may_match(&asked, &chunk.filters));
+                may.map(|summary| summary.seq).collect::<Vec<u64>>()
+            };
+            assert_eq!(found(&all), [seq]);
+            assert_eq!(chunks.iter().flat_map(|chunk| found(chunk)).collect::<Vec<u64>>(), [seq]);
+        }
+    }
+}

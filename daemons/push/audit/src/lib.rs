@@ -19,6 +19,13 @@
 //! of one that is written, and says which record was changed, is missing or out of order; a
 //! [`Head`] that was published before finds a log whose end was cut off.
 //!
+//! What it costs, half of the facts being of broadcasts and half of messages to one device: 60 ns of
+//! a processor for a fact, and 12 bytes for a delivery of three, index included. Among a hundred
+//! million facts the life of a message is found in 0.2 ms (the 99th percentile is 4 ms), and all
+//! that a device ever got in 8 ms (22 ms), through 55 records; all of it is verified in 2.3 s.
+//! (`cargo run --release -p sextant-audit --example measure -- --facts 100000000`, on two busy cores
+//! of an AMD EPYC.)
+//!
 //! The bytes are described in `FORMAT.md`. What the numbers of messages, devices and apps mean,
 //! and who may ask for what, is the caller's.
 

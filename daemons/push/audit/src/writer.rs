@@ -157,15 +157,13 @@ impl Writer {
         self.log.tick(Time::ZERO + Duration::from_millis(now_ms))?;
         // A clock that was set back starts the wait anew.
         let since = self.gathers_since.map_or(now_ms, |since| since.min(now_ms));
-        self.gathers_since = Some(since);
-        if self.batch.is_empty() {
-            self.gathers_since = None;
-        } else if now_ms.saturating_sub(since) >= self.options.batch_ms {
-            self.cut()?;
-        }
+        self.gathers_since = Some(since).filter(|_| !self.batch.is_empty());
+        let is_due = self.gathers_since.is_some() && now_ms - since >= self.options.batch_ms;
+        // What goes makes room for what is due.
         self.retain(now_ms);
+        let cut = if is_due { self.cut() } else { Ok(()) };
         self.write_sidecars();
-        Ok(())
+        cut
     }
 
     /// Writes all that has gathered, and returns once everything is durable.

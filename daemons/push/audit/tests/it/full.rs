@@ -44,6 +44,26 @@ fn what_finds_no_room_is_refused_and_nothing_is_half_written() {
     check(dir.path(), &writer);
 }
 
+#[test]
+fn what_may_not_stay_goes_although_there_is_no_room_for_more() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let age_max = Some(std::time::Duration::from_secs(10));
+    let retention = sextant_audit::Retention { bytes_max: None, age_max };
+    let (mut writer, reader, _) = open(dir.path(), &Options { retention, ..small() });
+    for segment in [6, 7] {
+        let obstacle = dir.path().join(format!("{segment:010}.seg.new"));
+        std::fs::create_dir(obstacle).expect("it is not there");
+    }
+    let (_, refusal) = fill(&mut writer);
+    assert_eq!(refusal, WriteError::Full);
+    let before = all_facts(&reader).len();
+    writer.tick(20_000).expect("nothing is due yet");
+    assert_eq!(writer.tick(20_100), Err(WriteError::Full));
+    let left = all_facts(&reader).len();
+    assert!(left < before / 2 && left > 0, "{left} of {before}");
+    check(dir.path(), &writer);
+}
+
 /// Not a test of its own: what happens on a file system of two megabytes.
 #[test]
 fn on_a_small_disk() {
