@@ -15,6 +15,7 @@ mod mqtt_session;
 mod push_config;
 mod push_hook;
 mod push_jwt;
+mod push_policy;
 mod push_records;
 mod push_rules;
 mod push_scram;
@@ -34,12 +35,13 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "mqtt-decode", run: mqtt_decode::run },
     Target { name: "mqtt-session", run: mqtt_session::run },
     Target { name: "push-config", run: push_config::run },
     Target { name: "push-hook", run: push_hook::run },
     Target { name: "push-jwt", run: push_jwt::run },
+    Target { name: "push-policy", run: push_policy::run },
     Target { name: "push-records", run: push_records::run },
     Target { name: "push-rules", run: push_rules::run },
     Target { name: "push-scram", run: push_scram::run },

@@ -303,10 +303,9 @@ proptest! {
 
     #[test]
     fn keywords_are_found_as_one_by_one(
-        keywords in proptest::collection::vec("[abß ]{1,3}", 1..6),
+        keywords in proptest::collection::vec("[abß ]{0,2}[abß]", 1..6),
         text in "[abßAB ]{0,20}",
     ) {
-        prop_assume!(keywords.iter().all(|keyword| !keyword.trim().is_empty()));
         let all: Vec<ContentRule> = keywords.iter().enumerate().map(|(at, keyword)| {
             rule(&at.to_string(), Condition::Keywords(vec![keyword.clone()]), Outcome::Review)
         }).collect();
