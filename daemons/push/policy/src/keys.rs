@@ -113,10 +113,11 @@ impl IdempotencyKeys {
         check(key, IDEMPOTENCY_KEY_BYTES_MAX)?;
         self.expire(now_ms);
         let hash = self.hasher.hash_one((app, key));
-        if let Some(number) = self.find(app, key, hash) {
-            let found = self.keys[(number - self.first) as usize].message;
-            return Ok(Claim::Taken(found.expect("released keys are not found")));
+        if let Some(message) = self.get(app, key, now_ms) {
+            return Ok(Claim::Taken(message));
         }
+        // One that expired behind others that have not yet: the clock was set back between.
+        self.release(app, key);
         if self.keys.len() >= self.keys_max {
             self.drop_oldest();
         }

@@ -17,7 +17,7 @@
 //! **Rates are exact.** A bucket holds thousandths of messages, which a rate per second adds in
 //! whole numbers a millisecond. In no window of any length does more go out than the rate times
 //! its length and the burst. **Nothing idles**: if a campaign could send, [`Throttle::next`] names
-//! one. Time that goes backwards adds nothing.
+//! one. A clock that is set back adds nothing, and nobody waits until it is where it was.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
@@ -55,6 +55,9 @@ impl Rate {
 
 /// Thousandths of a message.
 const MESSAGE: u64 = 1000;
+/// The longest that anybody waits: for a message's worth at one a second, in milliseconds. What is
+/// further ahead was said before the clock was set back.
+const WAIT_MS_MAX: u64 = 1000;
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -79,6 +82,8 @@ impl Bucket {
             let added = (now_ms - self.filled_ms).saturating_mul(u64::from(self.rate.per_second));
             let full = u64::from(self.rate.burst) * MESSAGE;
             self.tokens = self.tokens.saturating_add(added).min(full);
+            self.filled_ms = now_ms;
+        } else if self.filled_ms - now_ms > WAIT_MS_MAX {
             self.filled_ms = now_ms;
         }
         self.tokens / MESSAGE
@@ -393,7 +398,7 @@ impl Throttle {
     /// Who has waited long enough takes turns again.
     fn wake(&mut self, now_ms: u64) {
         while let Some(Reverse((at_ms, waiter))) = self.waiting.peek().copied() {
-            if at_ms > now_ms {
+            if at_ms > now_ms && at_ms - now_ms <= WAIT_MS_MAX {
                 break;
             }
             self.waiting.pop();

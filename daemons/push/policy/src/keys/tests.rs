@@ -27,6 +27,17 @@ fn a_refused_message_gives_its_key_back() {
 }
 
 #[test]
+fn a_key_expires_on_time_behind_one_that_a_later_clock_gave() {
+    let mut keys = IdempotencyKeys::new(1000, 100);
+    keys.claim(1, "late", 1, 50_000).expect("a key");
+    keys.claim(1, "a", 2, 0).expect("a key");
+    assert_eq!(keys.claim(1, "a", 3, 999), Ok(Claim::Taken(2)));
+    assert_eq!(keys.claim(1, "a", 3, 1000), Ok(Claim::New));
+    assert_eq!(keys.claim(1, "a", 4, 1999), Ok(Claim::Taken(3)));
+    assert_eq!((keys.expire(60_000), keys.keys.len()), (0, 0));
+}
+
+#[test]
 fn beyond_the_bound_the_oldest_goes() {
     let mut keys = IdempotencyKeys::new(1000, 3);
     for (number, key) in (1..).zip(["a", "b", "c", "d"]) {

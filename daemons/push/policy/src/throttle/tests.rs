@@ -82,6 +82,24 @@ fn who_waits_is_waited_for_no_longer_than_it_takes() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_stops_nobody() {
+    let hour = 3_600_000;
+    let mut throttle = Throttle::new(10);
+    throttle.set_overall(Rate::with_burst(2, 1), hour);
+    throttle.set_app(1, Rate::with_burst(2, 1), hour);
+    throttle.add(1, 1, 5, Rate::with_burst(2, 1), 100, hour).expect("room");
+    throttle.add(2, 1, 5, None, 100, hour).expect("room");
+    let sent = |throttle: &mut Throttle, now| drain(throttle, now, 9).len();
+    assert_eq!((sent(&mut throttle, hour), sent(&mut throttle, hour + 500)), (1, 1));
+    assert_eq!(sent(&mut throttle, 0), 0);
+    let later: usize = (1..=100).map(|tick| sent(&mut throttle, tick * 100)).sum();
+    assert!((19..=20).contains(&later), "{later}");
+    // A reading that is a little early is none that adds.
+    let jitter: usize = (0..100).map(|tick| sent(&mut throttle, 10_000 - tick % 2)).sum();
+    assert_eq!(jitter, 0);
+}
+
+#[test]
 fn campaigns_that_cannot_be_are_refused() {
     let mut throttle = Throttle::new(1);
     assert_eq!(throttle.add(1, 1, 10, None, 1, 0), Err(ThrottleError::Priority { priority: 10 }));
