@@ -51,7 +51,10 @@ pub use open::{OpenError, Opened};
 pub use options::Options;
 pub use query::{Content, Cursor, CursorError, Entry, Page, Query};
 pub use reader::{Reader, Scanned};
-pub use record::Unreadable;
+#[doc(hidden)]
+pub use record::fuzz_record;
 pub use sextant_segment::{Position, ReadError, Retention, SegmentId};
+#[doc(hidden)]
+pub use sidecar::fuzz_index;
 pub use verify::{Damage, Expected, Progress, Report, What, verify};
 pub use writer::{WriteError, Writer};

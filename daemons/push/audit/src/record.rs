@@ -62,7 +62,7 @@ const _: () = assert!(
 /// wrote it, or somebody who is not the audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a record of the audit has a form that this version does not know")]
-pub struct Unreadable;
+pub(crate) struct Unreadable;
 
 type Parsed<T> = Result<T, Unreadable>;
 
@@ -263,6 +263,8 @@ pub(crate) struct Facts<'a> {
     left: u32,
     begun: bool,
     before: Fact,
+    /// The earliest and the latest time that was read.
+    seen: (u64, u64),
     /// What the block says of its times.
     pub(crate) first_at: u64,
     pub(crate) last_at: u64,
@@ -278,7 +280,8 @@ impl<'a> Facts<'a> {
             return Err(Unreadable);
         }
         let before = Fact { message: 0, at: 0, device: 0, app: 0, stage: Stage::Sent, reason: 0 };
-        Ok(Facts { rest: take, left: facts, begun: false, before, first_at, last_at })
+        let seen = (u64::MAX, 0);
+        Ok(Facts { rest: take, left: facts, begun: false, before, seen, first_at, last_at })
     }
 
     /// Facts that are still to come.
@@ -299,9 +302,19 @@ impl<'a> Facts<'a> {
                     fact.app = self.rest.small()?;
                 }
                 fact.device = self.rest.medium()?;
+                // What could be said by a shorter step is, and devices are sorted.
+                let is_app_other = fact.app != self.before.app;
+                let is_sorted = is_app_other && fact.device >= self.before.device;
+                if (step == STEP_APP) != is_app_other || (self.begun && further == 0 && !is_sorted)
+                {
+                    return Err(Unreadable);
+                }
             }
             STEP_FAR => {
                 let further = self.rest.medium()?;
+                if further < u32::from(STEP_FAR) {
+                    return Err(Unreadable);
+                }
                 fact.device = fact.device.checked_add(further).ok_or(Unreadable)?;
             }
             step => {
@@ -310,12 +323,14 @@ impl<'a> Facts<'a> {
             }
         }
         if tag & HAS_REASON != 0 {
-            fact.reason = self.rest.byte()?;
+            fact.reason =
+                Some(self.rest.byte()?).filter(|reason| *reason != 0).ok_or(Unreadable)?;
         }
         fact.at = fact.at.wrapping_add(unzigzag(self.rest.number()?));
-        let in_time = (self.first_at..=self.last_at).contains(&fact.at);
+        self.seen = (self.seen.0.min(fact.at), self.seen.1.max(fact.at));
         let is_end = self.left == 1;
-        if !in_time || is_end != self.rest.0.is_empty() {
+        let ends_right = !is_end || self.seen == (self.first_at, self.last_at);
+        if !ends_right || is_end != self.rest.0.is_empty() {
             return Err(Unreadable);
         }
         Ok(fact)
@@ -336,6 +351,28 @@ impl Iterator for Facts<'_> {
         }
         Some(taken)
     }
+}
+
+/// For fuzzing: any bytes as a record, the first its kind. What is read is written as the same
+/// bytes again.
+#[doc(hidden)]
+pub fn fuzz_record(bytes: &[u8]) {
+    let Some((kind, bytes)) = bytes.split_first() else { return };
+    let mut payload = Payload::default();
+    let before = match parse(*kind, bytes) {
+        Err(Unreadable) => return,
+        Ok((before, Parsing::Event(event))) => {
+            payload.set_event(&event);
+            before
+        }
+        Ok((before, Parsing::Facts(block))) => {
+            let Ok(facts) = block.collect::<Parsed<Vec<Fact>>>() else { return };
+            assert_eq!(payload.set_facts(&facts), facts.len(), "they came out of one block");
+            before
+        }
+    };
+    let [head, body] = payload.parts();
+    assert_eq!([&before.0, head, body].concat(), bytes);
 }
 
 #[cfg(test)]
@@ -423,6 +460,32 @@ mod tests {
         )
     }
 
+    #[test]
+    fn what_could_be_said_shorter_or_in_order_is_not_read() {
+        let block = |facts: u8, body: &[u8]| {
+            let head = [&[0; HASH_BYTES][..], &[FORM, facts, 5, 1]].concat();
+            facts_in(&[head, body.to_vec()].concat()).map(|facts| facts.len())
+        };
+        let step = |step: u8| 2 | step << STEP_SHIFT;
+        // Message 9 of app 0 on device 7 at time 5; then on device 8 at time 6.
+        let first = [step(6), 9, 7, 10];
+        assert_eq!(block(2, &[&first[..], &[step(1), 2]].concat()), Ok(2));
+        for wrong in [
+            &[step(5), 1, 2][..],
+            &[step(6), 0, 8, 2],
+            &[step(7), 1, 0, 8, 2],
+            &[step(7), 0, 1, 6, 2],
+            &[step(1) | HAS_REASON, 0, 2],
+            &[step(1), 0],
+            &[step(1), 4],
+            &[15, 2],
+        ] {
+            let read = block(2, &[&first[..], wrong].concat());
+            assert_eq!(read, Err(Unreadable), "{wrong:?}");
+        }
+        assert_eq!(block(1, &[step(1), 10]), Err(Unreadable), "nothing was before it");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
@@ -435,6 +498,22 @@ mod tests {
             let (before, _) = parse(FACTS, &bytes).expect("it was just made");
             prop_assert_eq!(before, Hash::of(&[b"before"]));
             prop_assert_eq!(facts_in(&bytes), Ok(facts));
+        }
+
+        #[test]
+        fn what_is_read_of_a_changed_block_is_written_as_it_was_read(
+            mut facts in proptest::collection::vec(any_fact(), 1..12),
+            changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..4),
+        ) {
+            facts.sort_by_key(|fact| (fact.message, fact.device));
+            let mut payload = Payload::default();
+            payload.set_facts(&facts);
+            let mut bytes = [&[FACTS][..], &payload_of(&payload, Hash::NONE)].concat();
+            for (at, byte) in changes {
+                let at = 33 + at % (bytes.len() - 33);
+                bytes[at] = byte;
+            }
+            fuzz_record(&bytes);
         }
 
         #[test]
@@ -480,6 +559,8 @@ mod tests {
                 prop_assert!(facts.left() <= bytes.len() / ENTRY_BYTES_MIN);
                 prop_assert!(facts.count() <= bytes.len());
             }
+            bytes.insert(0, kind);
+            fuzz_record(&bytes);
         }
     }
 }

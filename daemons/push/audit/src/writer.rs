@@ -297,7 +297,7 @@ impl Writer {
                     let segment_id = segment.head.segment;
                     tracing::warn!(segment = segment_id, %error, "an index could not be written");
                     segment.set_unwritten();
-                    self.sidecars_at = self.now_ms + SIDECAR_RETRY_MS;
+                    self.sidecars_at = self.now_ms.saturating_add(SIDECAR_RETRY_MS);
                     return;
                 }
             }
