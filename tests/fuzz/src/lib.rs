@@ -10,6 +10,8 @@
 //! Both are text: an input in hexadecimal digits a line, `#` begins a comment. `cargo xtask fuzz`
 //! looks for more of both, and this crate's tests run all of them.
 
+mod audit_index;
+mod audit_record;
 mod mqtt_decode;
 mod mqtt_session;
 mod push_config;
@@ -35,7 +37,9 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
+    Target { name: "audit-index", run: audit_index::run },
+    Target { name: "audit-record", run: audit_record::run },
     Target { name: "mqtt-decode", run: mqtt_decode::run },
     Target { name: "mqtt-session", run: mqtt_session::run },
     Target { name: "push-config", run: push_config::run },
