@@ -97,6 +97,31 @@ fn a_torn_tail_is_cut_and_what_was_flushed_stays() {
 }
 
 #[test]
+fn the_next_segment_is_prepared_a_few_steps_with_each_write_and_in_time() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let options = Options {
+        segment_bytes_min: 8 << 20,
+        segment_bytes_max: 8 << 20,
+        commit_bytes_max: 256 << 10,
+        backlog_bytes_max: 1 << 20,
+        record_bytes_max: 64 << 10,
+        ..small(Durability::Os)
+    };
+    let (mut log, _) = open(dir.path(), &options);
+    let (next, ready) = (dir.path().join("0000000002.seg.new"), dir.path().join("0000000002.seg"));
+    let (mut len, mut writes) = (0, 0);
+    while !ready.exists() {
+        let appended = log.append(1, &[&[1; 64 << 10]], 0).expect("there is room");
+        assert_eq!(appended.position.segment, SegmentId(1), "it is ready before it is needed");
+        log.write().expect("the disk takes it");
+        let now = fs::metadata(&next).map_or(0, |meta| meta.len());
+        assert!(now <= len + (1 << 20), "{now} after {len}");
+        (len, writes) = (now.max(len), writes + u32::from(now > 0));
+    }
+    assert!(writes >= 8, "{writes}");
+}
+
+#[test]
 fn an_append_that_finds_no_segment_is_refused_and_taken_once_there_is_one() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (mut log, _) = open(dir.path(), &small(Durability::Os));
