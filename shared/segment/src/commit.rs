@@ -64,8 +64,10 @@ pub(crate) struct CommitLane {
     stage: Stage,
     /// Appended, and the write not completed.
     pending_bytes: u64,
-    /// When the oldest waiting append has to be written, under [`Durability::Every`].
+    /// When the oldest waiting append has to be written, unless that is at once.
     due: Option<Time>,
+    /// Somebody waits for the records up to this one.
+    awaited: u64,
     /// The caller asked that everything be durable and marked.
     pub(crate) settling: bool,
     /// The names that this process found in the directory will be there after a crash. An earlier
@@ -87,6 +89,7 @@ impl CommitLane {
             stage: Stage::Idle,
             pending_bytes: 0,
             due: None,
+            awaited: 0,
             settling: false,
             names_durable: false,
             marked,
@@ -236,14 +239,27 @@ impl Log {
             }
             return;
         };
-        if let Durability::Every(interval) = self.options.durability {
-            let due = *self.commit.due.get_or_insert(now + interval);
+        let (patience, awaited) = match self.options.durability {
+            Durability::Every(interval) => (interval, false),
+            Durability::Always | Durability::Os => {
+                (self.options.linger, front.first_seq <= self.commit.awaited)
+            }
+        };
+        if !patience.is_zero() {
+            let due = *self.commit.due.get_or_insert(now + patience);
             let full = front.seals || self.commit.waiting.len() > 1;
-            if now < due && !full && !forced {
+            if now < due && !full && !forced && !awaited {
                 return;
             }
         }
         self.write_front(files, forced);
+    }
+
+    /// Says that somebody waits until what was appended so far may be acknowledged: the next
+    /// [commit](Log::commit) writes it, rather than that after its time to
+    /// [linger](crate::Options::linger).
+    pub fn hurry(&mut self) {
+        self.commit.awaited = self.last().0;
     }
 
     /// With nothing waiting: makes durable what was written, then says so in the log.

@@ -240,7 +240,8 @@ impl Log {
     }
 
     /// Takes a record, its payload the concatenation of `parts`. It is copied, can be read at
-    /// once, and may be acknowledged once [`Log::ackable`] has reached it.
+    /// once, and may be acknowledged once [`Log::ackable`] has reached it: soon, if somebody
+    /// [waits](Log::hurry) for that.
     ///
     /// Room is kept for moving the live records of a segment, so that a log which is full can still
     /// be made smaller: see [`Log::relocate`].

@@ -61,6 +61,12 @@ pub struct Options {
     pub hot_bytes: u32,
     /// When an append may be acknowledged.
     pub durability: Durability,
+    /// How long appends stay in memory that nobody [waits for][hurry], so that many share
+    /// one write and sync; shorter if they fill one. With zero, by default, everybody is taken to
+    /// wait for every append. [`Durability::Every`] has its own time.
+    ///
+    /// [hurry]: crate::Log::hurry
+    pub linger: Duration,
     /// What may stay.
     pub retention: Retention,
 }
@@ -84,6 +90,7 @@ impl Options {
             backlog_bytes_max: 8 << 20,
             hot_bytes: 16 << 20,
             durability: Durability::Always,
+            linger: Duration::ZERO,
             retention: Retention::default(),
         }
     }

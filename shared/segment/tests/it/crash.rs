@@ -45,6 +45,7 @@ fn options(rng: &mut Rng) -> Options {
     let mut options = small_options(any_durability(rng));
     options.bytes_max = u64::from(rng.u32(16..64)) << 10;
     options.retention = any_retention(rng, options.bytes_max);
+    options.linger = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(1..20) });
     options
 }
 

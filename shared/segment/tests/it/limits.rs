@@ -221,6 +221,42 @@ fn every_acknowledges_at_once_and_writes_when_it_is_due() {
 }
 
 #[test]
+fn what_nobody_waits_for_lingers_until_it_is_due_or_fills_a_write() {
+    for durability in [Durability::Always, Durability::Os] {
+        let linger = Duration::from_millis(20);
+        let options = Options { linger, segment_bytes_min: 16 << 10, ..small_options(durability) };
+        let mut rig =
+            rig(Options { record_bytes_max: 2500, backlog_bytes_max: 16 << 10, ..options });
+        rig.now = Time::from_nanos(1_000_000_000);
+        rig.append(1, b"a", 0).expect("there is room");
+        rig.drain();
+        let due = rig.now + linger;
+        assert_eq!((rig.log.deadline(), rig.log.ackable()), (Some(due), Seq(0)));
+        rig.now = due;
+        let late = rig.append(1, b"b", 0).expect("there is room").seq;
+        rig.drain();
+        assert_eq!((rig.log.deadline(), rig.log.ackable()), (None, late));
+        // Somebody waits for the first of two, and the second is at hand.
+        rig.append(1, b"c", 0).expect("there is room");
+        rig.log.hurry();
+        let along = rig.append(1, b"d", 0).expect("there is room").seq;
+        rig.drain();
+        assert_eq!((rig.log.deadline(), rig.log.ackable()), (None, along));
+        // Nobody waits for what came since.
+        rig.append(1, b"e", 0).expect("there is room");
+        rig.drain();
+        assert_eq!(rig.log.ackable(), along);
+        // More than one write holds: the full one goes.
+        let [full, last] =
+            [2500, 1600].map(|len| rig.append(1, &vec![1; len], 0).expect("there is room").seq);
+        rig.drain();
+        assert_eq!(rig.log.ackable(), full);
+        rig.settle();
+        assert_eq!(rig.log.durable(), last);
+    }
+}
+
+#[test]
 fn os_acknowledges_what_was_written_and_syncs_when_asked() {
     let mut rig = rig(small_options(Durability::Os));
     let seq = rig.append(1, b"a", 0).expect("there is room").seq;

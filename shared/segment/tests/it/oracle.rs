@@ -24,6 +24,7 @@ enum Step {
     Wait {
         ms: u8,
     },
+    Hurry,
     Drain,
     Retire {
         seq: prop::sample::Index,
@@ -52,6 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Commit),
         8 => any::<usize>().prop_map(|choice| Step::Run { choice }),
         1 => (1u8..20).prop_map(|ms| Step::Wait { ms }),
+        1 => Just(Step::Hurry),
         2 => Just(Step::Drain),
         6 => any::<prop::sample::Index>().prop_map(|seq| Step::Retire { seq }),
         6 => (any::<prop::sample::Index>(), proptest::option::of(0u32..2000))
@@ -79,8 +81,13 @@ fn retention() -> impl Strategy<Value = Retention> {
     (bytes_max, age_max).prop_map(|(bytes_max, age_max)| Retention { bytes_max, age_max })
 }
 
-fn options(durability: Durability, retention: Retention) -> Options {
-    Options { retention, ..small_options(durability) }
+fn options() -> impl Strategy<Value = Options> {
+    let linger = prop_oneof![Just(0), 1u64..40].prop_map(Duration::from_millis);
+    (durability(), retention(), linger).prop_map(|(durability, retention, linger)| Options {
+        retention,
+        linger,
+        ..small_options(durability)
+    })
 }
 
 fn play<B: Backend>(rig: &mut Rig<B>, steps: Vec<Step>) {
@@ -105,6 +112,7 @@ fn play<B: Backend>(rig: &mut Rig<B>, steps: Vec<Step>) {
                 rig.now = rig.now + Duration::from_millis(u64::from(ms));
                 rig.commit();
             }
+            Step::Hurry => rig.log.hurry(),
             Step::Drain => rig.drain(),
             Step::Retire { seq } if !rig.kept.is_empty() => {
                 let seq = *seq.get(&rig.kept.keys().copied().collect::<Vec<u64>>());
@@ -150,12 +158,11 @@ proptest! {
     #[test]
     fn the_log_holds_what_was_appended_on_the_host(
         steps in proptest::collection::vec(step(), 1..250),
-        durability in durability(),
-        retention in retention(),
+        options in options(),
     ) {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("log");
-        play(&mut Rig::open(HostFiles::default(), &path, options(durability, retention)), steps);
+        play(&mut Rig::open(HostFiles::default(), &path, options), steps);
     }
 }
 
@@ -165,10 +172,9 @@ proptest! {
     #[test]
     fn the_log_holds_what_was_appended_in_memory(
         steps in proptest::collection::vec(step(), 1..500),
-        durability in durability(),
-        retention in retention(),
+        options in options(),
     ) {
         let backend = MemoryFiles::default();
-        play(&mut Rig::open(backend, Path::new("/log"), options(durability, retention)), steps);
+        play(&mut Rig::open(backend, Path::new("/log"), options), steps);
     }
 }
