@@ -49,6 +49,9 @@ const SEGMENT_OVERHEAD_BYTES: u64 = 4096;
 /// The first segment of a log, unless records or the quota ask for another size; in bytes.
 const SEGMENT_BYTES_FIRST: u64 = 4 << 20;
 const BACKLOG_BYTES_MIN: u32 = 8 << 20;
+/// How long what nobody waits for stays in memory: a crash takes back what happened in it, so that
+/// what was acknowledged then comes again.
+const LINGER: Duration = Duration::from_millis(20);
 /// Certificates besides the first.
 const CERTIFICATES_MAX: usize = 1000;
 
@@ -483,6 +486,7 @@ impl Config {
             record_bytes_max,
             backlog_bytes_max: longest.saturating_mul(4).saturating_add(128).max(BACKLOG_BYTES_MIN),
             durability: self.log.durability.into(),
+            linger: LINGER,
             ..Options::new(id, ticket_space)
         }
     }

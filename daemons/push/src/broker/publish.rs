@@ -531,6 +531,13 @@ impl Broker {
         let stays = keep && !incoming.payload.is_empty();
         let relayed = incoming.publisher.is_some_and(|publisher| publisher.relayed.is_some());
         if acknowledged || stays || waits_for.is_some() || relayed {
+            // All others are gone themselves after a crash.
+            let survives = keep
+                || !recipients.is_empty()
+                || waits_for.is_some()
+                || incoming.receipt.is_some()
+                || incoming.publisher.is_some()
+                || incoming.origin.is_some();
             let record = MessageRecord {
                 id: 0,
                 topic: incoming.topic.into(),
@@ -550,10 +557,15 @@ impl Broker {
             let kept = self.store.keep(&record, incoming.payload, cx.clock().unix_ms);
             let held = kept.map_err(|error| self.refused_by(error))?;
             self.arm_held(cx, &held);
-            // [MQTT-4.3.2-4], [MQTT-4.3.3-8]: answered once it is on disk.
-            if let Some(ticket) = ticket {
-                self.add_part(ticket);
-                self.store.gate(Gated::Part(ticket));
+            // [MQTT-4.3.2-4], [MQTT-4.3.3-8]: answered once it is on disk, if there is somebody
+            // whom it could reach from there.
+            match ticket {
+                Some(ticket) if survives => {
+                    self.add_part(ticket);
+                    self.store.gate(Gated::Part(ticket));
+                }
+                None if survives => self.store.hurry(),
+                _ => {}
             }
             delivered.held = Some(held);
         }
@@ -602,6 +614,7 @@ impl Broker {
                 None => Fact::Received(publisher.session, publisher.packet_id),
             };
             self.store.fact(&taken);
+            self.store.hurry();
         }
         if let Some(origin) = incoming.origin.filter(|_| keep) {
             self.store.fact(&Fact::OriginMark(origin.core, origin.told));

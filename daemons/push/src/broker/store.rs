@@ -50,6 +50,8 @@ pub(super) struct Store {
     pub(super) recall: Recall,
     /// Records of facts that have yet to be appended; never an empty one.
     facts: VecDeque<Vec<u8>>,
+    /// Whether somebody waits for them.
+    facts_hurry: bool,
     /// One of them says how far another core's messages were taken in.
     marks: bool,
     /// Memory for the next of them.
@@ -97,6 +99,7 @@ impl Store {
             held: HashMap::default(),
             recall: Recall::default(),
             facts: VecDeque::new(),
+            facts_hurry: false,
             marks: false,
             spare: Vec::new(),
             timers: Vec::new(),
@@ -144,10 +147,20 @@ impl Store {
 
     /// Puts something behind everything that was said so far.
     pub(super) fn gate(&mut self, gated: Gated) {
+        self.hurry();
         if self.facts.is_empty() {
             self.gates.push_back((self.log.last(), gated));
         } else {
             self.unplaced.push(gated);
+        }
+    }
+
+    /// Has everything that was said so far on disk soon, though nothing waits for that.
+    pub(super) fn hurry(&mut self) {
+        if self.facts.is_empty() {
+            self.log.hurry();
+        } else {
+            self.facts_hurry = true;
         }
     }
 
@@ -312,6 +325,9 @@ impl Store {
         self.stuck_turns = 0;
         self.marks = false;
         let last = self.log.last();
+        if std::mem::take(&mut self.facts_hurry) {
+            self.log.hurry();
+        }
         if self.life == Life::Saying {
             self.life = Life::Said(last);
         }

@@ -203,6 +203,7 @@ fn random_play(seed: u64) -> (u64, u64) {
         send_queue_bytes_max: [8 << 10, 64 << 10][rng.usize(..2)],
         durability,
         hot_bytes: [0, 0, 2000, 16 << 20][rng.usize(..4)],
+        linger: Duration::from_millis([0, 20][rng.usize(..2)]),
         will_grace: Duration::from_millis([0, 20, 1000][rng.usize(..3)]),
         mesh_capacity: [2, 8, 64][rng.usize(..3)],
         ..Setup::default()

@@ -52,6 +52,8 @@ pub(crate) struct Setup {
     /// Of the first core's log, if it is another.
     pub(crate) first_durability: Option<Durability>,
     pub(crate) hot_bytes: u32,
+    /// How long the disk waits for what nobody waits for.
+    pub(crate) linger: Duration,
     pub(crate) will_grace: Duration,
     pub(crate) limits: Limits,
 }
@@ -76,6 +78,7 @@ impl Default for Setup {
             first_durability: None,
             // So that nearly everything that was queued is read back from the disk.
             hot_bytes: 0,
+            linger: Duration::from_millis(20),
             will_grace: Duration::from_secs(1),
             limits: Limits::default(),
         }
@@ -125,6 +128,7 @@ impl Setup {
             backlog_bytes_max: 4 * record_bytes_max,
             durability: self.first_durability.filter(|_| core == 0).unwrap_or(self.durability),
             hot_bytes: self.hot_bytes,
+            linger: self.linger,
             ..Options::new(0x5e17_a917 + core as u64, core as u16 + 1)
         }
     }

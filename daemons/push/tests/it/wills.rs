@@ -200,7 +200,7 @@ fn a_will_delay_counts_from_the_start_after_a_crash_and_on_through_one() {
 }
 
 #[test]
-fn a_will_whose_connack_was_seen_survives_a_crash_at_any_moment_and_comes_once() {
+fn a_will_whose_connack_was_seen_survives_a_crash_at_any_moment_and_comes_once_at_qos_2() {
     let (mut accepted, mut published) = (0, 0);
     for seed in 0..150 {
         let mut watched = Watched::new(seed, setup(1 + seed as usize % 3));
@@ -220,7 +220,9 @@ fn a_will_whose_connack_was_seen_survives_a_crash_at_any_moment_and_comes_once()
         watched.crash();
         watched.pass(GRACE * 2);
         let got = watched.got()[0];
-        assert!(got == 1 || got == 0 && !seen, "seed {seed}: {got}, seen {seen}");
+        // Its watcher's PUBACK may not have been on disk when the daemon crashed.
+        let again = got == 2 && qos == QoS::AtLeastOnce;
+        assert!(got == 1 || again || got == 0 && !seen, "seed {seed}: {got}, seen {seen}");
         accepted += u32::from(seen);
         published += got;
         watched.finish();
