@@ -273,10 +273,15 @@ impl Play {
     }
 
     /// All leave for good: their sessions end, and what is retained is cleared.
-    fn leave(&mut self) -> Result<()> {
+    fn leave(&mut self, admin: &Admin) -> Result<()> {
         for actor in &mut self.actors {
             actor.stream = None;
         }
+        // A CONNECT that one of them had just sent may be read by another core, and later, than
+        // its farewell, and would then begin a session anew.
+        at_rest(admin, &["sextant_push_connections"])?;
+        sleep(Duration::from_secs(1));
+        at_rest(admin, &["sextant_push_connections"])?;
         for actor in &self.actors {
             visit(self.to, &actor.id, &[])?;
         }
@@ -316,30 +321,38 @@ struct Level {
 }
 
 fn rest(server: &Server, admin: &Admin) -> Result<Level> {
+    at_rest(admin, &EMPTY)?;
+    // The daemon looks twice a minute for memory to give back.
+    sleep(Duration::from_secs(31));
+    Ok(Level {
+        anonymous_bytes: anonymous_bytes(server.pid())?,
+        descriptors: std::fs::read_dir(format!("/proc/{}/fd", server.pid()))?.count(),
+        log_bytes: level(&admin.text("/metrics")?, "sextant_push_log_bytes").unwrap_or(f64::NAN),
+    })
+}
+
+/// Waits until levels of `/metrics` are zero.
+fn at_rest(admin: &Admin, levels: &[&str]) -> Result<()> {
     let began = Instant::now();
     loop {
         let page = admin.text("/metrics")?;
-        let value = |name: &str| {
-            let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            line.and_then(|text| text.trim().parse::<f64>().ok())
-        };
-        let left: Vec<String> = EMPTY
+        let left: Vec<String> = levels
             .iter()
-            .filter(|name| value(name) != Some(0.0))
-            .map(|name| format!("{name} is {:?}", value(name)))
+            .map(|name| (name, level(&page, name)))
+            .filter(|(_, value)| *value != Some(0.0))
+            .map(|(name, value)| format!("{name} is {value:?}"))
             .collect();
         if left.is_empty() {
-            // The daemon looks twice a minute for memory to give back.
-            sleep(Duration::from_secs(31));
-            return Ok(Level {
-                anonymous_bytes: anonymous_bytes(server.pid())?,
-                descriptors: std::fs::read_dir(format!("/proc/{}/fd", server.pid()))?.count(),
-                log_bytes: value("sextant_push_log_bytes").unwrap_or(f64::NAN),
-            });
+            return Ok(());
         }
         ensure!(began.elapsed() < REST_MAX, "all have left, and {}", left.join(", "));
         sleep(Duration::from_millis(200));
     }
+}
+
+fn level(page: &str, name: &str) -> Option<f64> {
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|text| text.trim().parse().ok())
 }
 
 fn anonymous_bytes(pid: u32) -> Result<u64> {
@@ -380,13 +393,13 @@ fn soak(seed: u64, warm_up: Duration, whole: Duration) -> Result<Vec<Figure>> {
     let (server, admin) = start_push_with_admin(layout)?;
     let mut play = Play::new(seed, server.addrs()[0]);
     play.play(Instant::now() + warm_up)?;
-    play.leave()?;
+    play.leave(&admin)?;
     let first = rest(&server, &admin)?;
     let (began, mut last) = (Instant::now(), first);
     while began.elapsed() < whole {
         let until = (Instant::now() + PLAY).min(began + whole);
         play.play(until)?;
-        play.leave()?;
+        play.leave(&admin)?;
         last = rest(&server, &admin)?;
         let Done { connects, published, received, .. } = play.done;
         println!(

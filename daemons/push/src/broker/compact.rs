@@ -165,7 +165,7 @@ impl Broker {
         if held.position.get() == record.position {
             // Whose it is, their own records say; what it came with is settled, unless it is
             // still on its way to other cores.
-            message.recipients = Vec::new();
+            (message.recipients, message.listed) = (Vec::new(), 0);
             message.publisher = message.publisher.filter(|_| self.relays.get(message.id).is_some());
             if let Some(publisher) = &mut message.publisher {
                 // Its packet identifier is its session's to remember, or not any more.

@@ -551,10 +551,11 @@ impl Broker {
                 publisher: incoming.publisher,
                 origin: incoming.origin,
                 recipients,
+                listed: 0,
                 shares: if relayed { incoming.shares.to_vec() } else { Vec::new() },
                 payload: Bytes::new(),
             };
-            let kept = self.store.keep(&record, incoming.payload, cx.clock().unix_ms);
+            let kept = self.store.keep(record, incoming.payload, cx.clock().unix_ms);
             let held = kept.map_err(|error| self.refused_by(error))?;
             self.arm_held(cx, &held);
             // [MQTT-4.3.2-4], [MQTT-4.3.3-8]: answered once it is on disk, if there is somebody

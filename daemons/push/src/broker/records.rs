@@ -7,6 +7,7 @@
 //! | 3 receipt | what is known of a pushed message, whole |
 //! | 4 facts | small changes, one behind the other |
 //! | 5 will | the will of a client that is connected, or was |
+//! | 6 recipients | sessions that the message behind it was queued for, where they are very many |
 //!
 //! Numbers are little-endian base-128 varints, strings and bytes are preceded by their length. A
 //! message's identifier is the sequence number of its first record, said explicitly in copies that
@@ -20,13 +21,14 @@
 //!
 //! ```text
 //!   message   flags id? topic forward expires_at? receipt? waits_for? publisher? origin?
-//!             recipients shares? payload
+//!             recipients listed? shares? payload
 //!   fact      kind fields…
 //! ```
 //!
 //! Whatever is read here passed the log's checksum; a record that does not parse all the same was
 //! written by a later version, and opening fails rather than losing it.
 
+mod recipients;
 mod will;
 
 use std::rc::Rc;
@@ -36,6 +38,7 @@ use bytes::Bytes;
 use sextant_mqtt::QoS;
 
 use super::shares::Chosen;
+pub(super) use recipients::{INLINE_MAX, Recipient, RecipientLists, take_recipients};
 pub(super) use will::WillRecord;
 
 pub(super) const MESSAGE: u8 = 1;
@@ -43,6 +46,7 @@ pub(super) const SESSION: u8 = 2;
 pub(super) const RECEIPT: u8 = 3;
 pub(super) const FACTS: u8 = 4;
 pub(super) const WILL: u8 = 5;
+pub(super) const RECIPIENTS: u8 = 6;
 
 /// The number of no session.
 pub(super) const NOBODY: u64 = 0;
@@ -146,39 +150,6 @@ impl Take {
     }
 }
 
-/// A session that a message was queued for, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Recipient {
-    /// The session's number.
-    pub(super) session: u64,
-    pub(super) qos: QoS,
-    /// The RETAIN flag that it is sent with.
-    pub(super) retain: bool,
-    /// Whether the message's receipt counts it.
-    pub(super) tracked: bool,
-    pub(super) subscription_ids: Box<[u32]>,
-}
-
-impl Recipient {
-    fn put(&self, out: &mut Vec<u8>) {
-        out.number(self.session);
-        let flags = self.qos as u8 | u8::from(self.retain) << 2 | u8::from(self.tracked) << 3;
-        out.byte(flags);
-        out.number(self.subscription_ids.len() as u64);
-        self.subscription_ids.iter().for_each(|id| out.number(u64::from(*id)));
-    }
-
-    fn take(from: &mut Take) -> Parsed<Recipient> {
-        let session = from.number()?;
-        let flags = from.byte()?;
-        let qos = QoS::from_u8(flags & 3).ok_or(Unreadable)?;
-        let count = from.small()?;
-        let subscription_ids = (0..count).map(|_| from.medium()).collect::<Parsed<_>>()?;
-        let (retain, tracked) = (flags & 4 != 0, flags & 8 != 0);
-        Ok(Recipient { session, qos, retain, tracked, subscription_ids })
-    }
-}
-
 /// The QoS 2 PUBLISH that a message came with, or the will that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Publisher {
@@ -240,6 +211,8 @@ pub(super) struct MessageRecord {
     pub(super) publisher: Option<Publisher>,
     pub(super) origin: Option<Origin>,
     pub(super) recipients: Vec<Recipient>,
+    /// Records of further recipients, right before this one.
+    pub(super) listed: u64,
     /// Of one that is relayed: the cores whose members of a shared subscription it is for.
     pub(super) shares: Vec<Chosen>,
     pub(super) payload: Bytes,
@@ -258,7 +231,8 @@ mod flag {
     /// Lives are told: of what was written before they were counted it is the first, zero.
     pub(super) const LIVES: u64 = 1 << 10;
     pub(super) const SHARES: u64 = 1 << 11;
-    pub(super) const KNOWN: u64 = (1 << 12) - 1;
+    pub(super) const LISTED: u64 = 1 << 12;
+    pub(super) const KNOWN: u64 = (1 << 13) - 1;
 }
 
 impl MessageRecord {
@@ -282,6 +256,7 @@ impl MessageRecord {
         set(self.origin.is_some(), flag::ORIGIN);
         set(relayed.is_some() || self.origin.is_some(), flag::LIVES);
         set(!self.shares.is_empty(), flag::SHARES);
+        set(self.listed != 0, flag::LISTED);
         out.number(flags);
         out.number(self.id);
         out.bytes(self.topic.as_bytes());
@@ -310,6 +285,9 @@ impl MessageRecord {
         }
         out.number(self.recipients.len() as u64);
         self.recipients.iter().for_each(|recipient| recipient.put(out));
+        if self.listed != 0 {
+            out.number(self.listed);
+        }
         if !self.shares.is_empty() {
             out.number(self.shares.len() as u64);
             for (core, key) in &self.shares {
@@ -358,6 +336,7 @@ impl MessageRecord {
         };
         let count = from.number()?;
         let recipients = (0..count).map(|_| Recipient::take(&mut from)).collect::<Parsed<_>>()?;
+        let listed = if has(flag::LISTED) { from.number()? } else { 0 };
         let count = if has(flag::SHARES) { from.number()? } else { 0 };
         let shares = (0..count)
             .map(|_| Ok((from.small()?, Arc::from(from.text()?))))
@@ -376,6 +355,7 @@ impl MessageRecord {
             publisher,
             origin,
             recipients,
+            listed,
             shares,
             payload,
         })
@@ -439,19 +419,6 @@ impl Queued {
 
     fn take(from: &mut Take) -> Parsed<Queued> {
         Recipient::take(from).map(|recipient| recipient.queued(None))
-    }
-}
-
-impl Recipient {
-    /// The entry in the recipient's queue; of `message`, or of what the session field holds.
-    pub(super) fn queued(self, message: Option<u64>) -> Queued {
-        Queued {
-            message: message.unwrap_or(self.session),
-            qos: self.qos,
-            retain: self.retain,
-            tracked: self.tracked,
-            subscription_ids: self.subscription_ids,
-        }
     }
 }
 
@@ -787,6 +754,14 @@ pub fn fuzz_records(bytes: &Bytes) {
     if let Ok(receipt) = take_receipt(bytes.clone()) {
         put_receipt(&receipt, &mut written);
         assert_eq!(take_receipt(std::mem::take(&mut written).into()), Ok(receipt));
+    }
+    if let Ok(mut recipients) = take_recipients(bytes.clone()) {
+        recipients.sort_by_key(|recipient| recipient.session);
+        let mut again = Vec::new();
+        for list in RecipientLists::new(recipients.clone()) {
+            again.extend(take_recipients(list.into()).expect("it was just written"));
+        }
+        assert_eq!(again, recipients);
     }
     let mut from = Take::new(bytes.clone());
     while let Ok(fact) = Fact::take(&mut from) {

@@ -2,6 +2,7 @@
 //! receipts, and these put back into the broker.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -15,8 +16,8 @@ use tracing::{error, info, warn};
 use super::message::{Delivery, Held, Incoming, Publication};
 use super::receipts::apply;
 use super::records::{
-    self, Exchange, Fact, MessageRecord, Origin, Publisher, Queued, SessionRecord, Take, Told,
-    Unreadable, WillRecord,
+    self, Exchange, Fact, MessageRecord, Origin, Publisher, Queued, Recipient, SessionRecord, Take,
+    Told, Unreadable, WillRecord, take_recipients,
 };
 use super::relays::Relayed;
 use super::session::{Owner, Session};
@@ -75,6 +76,8 @@ pub(super) struct State {
     next_number: u64,
     /// Messages that are still to be relayed, oldest first.
     to_relay: Vec<MessageRecord>,
+    /// Whom the message that follows is for, by record.
+    listed: VecDeque<Vec<Recipient>>,
 }
 
 /// A core's log, and what was in it.
@@ -149,9 +152,20 @@ impl State {
         dead: &mut Vec<(Position, u32)>,
     ) -> Result<(), Unreadable> {
         let (position, stored_bytes) = (record.position, record.stored_bytes());
+        let listed = match record.kind {
+            records::RECIPIENTS => VecDeque::new(),
+            _ => std::mem::take(&mut self.listed),
+        };
         match record.kind {
+            records::RECIPIENTS => {
+                dead.push((position, stored_bytes));
+                self.listed.push_back(take_recipients(record.payload.clone())?);
+            }
             records::MESSAGE => {
-                let message = MessageRecord::take(record.payload.clone(), record.seq.0)?;
+                let mut message = MessageRecord::take(record.payload.clone(), record.seq.0)?;
+                // Before them may be such as a crash left without their message.
+                let others = (listed.len() as u64).saturating_sub(message.listed) as usize;
+                message.recipients.extend(listed.into_iter().skip(others).flatten());
                 self.replay_message(message, position, stored_bytes, dead);
             }
             records::SESSION => {

@@ -464,7 +464,7 @@ impl Broker {
                 subscription_ids: subscription_ids(ask),
             });
         }
-        match self.store.keep(&record, incoming.payload, cx.clock().unix_ms) {
+        match self.store.keep(record, incoming.payload, cx.clock().unix_ms) {
             Ok(held) => {
                 self.arm_held(cx, &held);
                 if let Some(ticket) = ask.ticket.map(SlotId::from_bits) {

@@ -21,7 +21,7 @@ use sextant_segment::{AppendError, Appended, Log, Position, Progress, ReadError,
 
 use super::message::Held;
 use super::recall::Recall;
-use super::records::{self, Fact, MessageRecord, Unreadable};
+use super::records::{self, Fact, MessageRecord, Recipient, RecipientLists, Unreadable};
 use crate::auth::Principal;
 
 /// What waits until the disk has what was said before it.
@@ -201,7 +201,7 @@ impl Store {
     /// own reference by [`Store::release`], as do all who get one.
     pub(super) fn keep(
         &mut self,
-        record: &MessageRecord,
+        mut record: MessageRecord,
         payload: &[u8],
         unix_ms: u64,
     ) -> Result<Rc<Held>, AppendError> {
@@ -209,6 +209,9 @@ impl Store {
         let behind_facts = record.retained || record.origin.is_some() && self.marks;
         if behind_facts && !self.place_facts(unix_ms) {
             return Err(AppendError::Backlog);
+        }
+        if record.recipients.len() > records::INLINE_MAX {
+            record.listed = self.list(std::mem::take(&mut record.recipients), unix_ms)?;
         }
         self.scratch.clear();
         record.put_head(payload.len(), &mut self.scratch);
@@ -228,11 +231,22 @@ impl Store {
             expired: Cell::new(false),
             queued_in: RefCell::default(),
             receipt: record.receipt,
-            waits_for: record.waits_for.clone(),
+            waits_for: record.waits_for,
             retained: record.retained,
         });
         self.held.insert(seq.0, Rc::clone(&held));
         Ok(held)
+    }
+
+    /// Appends who the next record's message is for, and tells in how many records.
+    fn list(&mut self, recipients: Vec<Recipient>, unix_ms: u64) -> Result<u64, AppendError> {
+        let mut listed = 0;
+        for list in RecipientLists::new(recipients) {
+            let appended = self.log.append(records::RECIPIENTS, &[&list], unix_ms)?;
+            self.log.retire(appended.position, appended.stored_bytes);
+            listed += 1;
+        }
+        Ok(listed)
     }
 
     /// All messages that somebody is to get, oldest first. Each is to be released.

@@ -26,6 +26,7 @@ mod cuts;
 mod drains;
 mod groups;
 mod limits;
+mod many;
 mod model;
 mod pace;
 mod play;

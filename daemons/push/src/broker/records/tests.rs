@@ -10,7 +10,7 @@ fn text() -> impl Strategy<Value = Box<str>> {
 }
 
 prop_compose! {
-    fn recipient()(
+    pub(super) fn recipient()(
         session in any::<u64>(),
         qos in qos(),
         retain in any::<bool>(),
@@ -40,13 +40,13 @@ prop_compose! {
         origin in any::<Option<(u16, u64, u64)>>(),
         recipients in prop::collection::vec(recipient(), 0..5),
         shares in prop::collection::vec((any::<u16>(), text()), 0..3),
-        (forward, payload) in any::<(Vec<u8>, Vec<u8>)>(),
+        (listed, forward, payload) in any::<(u64, Vec<u8>, Vec<u8>)>(),
     ) -> MessageRecord {
         let publisher = publisher
             .map(|(session, packet_id, relayed)| Publisher { session, packet_id, relayed });
         MessageRecord {
             id, topic, expires_at, qos, retain, retained, receipt, waits_for, recipients,
-            publisher,
+            listed, publisher,
             origin: origin.map(|(core, life, id)| Origin { core, told: Told { life, id } }),
             shares: shares.into_iter().map(|(core, key)| (core, Arc::from(key))).collect(),
             forward: forward.into(),
