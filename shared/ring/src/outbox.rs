@@ -47,10 +47,13 @@ struct Copied(Vec<u8>);
 /// Memory of a page, from its turn's end on.
 struct Page(Copied);
 
-/// A thread's spare buffers, and how many of its pages live.
+/// A thread's spare buffers, and how many of its pages live. The last to come is the first to go,
+/// so what is not needed lies at the bottom.
 #[derive(Default)]
 struct Spare {
     buffers: Vec<Vec<u8>>,
+    /// As many have not been needed since [`shed_spare`].
+    idle: usize,
     bytes: usize,
     pages: usize,
 }
@@ -65,9 +68,19 @@ impl Copied {
         SPARE.with_borrow_mut(|spare| {
             let buffer = spare.buffers.pop().unwrap_or_default();
             spare.bytes -= buffer.capacity();
+            spare.idle = spare.idle.min(spare.buffers.len());
             buffer
         })
     }
+}
+
+/// Frees this thread's spare buffers that were not needed since the last time.
+pub(crate) fn shed_spare() {
+    SPARE.with_borrow_mut(|spare| {
+        let freed: usize = spare.buffers.drain(..spare.idle).map(|buffer| buffer.capacity()).sum();
+        spare.bytes -= freed;
+        spare.idle = spare.buffers.len();
+    });
 }
 
 impl Page {
@@ -626,6 +639,30 @@ mod tests {
             assert_eq!(held, spare.bytes);
             assert!(held > SPARE_BYTES_MAX / 2 && held <= SPARE_BYTES_MAX, "{held}");
         });
+    }
+
+    #[test]
+    fn spare_buffers_that_nobody_needs_are_freed() {
+        let runs = |count: usize| -> Vec<Bytes> {
+            let run = |_| {
+                let mut runs = Runs::default();
+                runs.copy(&[1; RUN_BYTES]);
+                runs.close();
+                runs.closed.pop_front().unwrap()
+            };
+            (0..count).map(run).collect()
+        };
+        let held = || SPARE.with_borrow(|spare| spare.buffers.len());
+        drop(runs(100));
+        shed_spare();
+        assert_eq!(held(), 100, "all were needed since the thread began");
+        drop(runs(30));
+        shed_spare();
+        assert_eq!(held(), 30);
+        shed_spare();
+        assert_eq!((held(), SPARE.with_borrow(|spare| spare.bytes)), (0, 0));
+        drop(runs(10));
+        assert_eq!(held(), 10);
     }
 
     proptest! {

@@ -40,7 +40,7 @@ use crate::driver::{
 };
 use crate::mesh::{Port, Remote};
 pub use crate::outbox::Shared;
-use crate::outbox::{Outbox, Pages, Printed};
+use crate::outbox::{Outbox, Pages, Printed, shed_spare};
 use crate::slot::{SlotId, Slots};
 use crate::time::{Clock, Time};
 use crate::wheel::{TimerId, Wheel};
@@ -388,6 +388,8 @@ pub struct Core<D: Driver, A: App> {
     released: bool,
     /// Whether this turn has handled every completion that had arrived.
     drained: bool,
+    /// When spare memory is looked at next.
+    sheds_at: Time,
 }
 
 impl<D: Driver, A: App> Core<D, A> {
@@ -430,7 +432,15 @@ impl<D: Driver, A: App> Core<D, A> {
             stop_told: false,
             limits,
         };
-        Core { driver, app, cx, started: false, released: false, drained: false }
+        Core {
+            driver,
+            app,
+            cx,
+            started: false,
+            released: false,
+            drained: false,
+            sheds_at: clock.now,
+        }
     }
 
     /// Binds a datagram socket, and tells its address.
@@ -498,6 +508,7 @@ impl<D: Driver, A: App> Core<D, A> {
     pub fn turn(&mut self, clock: Clock) -> io::Result<()> {
         self.cx.clock = clock;
         self.cx.stats.turns += 1;
+        self.shed_spare();
         if !std::mem::replace(&mut self.started, true) {
             self.app.on_start(&mut self.cx);
             self.cx.arm_accepts();
@@ -518,6 +529,15 @@ impl<D: Driver, A: App> Core<D, A> {
         self.cx.port.flush();
         busy |= !self.submit_ops();
         self.enter(busy)
+    }
+
+    /// Gives memory back that only a busier time needed.
+    fn shed_spare(&mut self) {
+        const EVERY: Duration = Duration::from_secs(30);
+        if self.cx.clock.now >= self.sheds_at {
+            self.sheds_at = self.cx.clock.now + EVERY;
+            shed_spare();
+        }
     }
 
     fn enter(&mut self, busy: bool) -> io::Result<()> {
