@@ -533,7 +533,7 @@ impl<D: Driver, A: App> Core<D, A> {
 
     /// Gives memory back that only a busier time needed.
     fn shed_spare(&mut self) {
-        const EVERY: Duration = Duration::from_secs(30);
+        const EVERY: Duration = Duration::from_secs(10);
         if self.cx.clock.now >= self.sheds_at {
             self.sheds_at = self.cx.clock.now + EVERY;
             shed_spare();
