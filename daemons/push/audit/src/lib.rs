@@ -23,7 +23,7 @@
 //! a processor for a fact, and 12 bytes for a delivery of three, index included. Among a hundred
 //! million facts the life of a message is found in 0.2 ms (the 99th percentile is 4 ms), and all
 //! that a device ever got in 8 ms (22 ms), through 55 records; all of it is verified in 2.3 s.
-//! (`cargo run --release -p sextant-audit --example measure -- --facts 100000000`, on two busy cores
+//! (`cargo run --release -p sextant-audit --example measure_audit -- --facts 100000000`, on two busy cores
 //! of an AMD EPYC.)
 //!
 //! The bytes are described in `FORMAT.md`. What the numbers of messages, devices and apps mean,

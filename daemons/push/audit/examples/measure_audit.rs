@@ -1,7 +1,7 @@
 //! What the audit costs, and how fast it answers: writes facts as a platform would, then asks.
 //!
 //! ```text
-//!   cargo run --release -p sextant-audit --example measure -- --facts 100000000 [--dir DIR] [--scattered]
+//!   cargo run --release -p sextant-audit --example measure_audit -- --facts 100000000 [--dir DIR] [--scattered]
 //! ```
 //!
 //! Half of the facts are of broadcasts to 100,000 devices, half of messages to one device each:
