@@ -1,5 +1,5 @@
 //! What a registry of many devices takes: memory, time to register and to replay, and time to
-//! resolve targets. `cargo run --release -p sextant-devices --example measure -- 1000000`
+//! resolve targets. `cargo run --release -p sextant-devices --example measure_devices -- 1000000`
 //!
 //! Memory is counted as it is asked for, and beside it is what the process grew by. Times are those
 //! of the thread on a processor.
