@@ -30,6 +30,7 @@ mod many;
 mod model;
 mod pace;
 mod play;
+mod promises;
 mod random;
 mod rig;
 mod scenes;
