@@ -3,7 +3,7 @@
 //! ```text
 //!   setup   installs what is missing, and says each command that it runs
 //!   up      setup, build, `sextant up`, and a message to a real device before your eyes
-//!   test    setup, rustfmt, clippy, build, doc tests, all tests
+//!   test    setup, rustfmt, clippy, build, doc tests, all tests, those of npm's packages, too
 //!   sim     plays simulations with seeds that nobody has played, for hours
 //!   fuzz    looks for inputs that break what reads them, for minutes
 //!   bench   measures beside peers, and leaves a table, a picture and JSON
@@ -23,6 +23,7 @@ mod sh;
 mod sim;
 mod test;
 mod up;
+mod web;
 
 use std::process::ExitCode;
 

@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::setup::{self, Purpose};
-use crate::{conformance, sh};
+use crate::{conformance, sh, web};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -28,7 +28,7 @@ enum Part {
     Conformance,
     /// Lints
     Clippy,
-    /// The tests of each crate by itself, and those in its documentation
+    /// The tests of each crate and each package of npm by itself, and those in documentation
     Unit,
     /// Real clients against the programs
     E2e,
@@ -52,6 +52,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if runs(Part::Conformance) {
         sh::stage("conformance", conformance::check)?;
     }
+    if is_tested {
+        sh::stage("npm build", web::build)?;
+    }
     if runs(Part::Clippy) {
         sh::stage("clippy", || {
             let flags = ["--workspace", "--all-targets", "--release", "--", "-D", "warnings"];
@@ -65,6 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         sh::run(sh::cargo().args(["build", "--workspace", "--all-targets", "--release"]))
     })?;
     if runs(Part::Unit) {
+        sh::stage("npm tests", web::test)?;
         sh::stage("doc tests", || {
             sh::run(sh::cargo().args(["test", "--workspace", "--release", "--doc", "--quiet"]))
         })?;
