@@ -4,6 +4,7 @@
 
 pub mod clients;
 pub mod drain;
+pub mod platform;
 pub mod top;
 pub mod trace;
 
@@ -15,6 +16,7 @@ use sextant_ring::time::Time;
 use tokio::sync::oneshot;
 
 use self::clients::{ClientDetail, Evicted, Kicked, Listing};
+use self::platform::{Dispatch, Known, Settled, Withdraw};
 use crate::auth::{Authenticator, Verified};
 use crate::bans::Bans;
 use crate::sys::Level;
@@ -254,6 +256,15 @@ pub enum Command {
         /// How the check ended.
         result: Verified,
     },
+    /// Says which device a session is of. Like all that the platform asks for, it goes to the core
+    /// where the client is at home; without a platform it is ignored.
+    Known(Known),
+    /// Sends a message of the platform to devices.
+    Dispatch(Arc<Dispatch>),
+    /// Takes a message of the platform back.
+    Withdraw(Withdraw),
+    /// Answers what a client published to the platform. Goes to the core that told of it.
+    Settled(Settled),
     /// Decides by these users and rules from now on; who is connected stays.
     Authenticate(std::sync::Arc<Authenticator>),
     /// Serves TLS with this from now on; who is connected stays as it is.

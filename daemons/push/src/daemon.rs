@@ -149,6 +149,7 @@ pub fn run(
             endpoint: endpoint.clone(),
             hasher: hasher.clone(),
             presence: audience.clone(),
+            platform: None,
             heartbeat: heartbeats.core(core),
             shared: Arc::clone(&shared),
             names,

@@ -251,6 +251,7 @@ fn broker(endpoint: Option<Arc<Endpoint>>) -> (Bench<Broker>, tempfile::TempDir)
         endpoint,
         hasher,
         presence: Audience::default(),
+        platform: None,
         heartbeat: Heartbeats::new(1).core(0),
         shared: Arc::new(Shared::default()),
         names,

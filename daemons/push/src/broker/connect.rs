@@ -512,6 +512,7 @@ impl Broker {
         self.note_presence(slot);
         self.note_shares(cx, slot, true);
         self.drop_forbidden(cx, slot);
+        self.look_at_device(slot);
         self.resend(cx, slot);
         self.claim_waiting(cx, slot);
     }
@@ -633,6 +634,7 @@ impl Broker {
         session.since = clock.unix_ms;
         let ends = session.expiry_s == 0;
         self.went(cx, slot, end);
+        self.look_at_device(slot);
         self.note_shares(cx, slot, false);
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let waits = session.will_due_at().is_some_and(|due| due > clock.unix_ms);

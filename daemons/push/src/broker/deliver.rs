@@ -17,6 +17,7 @@ use sextant_ring::slot::SlotId;
 
 use super::aliases::Naming;
 use super::conn::{Answer, Stage};
+use super::devices::push_topic;
 use super::encodings::{Shared, seconds_left, subscription_ids};
 use super::message::{Delivery, Held, Incoming, Message};
 use super::publish::Wanted;
@@ -128,7 +129,8 @@ impl Broker {
             && self.takes_more(cx, slot)
             && !self.awaits_resend(slot);
         if next && let Some(hot) = hot {
-            return self.start(cx, slot, delivery, Some((hot, None)));
+            let payload = delivery.held.pushed.as_ref().map(|it| it.record.payload.clone());
+            return self.start(cx, slot, delivery, Some((hot, payload)));
         }
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let full = session.queue.len() >= messages_max
@@ -320,7 +322,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let (qos, retain, held) = (delivery.qos, delivery.retain, Rc::clone(&delivery.held));
         let ids = delivery.subscription_ids.clone();
-        let receipt = delivery.receipt();
+        let (receipt, device) = (delivery.receipt(), delivery.device);
         let (number, persistent, conn) = (session.number, session.is_persistent(), session.conn);
         let packet_id = match session.flight.begin(qos, delivery) {
             Ok(packet_id) => packet_id,
@@ -339,7 +341,10 @@ impl Broker {
         } else if let Some((incoming, payload)) = content {
             // [MQTT-3.3.1-3], [MQTT-4.3.2-2], [MQTT-4.3.3-2]
             let flags = (qos, retain, false);
-            self.send_publish(cx, slot, packet_id, incoming, flags, &ids, payload);
+            let sent = self.send_publish(cx, slot, packet_id, incoming, flags, &ids, payload);
+            if let Some(pushed) = held.pushed.as_ref().filter(|_| sent) {
+                self.tell_sent(cx, pushed, device);
+            }
         } else {
             unreachable!("what needs no record first is started with its content");
         }
@@ -422,6 +427,8 @@ impl Broker {
         self.send_publish(cx, slot, packet_id, &incoming, flags, ids, payload);
     }
 
+    /// Sends a message that is in flight. One that has no topic is the platform's, and gets its
+    /// receiver's own. Tells whether it stays in flight: what cannot be sent is cancelled.
     #[allow(clippy::too_many_arguments)]
     fn send_publish(
         &mut self,
@@ -432,13 +439,22 @@ impl Broker {
         (qos, retain, dup): (QoS, bool, bool),
         ids: &[u32],
         payload: Option<Bytes>,
-    ) {
+    ) -> bool {
         let unix_ms = cx.clock().unix_ms;
-        let Some(conn) = self.sessions.get(slot).and_then(|session| session.conn) else { return };
-        let Some(held) = self.conns.get_mut(conn.index()).and_then(Option::as_mut) else {
-            return;
+        let Some(session) = self.sessions.get(slot) else { return true };
+        let Some(conn) = session.conn else { return true };
+        let own;
+        let incoming = match incoming.topic {
+            "" => {
+                own = push_topic(&session.client_id);
+                &Incoming { topic: &own, ..*incoming }
+            }
+            _ => incoming,
         };
-        let Stage::Online { link, .. } = &mut held.stage else { return };
+        let Some(held) = self.conns.get_mut(conn.index()).and_then(Option::as_mut) else {
+            return true;
+        };
+        let Stage::Online { link, .. } = &mut held.stage else { return true };
         let wire = Wire::new(qos, Some(packet_id), dup).expect("QoS 1 and 2 have an identifier");
         let ids = subscription_ids(ids);
         // Subscription identifiers, lengths and expiry.
@@ -456,7 +472,8 @@ impl Broker {
         };
         self.scratch.clear();
         if link.publish_head(&head, &mut self.scratch).is_err() {
-            return self.cancel(cx, slot, packet_id, Dropped::TooLarge);
+            self.cancel(cx, slot, packet_id, Dropped::TooLarge);
+            return false;
         }
         let rest = if incoming.payload.len() <= COPY_MAX {
             self.scratch.extend_from_slice(incoming.payload);
@@ -468,7 +485,7 @@ impl Broker {
         let sent = transport::send(cx, conn, held.transport_mut(), &mut self.scratch, rest);
         if sent.is_err() {
             // The room for one packet is always left: it is closing, and will be sent again.
-            return;
+            return true;
         }
         if let Stage::Online { link, .. } = &mut held.stage {
             naming.note(link);
@@ -480,6 +497,7 @@ impl Broker {
         }
         self.meters.core.inc(self.meters.names.delivered[qos as usize]);
         self.count_sent(conn, 1, bytes);
+        true
     }
 
     /// A message that cannot be sent counts as delivered, as one does that is larger than the
@@ -505,6 +523,7 @@ impl Broker {
     ) {
         if let Some(session) = self.sessions.get(slot)
             && session.is_persistent()
+            && delivery.is_kept()
         {
             let (message, qos) = (delivery.held.id, delivery.qos);
             self.store.fact(&Fact::Done(session.number, message, qos));
@@ -520,6 +539,9 @@ impl Broker {
         delivery: Delivery,
         dropped: Option<Dropped>,
     ) {
+        if let Some(pushed) = &delivery.held.pushed {
+            return self.tell_settled(cx, pushed, delivery.device, dropped);
+        }
         let receipt = delivery.receipt();
         match dropped {
             None => self.count(cx, receipt, Progress::Acknowledged),

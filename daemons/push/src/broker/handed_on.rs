@@ -49,7 +49,9 @@ impl Broker {
             return;
         }
         let member = Rc::new(Gone { groups: groups.into(), own: own.into() });
-        let for_others = left.extract_if(.., |delivery| delivery.qos == QoS::AtLeastOnce);
+        let is_shared =
+            |delivery: &mut Delivery| delivery.qos == QoS::AtLeastOnce && delivery.is_kept();
+        let for_others = left.extract_if(.., is_shared);
         self.handed_on
             .extend(for_others.map(|delivery| HandedOn { delivery, member: Rc::clone(&member) }));
     }

@@ -247,11 +247,28 @@ pub(super) struct Held {
     pub(super) waits_for: Option<Box<str>>,
     /// It was kept as its topic's retained message.
     pub(super) retained: bool,
+    /// What a message of the platform is; all others are on disk.
+    pub(super) pushed: Option<Box<Pushed>>,
+}
+
+/// A message of the sender platform, which has it on disk. It has no topic of its own: each receiver
+/// gets it as `d/{client}/push`.
+#[derive(Debug)]
+pub(super) struct Pushed {
+    pub(super) message: u64,
+    pub(super) app: u16,
+    /// Its content.
+    pub(super) record: Rc<MessageRecord>,
 }
 
 impl Held {
     pub(super) fn is_expired(&self, unix_ms: u64) -> bool {
         self.expired.get() || (self.expires_at != 0 && self.expires_at <= unix_ms)
+    }
+
+    /// Whether it is this message of the platform.
+    pub(super) fn is_pushed(&self, message: u64) -> bool {
+        self.pushed.as_ref().is_some_and(|pushed| pushed.message == message)
     }
 }
 
@@ -263,10 +280,17 @@ pub(super) struct Delivery {
     pub(super) retain: bool,
     /// Whether the message's receipt counts it.
     pub(super) tracked: bool,
+    /// Of a message of the platform, whom it is for; otherwise zero.
+    pub(super) device: u32,
     pub(super) subscription_ids: Box<[u32]>,
 }
 
 impl Delivery {
+    /// Whether the log, and not the platform, has its message.
+    pub(super) fn is_kept(&self) -> bool {
+        self.held.pushed.is_none()
+    }
+
     pub(super) fn queued(&self) -> Queued {
         Queued {
             message: self.held.id,

@@ -26,6 +26,8 @@ mod compact;
 mod conn;
 mod connect;
 mod deliver;
+mod devices;
+mod dispatch;
 mod drain;
 mod encodings;
 mod enhanced;
@@ -47,6 +49,7 @@ mod recall;
 mod receipts;
 mod records;
 mod relays;
+mod reports;
 mod restore;
 mod retained;
 mod session;
@@ -94,6 +97,7 @@ use crate::auth::hasher::Hasher;
 use crate::auth::{Authenticator, Verification, Verified};
 use crate::bans::Bans;
 use crate::config::Limits;
+use crate::control::platform::Platform;
 use crate::control::{Command, CoreStatus};
 use crate::meters::{Closed, Meters};
 use crate::presence::Audience;
@@ -105,6 +109,7 @@ use burst::Burst;
 use clients::PeerAsked;
 use compact::Compaction;
 use conn::{Conn, Stage};
+use devices::Devices;
 use drain::Drain;
 use filters::Filters;
 use handed_on::HandedOn;
@@ -177,6 +182,8 @@ pub struct Parts {
     pub hasher: Hasher,
     /// Who is told of clients that come and go.
     pub presence: Audience,
+    /// The sender platform, if there is one.
+    pub platform: Option<Arc<dyn Platform>>,
     /// This core's sign of life.
     pub heartbeat: Heartbeat,
     /// What the cores share.
@@ -210,6 +217,7 @@ mod timer {
     pub(super) const DRAIN: u64 = 9;
     pub(super) const WILLS: u64 = 10;
     pub(super) const HANDED_ON: u64 = 11;
+    pub(super) const PLATFORM: u64 = 12;
 
     pub(super) fn key(kind: u64, number: u64) -> u64 {
         assert!(number >> SHIFT == 0, "a timer's number has 58 bits");
@@ -286,6 +294,8 @@ pub struct Broker {
     verifying: Map<u64, Verification>,
     /// What is to be told of clients that came and went.
     presence: Presence,
+    /// `None` without a platform.
+    devices: Option<Box<Devices>>,
     compaction: Option<Compaction>,
     /// What is published on the broker's own topics.
     levels: Arc<[Level]>,
@@ -305,8 +315,8 @@ type Context = Cx<Message>;
 impl Broker {
     /// A core of the broker, with what was found in its log.
     pub fn new(settings: Settings, parts: Parts, restored: Restored, cores: usize) -> Broker {
-        let Parts { auth, bans, endpoint, hasher, presence, heartbeat, shared, names, metrics } =
-            parts;
+        let Parts { auth, bans, endpoint, hasher, presence, platform, .. } = parts;
+        let Parts { heartbeat, shared, names, metrics, .. } = parts;
         let receipts = Receipts::new(settings.receipts_max);
         let aliases = Aliases::new(settings.server.outbound_alias_max);
         let Restored { log, state } = restored;
@@ -357,6 +367,7 @@ impl Broker {
             peers_asked: Vec::new(),
             verifying: Map::default(),
             presence: Presence::new(presence),
+            devices: platform.map(|platform| Box::new(Devices::new(platform))),
             compaction: None,
             levels: Arc::default(),
             matches: Vec::new(),
@@ -375,6 +386,7 @@ impl Broker {
     /// What this core has not finished, in words: for tests, which end with nothing left.
     #[doc(hidden)]
     pub fn unfinished(&self) -> Vec<String> {
+        let devices = |what: fn(&Devices) -> usize| self.devices.as_deref().map_or(0, what);
         let counts = [
             ("connections", self.conns.iter().flatten().count()),
             ("sessions", self.sessions.len()),
@@ -406,6 +418,9 @@ impl Broker {
             ("comings and goings", self.presence.len()),
             ("wills", self.wills.len()),
             ("messages handed on", self.handed_on.len()),
+            ("devices", devices(Devices::len)),
+            ("dispatches", devices(|devices| devices.jobs.len())),
+            ("receipts to be settled", devices(|devices| devices.unsettled)),
         ];
         let left = counts.iter().filter(|(_, count)| *count > 0);
         left.map(|(what, count)| format!("{count} {what}")).collect()
@@ -509,6 +524,10 @@ impl Broker {
                 let _ = reply.send(self.drain_state());
             }
             Command::Levels(levels) => self.take_levels(cx, &levels),
+            Command::Known(known) => self.know(&known),
+            Command::Dispatch(dispatch) => self.dispatch(cx, &dispatch),
+            Command::Withdraw(withdraw) => self.withdraw(withdraw),
+            Command::Settled(settled) => self.settled(cx, settled),
             Command::Authenticate(auth) => self.auth = auth,
             Command::Secure(endpoint) => self.endpoint = Some(endpoint),
             Command::Stop { deadline } => cx.stop(deadline),
@@ -549,7 +568,10 @@ impl Broker {
     fn is_overloaded(&self, cx: &Context) -> bool {
         /// Messages that found another core's queue full.
         const BACKLOG_MAX: usize = 256;
-        cx.backlog() > BACKLOG_MAX || self.store.is_stuck() || self.store.log.is_backlogged()
+        cx.backlog() > BACKLOG_MAX
+            || self.store.is_stuck()
+            || self.store.log.is_backlogged()
+            || self.devices.as_ref().is_some_and(|devices| devices.behind)
     }
 
     fn let_go(&mut self, cx: &mut Context) {
@@ -653,6 +675,7 @@ impl App for Broker {
             // The turn's end looks at the log, and hands messages on.
             timer::LOG => self.log_timer = None,
             timer::HANDED_ON => {}
+            timer::PLATFORM => self.platform_timer(number),
             timer::ADMIT => self.admission_timer(cx),
             timer::THROTTLE => self.throttle_timer(cx),
             timer::DRAIN => self.drain_timer(cx),
@@ -711,6 +734,7 @@ impl App for Broker {
         self.compact(cx);
         self.take_postponed(cx);
         self.hand_on(cx);
+        self.go_on_dispatching(cx);
         self.end_burst(cx);
         self.take_recalled(cx);
         if self.settling {
@@ -728,6 +752,7 @@ impl App for Broker {
         if self.store.log.read_only().is_some() {
             self.refuse_gates(cx);
         }
+        self.look_at_platform(cx);
         self.let_go(cx);
         self.end_burst(cx);
         for timer in self.store.take_timers() {
@@ -739,6 +764,7 @@ impl App for Broker {
         {
             self.log_timer = Some(deadline);
         }
+        self.tell_noted(cx);
         self.heartbeat.beat();
     }
 

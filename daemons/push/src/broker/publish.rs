@@ -75,6 +75,9 @@ impl Broker {
             self.meters.publish_refused(PublishRefused::NotAuthorized);
             return self.refuse_publish(cx, conn, publish, ReasonCode::NotAuthorized);
         }
+        if let Some(report) = self.is_report(slot, topic) {
+            return self.reported(cx, conn, slot, report, publish);
+        }
         let unix_ms = cx.clock().unix_ms;
         let expiry_s = publish.properties.message_expiry_s;
         let mut forward = Vec::new();
@@ -190,7 +193,7 @@ impl Broker {
 
     /// Answers a PUBLISH that was not taken. An MQTT 3.1.1 client cannot be told, so its
     /// connection is closed rather than acknowledging what was not kept `[3.1.1: MQTT-3.3.5-2]`.
-    fn refuse_publish(
+    pub(super) fn refuse_publish(
         &mut self,
         cx: &mut Context,
         conn: ConnId,
@@ -596,6 +599,7 @@ impl Broker {
                         qos,
                         retain: wanted.retain,
                         tracked: counts,
+                        device: 0,
                         subscription_ids: wanted.subscription_ids(),
                     };
                     self.offer(cx, session, delivery, Some(incoming));

@@ -162,7 +162,7 @@ impl Broker {
     }
 
     /// The QoS with which a session takes a topic, and the identifiers of its subscriptions.
-    fn granted(&self, slot: SlotId, name: &str) -> Option<(QoS, Box<[u32]>)> {
+    pub(super) fn granted(&self, slot: SlotId, name: &str) -> Option<(QoS, Box<[u32]>)> {
         let session = self.sessions.get(slot)?;
         let matching =
             || session.subscriptions.iter().filter(|held| topic::matches(&held.filter, name));
@@ -182,8 +182,9 @@ impl Broker {
         let claimed = Fact::Claimed(held.id);
         // A client that asked for QoS 0 gets at QoS 0 what waited for it, now that it is here.
         let qos_queued = qos.max(QoS::AtLeastOnce);
+        let (retain, tracked, device) = (false, true, 0);
         let delivery =
-            Delivery { held, qos: qos_queued, retain: false, tracked: true, subscription_ids };
+            Delivery { held, qos: qos_queued, retain, tracked, device, subscription_ids };
         if qos == QoS::AtMostOnce {
             self.store.fact(&claimed);
             return self.send_when_read(cx, slot, delivery);

@@ -124,6 +124,9 @@ impl Recall {
 impl Store {
     /// A message as it was kept, if it is in memory.
     pub(super) fn load(&self, held: &Held) -> Result<Loaded, LoadError> {
+        if let Some(pushed) = &held.pushed {
+            return Ok(Loaded::Here(Rc::clone(&pushed.record)));
+        }
         if let Some(recalled) = self.recall.kept.get(&held.id) {
             let record = recalled.record.as_ref().ok_or(LoadError::Unreadable)?;
             return Ok(Loaded::Here(Rc::clone(record)));
@@ -139,6 +142,10 @@ impl Store {
     /// Has a message that is away brought back, and whoever waits told when it is there, or cannot
     /// be.
     pub(super) fn ask(&mut self, held: &Held, waiter: Option<Waiter>, files: &mut impl Files) {
+        assert!(waiter.is_none() || held.pushed.is_none(), "the platform's are in memory");
+        if held.pushed.is_some() {
+            return;
+        }
         let recall = &mut self.recall;
         if waiter.is_none() && recall.kept.contains_key(&held.id) {
             return;

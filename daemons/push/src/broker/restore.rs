@@ -461,7 +461,8 @@ impl Broker {
             error!(message, "a queued message is not in the log");
             return None;
         };
-        Some(Delivery { held, qos: qos.max(QoS::AtLeastOnce), retain, tracked, subscription_ids })
+        let (qos, device) = (qos.max(QoS::AtLeastOnce), 0);
+        Some(Delivery { held, qos, retain, tracked, device, subscription_ids })
     }
 
     /// With the loop running: filters are announced, timers armed, what was interrupted goes on.
@@ -539,6 +540,7 @@ impl Found {
             receipt: self.receipt,
             waits_for: self.waits_for,
             retained: self.retained,
+            pushed: None,
         }
     }
 }

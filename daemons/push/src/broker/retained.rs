@@ -488,7 +488,8 @@ fn retained_incoming(record: &MessageRecord) -> Incoming<'_> {
 }
 
 fn retained_delivery(held: Rc<Held>, qos: QoS, ask: &RetainedAsk) -> Delivery {
-    Delivery { held, qos, retain: true, tracked: false, subscription_ids: subscription_ids(ask) }
+    let subscription_ids = subscription_ids(ask);
+    Delivery { held, qos, retain: true, tracked: false, device: 0, subscription_ids }
 }
 
 fn subscription_ids(ask: &RetainedAsk) -> Box<[u32]> {

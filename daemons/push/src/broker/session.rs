@@ -187,7 +187,15 @@ impl Session {
         Some(delivery)
     }
 
-    /// The session whole, as its record says it.
+    /// Takes a message of the platform out of the queue.
+    pub(super) fn take_pushed(&mut self, message: u64) -> Option<Delivery> {
+        let at = self.queue.iter().position(|delivery| delivery.held.is_pushed(message))?;
+        let delivery = self.queue.remove(at)?;
+        delivery.leaves_queue(self.number);
+        Some(delivery)
+    }
+
+    /// The session whole, as its record says it. What the platform sent is its own to remember.
     pub(super) fn to_record(&self) -> SessionRecord {
         use sextant_mqtt::Inflight;
         let mut record = SessionRecord {
@@ -203,7 +211,10 @@ impl Session {
         for (packet_id, inflight) in self.flight.inflight() {
             match inflight {
                 // Its identifier need not survive: a QoS 1 message may come twice.
-                Inflight::AwaitPuback(delivery) => record.queue.push(delivery.queued()),
+                Inflight::AwaitPuback(delivery) if delivery.is_kept() => {
+                    record.queue.push(delivery.queued());
+                }
+                Inflight::AwaitPuback(_) => {}
                 Inflight::AwaitPubrec(delivery) => {
                     record.exchanges.push((packet_id.get(), Exchange::Publish(delivery.queued())));
                 }
@@ -212,7 +223,8 @@ impl Session {
                 }
             }
         }
-        record.queue.extend(self.queue.iter().map(Delivery::queued));
+        let queued = self.queue.iter().filter(|delivery| delivery.is_kept());
+        record.queue.extend(queued.map(Delivery::queued));
         record
     }
 }

@@ -233,6 +233,7 @@ impl Store {
             receipt: record.receipt,
             waits_for: record.waits_for,
             retained: record.retained,
+            pushed: None,
         });
         self.held.insert(seq.0, Rc::clone(&held));
         Ok(held)
@@ -271,8 +272,8 @@ impl Store {
     /// Gives a reference up; with the last one the message's record is dead.
     #[allow(clippy::needless_pass_by_value)] // The reference is what is given up.
     pub(super) fn release(&mut self, held: Rc<Held>) {
-        // One in the table, and this one.
-        if Rc::strong_count(&held) == 2 {
+        // One in the table, and this one; the platform's are in none.
+        if Rc::strong_count(&held) == 2 && held.pushed.is_none() {
             self.held.remove(&held.id);
             self.recall.forget(held.id);
             self.timers.extend(held.timer.take());

@@ -46,6 +46,7 @@ impl Broker {
             busy.answers.replace(number, Answer::Suback(packet_id, reasons));
         }
         self.store.gate(Gated::Part(ticket));
+        self.look_at_device(slot);
         self.claim_waiting(cx, slot);
     }
 
@@ -82,6 +83,7 @@ impl Broker {
             busy.answers.replace(number, Answer::Unsuback(packet_id, reasons.into()));
         }
         self.store.gate(Gated::Part(ticket));
+        self.look_at_device(slot);
     }
 
     /// A place among a connection's answers, and the ticket that opens it.
@@ -288,6 +290,7 @@ impl Broker {
             self.store.fact(&Fact::Ended(number));
             self.store.log.retire(position, bytes);
         }
+        self.forget_device(slot);
         let Some(session) = self.sessions.remove(slot) else { return };
         for subscribed in session.subscriptions.iter() {
             self.drop_filter(cx, slot, &subscribed.filter);

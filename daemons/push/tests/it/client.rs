@@ -2,7 +2,7 @@
 //! tells the model what it sees.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use sextant_mqtt::{
@@ -27,6 +27,8 @@ pub(crate) struct Profile {
     pub(crate) receive_max: Option<u16>,
     /// Topic aliases that it takes.
     pub(crate) alias_max: u16,
+    /// The longest packet that it takes, in MQTT 5; zero: any.
+    pub(crate) packet_bytes_max: u32,
     /// Zero: none.
     pub(crate) keep_alive_s: u16,
     pub(crate) will: Option<WillOf>,
@@ -41,6 +43,7 @@ impl Profile {
             expiry_s: 24 * 3600,
             receive_max: None,
             alias_max: name.len() as u16 % 4,
+            packet_bytes_max: 0,
             keep_alive_s: 0,
             will: None,
         }
@@ -253,7 +256,7 @@ impl Client {
         }
         self.drop_wire(now_ms, model).into_iter().for_each(|peer| self.abandoned.push(peer));
         let Profile { name, version, persistent, expiry_s, receive_max, .. } = self.profile.clone();
-        let Profile { alias_max, keep_alive_s, will, .. } = self.profile.clone();
+        let Profile { alias_max, packet_bytes_max, keep_alive_s, will, .. } = self.profile.clone();
         let payload;
         let topic;
         let mut connect = Connect::new(version, &name);
@@ -263,6 +266,7 @@ impl Client {
             connect.properties.session_expiry_s = persistent.then_some(expiry_s);
             connect.properties.receive_max = receive_max.and_then(NonZeroU16::new);
             connect.properties.topic_alias_max = Some(alias_max).filter(|max| *max > 0);
+            connect.properties.packet_bytes_max = NonZeroU32::new(packet_bytes_max);
         }
         if let Some(will) = will {
             let message = &model.messages[will.message];

@@ -16,6 +16,7 @@
 //! - [`limits`]: how fast clients may come and publish.
 //! - [`scenes`]: plays with one turn of events each.
 //! - [`pace`]: such plays of clients that do not keep up.
+//! - [`platform`]: devices, and a sender platform that is told of them.
 //! - [`traces`]: clients traced packet by packet.
 //! - [`wills`]: clients that are lost together with the daemon.
 
@@ -29,6 +30,7 @@ mod limits;
 mod many;
 mod model;
 mod pace;
+mod platform;
 mod play;
 mod promises;
 mod random;

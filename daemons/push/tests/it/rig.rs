@@ -25,6 +25,8 @@ use sextant_service::metrics::Builder;
 use sextant_service::notify::Heartbeats;
 use tokio::sync::oneshot;
 
+use crate::platform::Fake;
+
 /// Where the broker listens.
 const ADDR: &str = "127.0.0.1:1883";
 
@@ -56,6 +58,8 @@ pub(crate) struct Setup {
     pub(crate) linger: Duration,
     pub(crate) will_grace: Duration,
     pub(crate) limits: Limits,
+    /// `None`: the broker has none.
+    pub(crate) platform: Option<Fake>,
 }
 
 impl Default for Setup {
@@ -81,6 +85,7 @@ impl Default for Setup {
             linger: Duration::from_millis(20),
             will_grace: Duration::from_secs(1),
             limits: Limits::default(),
+            platform: None,
         }
     }
 }
@@ -208,6 +213,7 @@ impl Rig {
                 endpoint: None,
                 hasher: hasher(),
                 presence: Audience::default(),
+                platform: self.setup.platform.as_ref().map(Fake::platform),
                 heartbeat: heartbeats.core(core),
                 shared: Arc::clone(&shared),
                 names,
@@ -309,7 +315,7 @@ impl Rig {
     }
 
     /// Sends a command as soon as there is room.
-    fn insist(&mut self, core: usize, command: Command) {
+    pub(crate) fn insist(&mut self, core: usize, command: Command) {
         for _ in 0..10_000 {
             if self.has_room(core) {
                 assert!(self.command(core, command), "there is room");

@@ -1,0 +1,113 @@
+//! What devices tell the platform: publications of a client to its own `d/{client}/receipts` and
+//! `d/{client}/topics`. They go to the platform and to nobody else, and are answered when it has
+//! settled them.
+//!
+//! Whoever gets no answer publishes again, and the platform is told again: it knows what it has
+//! counted. So nothing of them is in the log, nor is the packet identifier of one at QoS 2; and a
+//! duplicate is answered no sooner than the platform has it on disk, whatever became of the first.
+
+use bytes::Bytes;
+use sextant_mqtt::{Publish, QoS, ReasonCode, Received};
+use sextant_ring::core::ConnId;
+use sextant_ring::slot::SlotId;
+
+use super::conn::Answer;
+use super::packets::Flow;
+use super::{Broker, Context, Then};
+use crate::control::platform::{RECEIPTS_BYTES_MAX, ReceiptTopic, Settled, Told};
+use crate::meters::PublishRefused;
+
+/// Publications of a core that wait to be settled. They are those of connections that have ended,
+/// too, so that clients alone do not bound them.
+const UNSETTLED_MAX: usize = 1 << 16;
+
+/// What the platform is told with a publication to a client's own topic.
+fn report(topic: &str, client_id: &str) -> Option<ReceiptTopic> {
+    let rest = topic.strip_prefix("d/")?.strip_prefix(client_id)?;
+    match rest {
+        "/receipts" => Some(ReceiptTopic::Receipts),
+        "/topics" => Some(ReceiptTopic::Topics),
+        _ => None,
+    }
+}
+
+impl Broker {
+    /// Whether a publication is for the platform alone.
+    #[inline]
+    pub(super) fn is_report(&self, slot: SlotId, topic: &str) -> Option<ReceiptTopic> {
+        self.devices.as_ref()?;
+        report(topic, &self.sessions.get(slot)?.client_id)
+    }
+
+    /// Tells the platform what a client published to it. That it is to be retained says nothing.
+    pub(super) fn reported(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        slot: SlotId,
+        topic: ReceiptTopic,
+        publish: &Publish<'_>,
+    ) -> Flow {
+        self.end_burst(cx);
+        let unsettled = self.devices.as_ref().map_or(0, |devices| devices.unsettled);
+        if publish.payload.len() > RECEIPTS_BYTES_MAX || unsettled >= UNSETTLED_MAX {
+            self.meters.publish_refused(PublishRefused::NoRoom);
+            return self.refuse_publish(cx, conn, publish, ReasonCode::QuotaExceeded);
+        }
+        let ticket = match publish.delivery.packet_id() {
+            None => 0,
+            Some(packet_id) => {
+                let Some(session) = self.sessions.get_mut(slot) else { return Flow::Ended };
+                let answer = match publish.delivery.qos() {
+                    QoS::ExactlyOnce => Answer::Pubrec(packet_id),
+                    _ => Answer::Puback(packet_id),
+                };
+                if publish.delivery.qos() == QoS::ExactlyOnce
+                    && session.flight.receive(packet_id) == Received::Full
+                {
+                    return self.refuse_publish(cx, conn, publish, ReasonCode::QuotaExceeded);
+                }
+                let Some(held) = self.conn(conn) else { return Flow::Ended };
+                let number = held.busy().answers.push(answer);
+                let ticket = self.open_ticket(cx, Then::Answer(conn, number));
+                if let Some(devices) = &mut self.devices {
+                    devices.unsettled += 1;
+                }
+                // Zero is nobody's.
+                ticket.to_bits() + 1
+            }
+        };
+        let Some(session) = self.sessions.get(slot) else { return Flow::Ended };
+        let client_id = session.client_id.clone();
+        let payload = Bytes::copy_from_slice(publish.payload);
+        self.tell_platform(|| Told::Receipts { client_id, topic, payload, ticket });
+        Flow::Continue
+    }
+
+    /// The platform has a publication, or refuses it.
+    pub(super) fn settled(&mut self, cx: &mut Context, settled: Settled) {
+        let Some(ticket) = settled.ticket.checked_sub(1).map(SlotId::from_bits) else { return };
+        let waits = self.tickets.get(ticket).is_some();
+        if let Some(devices) = self.devices.as_mut().filter(|_| waits) {
+            devices.unsettled -= 1;
+            let refused = settled.refused.then_some(ReasonCode::ImplementationSpecificError);
+            self.part_done(cx, ticket, 0, refused);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_to_ones_own_topics_and_to_no_others() {
+        assert_eq!(report("d/a/receipts", "a"), Some(ReceiptTopic::Receipts));
+        assert_eq!(report("d/a/topics", "a"), Some(ReceiptTopic::Topics));
+        for other in ["d/b/receipts", "d/a/push", "d/a/receipts/", "d/a/receiptsx", "d/ab/topics"] {
+            assert_eq!(report(other, "a"), None, "{other}");
+        }
+        assert_eq!(report("e/a/receipts", "a"), None);
+        assert_eq!(report("d/a/b/topics", "a/b"), Some(ReceiptTopic::Topics));
+    }
+}
