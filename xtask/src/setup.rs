@@ -64,6 +64,7 @@ pub(crate) fn run(purpose: Purpose) -> Result<()> {
     let has_paho_c = purpose < Purpose::Test || Path::new(header).is_file();
     install(missing.chain((!has_paho_c).then_some(paho_c)).collect())?;
     if purpose == Purpose::Test {
+        programs(&[("mosquitto", "mosquitto")])?;
         paho()?;
         mqtt_js()?;
         nextest();
