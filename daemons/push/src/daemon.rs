@@ -128,7 +128,7 @@ pub fn run(
     let deliver = verdicts(ports.pop().context("the checks have their port")?);
     let commands = ports.pop().context("the control plane has its port")?;
     let hasher = Hasher::spawn(HASHES_MAX, Arc::clone(&deliver))?;
-    let elsewhere = Elsewhere { deliver, counts };
+    let elsewhere = Elsewhere { deliver, counts, generations: None };
     let heartbeats = Heartbeats::new(cores);
     let shared = Arc::new(Shared::default());
     let endpoint = Endpoint::load(&config.tls).context("cannot serve TLS")?.map(Arc::new);

@@ -377,8 +377,8 @@ async fn a_token_lets_its_device_in_until_the_time_told() {
     assert_eq!(json["expires_at"], "2026-09-21T15:13:21.000Z");
     let token = json["token"].as_str().unwrap().as_bytes();
     let expires_at = NOW.div_ceil(1000) + 3600;
-    assert_eq!(key().verify(token, "d1", expires_at - 1), Ok(()));
-    assert!(key().verify(token, "d1", expires_at).is_err());
+    assert_eq!(key().verify(token, "d1", expires_at - 1, None), Ok(()));
+    assert!(key().verify(token, "d1", expires_at, None).is_err());
     let (_, json) = post_json(&api, "/v1/tokens", r#"{"device":"d1"}"#).await;
     assert_eq!(json["expires_at"], "2026-10-21T14:13:21.000Z");
 }

@@ -25,8 +25,8 @@
 //! How long a refusal takes tells nothing about which users exist: whatever could have been a
 //! user's password, a forged device's token too, is checked against a hash that nothing matches.
 //! (Users whose hashes cost different amounts can be told from each other.) Only a token that was
-//! truly issued and has expired is refused on the spot, so that devices that come back late cost
-//! little.
+//! truly issued, and has expired or was revoked, is refused on the spot, so that devices that come
+//! back late cost little.
 
 pub mod hasher;
 pub mod http;
@@ -50,9 +50,9 @@ use hasher::{Deliver, decoy_hash, matches_hash};
 use http::{Counts, Hook, HookError, Question};
 use jwt::{JwtError, KeyError, Verifier};
 use rules::{Names, Rule, Rules};
-use token::{TokenError, TokenKey};
+use token::{Generations, TokenError, TokenKey};
 
-/// The longest password that is looked at, in bytes; a device token has 59.
+/// The longest password that is looked at, in bytes; a device token has 59 or 64.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 
 /// Who clients are that say no name.
@@ -355,6 +355,8 @@ pub struct Authenticator {
     device_rules: Arc<Rules>,
     decoy: Arc<str>,
     token_key: TokenKey,
+    /// None if no device is registered anywhere.
+    generations: Option<Arc<dyn Generations>>,
     /// None if no key for tokens of others is configured.
     jwt: Option<Arc<Verifier>>,
     /// None if nobody is asked.
@@ -388,6 +390,8 @@ pub struct Elsewhere {
     pub deliver: Deliver,
     /// What came of questions.
     pub counts: Arc<Counts>,
+    /// Who knows which tokens of a device are valid, if somebody does.
+    pub generations: Option<Arc<dyn Generations>>,
 }
 
 impl fmt::Debug for Authenticator {
@@ -420,7 +424,8 @@ impl Authenticator {
             true => Some(Hook::spawn(&auth.http, &elsewhere.counts, &elsewhere.deliver)?),
             false => None,
         };
-        Ok(Authenticator { jwt, hook, ..Authenticator::new(auth, token_key) })
+        let generations = elsewhere.generations.clone();
+        Ok(Authenticator { generations, jwt, hook, ..Authenticator::new(auth, token_key) })
     }
 
     /// Users and rules as configured, devices by tokens of `token_key`, and nobody else.
@@ -453,6 +458,7 @@ impl Authenticator {
             device_rules: Arc::new(checked_rules(&device_allow)),
             decoy: decoy_hash(model).into(),
             token_key,
+            generations: None,
             jwt: None,
             hook: None,
             scram,
@@ -468,7 +474,7 @@ impl Authenticator {
             return self.user(user, client_id, sent);
         }
         if let Some(name) = user_name
-            && sent.starts_with(token::PREFIX.as_bytes())
+            && token::looks_like_one(sent)
         {
             return self.device(client_id, name, sent, unix_ms / 1000);
         }
@@ -594,9 +600,12 @@ impl Authenticator {
         if token.len() > PASSWORD_BYTES_MAX {
             return Decision::Refused(Refusal::BadCredentials);
         }
-        match self.token_key.verify(token, name, now) {
+        let current = self.generations.as_ref().and_then(|held| held.current(name));
+        match self.token_key.verify(token, name, now, current) {
             Ok(()) => self.admit_device(client_id, name),
-            Err(TokenError::Expired) => Decision::Refused(Refusal::BadCredentials),
+            Err(TokenError::Expired | TokenError::Revoked) => {
+                Decision::Refused(Refusal::BadCredentials)
+            }
             Err(_) => self.nobody(token),
         }
     }

@@ -101,8 +101,12 @@ fn wrong_and_missing_credentials_are_refused() {
 #[test]
 fn a_user_that_does_not_exist_takes_the_same_way_as_a_wrong_password() {
     let auth = with_users();
-    let forged = TokenKey::from_bytes([2; 32]).issue("nobody", 10_000).unwrap();
-    for password in ["right", "sxd1.", &forged, &"x".repeat(PASSWORD_BYTES_MAX)] {
+    let other = TokenKey::from_bytes([2; 32]);
+    let forged = other.issue("nobody", 10_000).unwrap();
+    let forged_too = other.issue_at("nobody", 10_000, 0).unwrap();
+    for password in
+        ["right", "sxd1.", "sxd2.", &forged, &forged_too, &"x".repeat(PASSWORD_BYTES_MAX)]
+    {
         for name in ["dashboard", "nobody"] {
             let decision = decide(&auth, "c1", Some(name), Some(password));
             let Decision::Verify(check) = decision else { panic!("{name} {password}") };
@@ -147,6 +151,47 @@ fn a_token_of_another_device_time_or_client_id_is_refused() {
             assert_eq!(refusal, Refusal::BadCredentials, "{name}");
         }
     }
+}
+
+/// `phone` was registered, and its tokens were ended as often; nobody else was.
+struct Registry(u32);
+
+impl Generations for Registry {
+    fn current(&self, device: &str) -> Option<u32> {
+        (device == "phone").then_some(self.0)
+    }
+}
+
+#[test]
+fn a_registered_device_is_let_in_until_its_tokens_are_ended() {
+    let with = |generations: Option<Arc<dyn Generations>>| {
+        let elsewhere = Elsewhere { generations, ..elsewhere() };
+        Authenticator::load(&config::Auth::default(), key(), &elsewhere).unwrap()
+    };
+    let ended = |times| with(Some(Arc::new(Registry(times))));
+    let enters = |auth: &Authenticator, device: &str, token: &str| match decide(
+        auth,
+        device,
+        Some(device),
+        Some(token),
+    ) {
+        Decision::Admitted(device) => device.is_device().is_some(),
+        Decision::Refused(Refusal::BadCredentials) => false,
+        other => panic!("{other:?}"),
+    };
+    let plain = |device| key().issue(device, 10_000).unwrap();
+    let of = |device, generation| key().issue_at(device, 10_000, generation).unwrap();
+    assert!(enters(&ended(0), "phone", &plain("phone")));
+    assert!(enters(&ended(0), "phone", &of("phone", 0)));
+    assert!(!enters(&ended(1), "phone", &plain("phone")));
+    assert!(!enters(&ended(1), "phone", &of("phone", 0)));
+    assert!(enters(&ended(1), "phone", &of("phone", 1)));
+    // Who is not registered has no generation.
+    assert!(enters(&ended(1), "lamp", &plain("lamp")));
+    assert!(!enters(&ended(1), "lamp", &of("lamp", 0)));
+    // And without a registry nobody is.
+    assert!(enters(&with(None), "phone", &plain("phone")));
+    assert!(!enters(&with(None), "phone", &of("phone", 0)));
 }
 
 #[test]
@@ -198,7 +243,8 @@ fn with_jwt(users: Vec<config::User>) -> Authenticator {
 }
 
 fn elsewhere() -> Elsewhere {
-    Elsewhere { deliver: Arc::new(|_, _, _| {}), counts: Arc::default() }
+    let deliver: Deliver = Arc::new(|_, _, _| {});
+    Elsewhere { deliver, counts: Arc::default(), generations: None }
 }
 
 #[test]

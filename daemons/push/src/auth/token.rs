@@ -2,13 +2,21 @@
 //! since only it has the key.
 //!
 //! ```text
-//!   token  = "sxd1." base64url( expiry ‖ mac )        59 characters
-//!   expiry = seconds since 1970, 8 bytes, big-endian  the first second it is no longer valid
-//!   mac    = HMAC-SHA256( key, "sextant device token 1" ‖ 00 ‖ expiry ‖ device id )
+//!   token      = "sxd1." base64url( expiry ‖ mac )               59 characters
+//!              | "sxd2." base64url( expiry ‖ generation ‖ mac )  64 characters
+//!   expiry     = seconds since 1970, 8 bytes, big-endian  the first second it is no longer valid
+//!   generation = 4 bytes, big-endian                      that of the device when it was issued
+//!   mac        = HMAC-SHA256( key, "sextant device token 1" ‖ 00 ‖ expiry ‖ device id )
+//!              | HMAC-SHA256( key, "sextant device token 2" ‖ 00 ‖ expiry ‖ generation ‖ device id )
 //! ```
 //!
-//! The device id is not in the token: it is the client id and the user name of the CONNECT. A
-//! token cannot be revoked one by one; a new key (remove `token.key`, start again) ends all.
+//! The device id is not in the token: it is the client id and the user name of the CONNECT.
+//!
+//! Whoever keeps a registry of devices has a generation for each ([`Generations`]), and ends all
+//! tokens that a device has by counting it on. A token of the second form lets in while it is of
+//! the device's generation. One of the first form has none: it lets in a device that is not
+//! registered, or whose tokens were never ended. A new key (remove `token.key`, start again) ends
+//! all tokens of all devices.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -27,15 +35,31 @@ use super::rules::is_level;
 
 /// The key's file in the data directory.
 pub const KEY_FILE: &str = "token.key";
-/// What every token of this format begins with.
+/// What every token without a generation begins with.
 pub const PREFIX: &str = "sxd1.";
+/// What every token with one begins with.
+pub const PREFIX_OF_GENERATION: &str = "sxd2.";
 /// The longest device id, in bytes.
 pub const DEVICE_BYTES_MAX: usize = 128;
 
 const KEY_BYTES: usize = 32;
 const EXPIRY_BYTES: usize = 8;
+const GENERATION_BYTES: usize = 4;
 const MAC_BYTES: usize = 32;
 const CONTEXT: &[u8] = b"sextant device token 1\0";
+const CONTEXT_OF_GENERATION: &[u8] = b"sextant device token 2\0";
+
+/// Which tokens of a device are valid. Asked on the cores: it may not wait.
+pub trait Generations: Send + Sync {
+    /// The generation of `device`, which counts how often all its tokens were ended; `None` if it
+    /// is not registered.
+    fn current(&self, device: &str) -> Option<u32>;
+}
+
+/// Whether a password may be a token of a device.
+pub(super) fn looks_like_one(password: &[u8]) -> bool {
+    password.starts_with(PREFIX.as_bytes()) || password.starts_with(PREFIX_OF_GENERATION.as_bytes())
+}
 
 /// A text that cannot be the id of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +93,9 @@ pub enum TokenError {
     /// It was issued for this device, and its time is over.
     #[error("the token has expired")]
     Expired,
+    /// It was issued for this device, and ended before its time.
+    #[error("the token was revoked")]
+    Revoked,
 }
 
 /// Why there is no key to use.
@@ -187,33 +214,69 @@ impl TokenKey {
     /// `device` cannot be the id of a device.
     pub fn issue(&self, device: &str, expires_at: u64) -> Result<String, DeviceError> {
         check_device(device)?;
-        let expiry = expires_at.to_be_bytes();
-        let mac = self.mac(device, expiry).finalize().into_bytes();
-        let mut bytes = [0; EXPIRY_BYTES + MAC_BYTES];
-        bytes[..EXPIRY_BYTES].copy_from_slice(&expiry);
-        bytes[EXPIRY_BYTES..].copy_from_slice(&mac);
-        Ok(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
+        Ok(self.made(PREFIX, CONTEXT, &expires_at.to_be_bytes(), device))
     }
 
-    /// Whether `token` lets `device` in at the time `now`, in seconds since 1970. What is wrong
-    /// with the code is not told apart by the time that this takes.
+    /// A token that lets `device` in before `expires_at`, in seconds since 1970, and while it is of
+    /// this generation.
     ///
     /// # Errors
-    /// Why it does not. [`TokenError::Expired`] only of a token that was once valid for `device`.
-    pub fn verify(&self, token: &[u8], device: &str, now: u64) -> Result<(), TokenError> {
-        let text = token.strip_prefix(PREFIX.as_bytes()).ok_or(TokenError::Malformed)?;
-        // One byte more than it takes: the decoder asks for room in groups of three.
-        let mut bytes = [0; EXPIRY_BYTES + MAC_BYTES + 2];
-        let len = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok();
-        if len != Some(EXPIRY_BYTES + MAC_BYTES) || check_device(device).is_err() {
+    /// `device` cannot be the id of a device.
+    pub fn issue_at(
+        &self,
+        device: &str,
+        expires_at: u64,
+        generation: u32,
+    ) -> Result<String, DeviceError> {
+        check_device(device)?;
+        let mut said = [0; EXPIRY_BYTES + GENERATION_BYTES];
+        said[..EXPIRY_BYTES].copy_from_slice(&expires_at.to_be_bytes());
+        said[EXPIRY_BYTES..].copy_from_slice(&generation.to_be_bytes());
+        Ok(self.made(PREFIX_OF_GENERATION, CONTEXT_OF_GENERATION, &said, device))
+    }
+
+    fn made(&self, prefix: &str, context: &[u8], said: &[u8], device: &str) -> String {
+        let mac = self.mac(context, said, device).finalize().into_bytes();
+        format!("{prefix}{}", URL_SAFE_NO_PAD.encode([said, &mac].concat()))
+    }
+
+    /// Whether `token` lets `device`, whose generation is `current` if it is registered, in at the
+    /// time `now`, in seconds since 1970. What is wrong with the code is not told apart by the time
+    /// that this takes.
+    ///
+    /// # Errors
+    /// Why it does not. [`TokenError::Expired`] and [`TokenError::Revoked`] only of a token that was
+    /// issued for `device`.
+    pub fn verify(
+        &self,
+        token: &[u8],
+        device: &str,
+        now: u64,
+        current: Option<u32>,
+    ) -> Result<(), TokenError> {
+        let forms = [
+            (PREFIX, CONTEXT, EXPIRY_BYTES),
+            (PREFIX_OF_GENERATION, CONTEXT_OF_GENERATION, EXPIRY_BYTES + GENERATION_BYTES),
+        ];
+        let form = forms.iter().find(|(prefix, ..)| token.starts_with(prefix.as_bytes()));
+        let (prefix, context, said_bytes) = form.ok_or(TokenError::Malformed)?;
+        // Some bytes more than it takes: the decoder asks for room in groups of three.
+        let mut bytes = [0; EXPIRY_BYTES + GENERATION_BYTES + MAC_BYTES + 2];
+        let len = URL_SAFE_NO_PAD.decode_slice(&token[prefix.len()..], &mut bytes).ok();
+        if len != Some(said_bytes + MAC_BYTES) || check_device(device).is_err() {
             return Err(TokenError::Malformed);
         }
-        let (expiry, mac) = bytes[..EXPIRY_BYTES + MAC_BYTES].split_at(EXPIRY_BYTES);
-        let expiry: [u8; EXPIRY_BYTES] = expiry.try_into().map_err(|_| TokenError::Malformed)?;
-        self.mac(device, expiry).verify_slice(mac).map_err(|_| TokenError::Forged)?;
-        match now < u64::from_be_bytes(expiry) {
-            true => Ok(()),
-            false => Err(TokenError::Expired),
+        let (said, mac) = bytes[..said_bytes + MAC_BYTES].split_at(*said_bytes);
+        self.mac(context, said, device).verify_slice(mac).map_err(|_| TokenError::Forged)?;
+        let (expiry, generation) = said.split_first_chunk().ok_or(TokenError::Malformed)?;
+        let valid = match generation.first_chunk() {
+            Some(generation) => current == Some(u32::from_be_bytes(*generation)),
+            None => current.is_none_or(|current| current == 0),
+        };
+        match (now < u64::from_be_bytes(*expiry), valid) {
+            (true, true) => Ok(()),
+            (false, _) => Err(TokenError::Expired),
+            (true, false) => Err(TokenError::Revoked),
         }
     }
 
@@ -223,8 +286,8 @@ impl TokenKey {
         mac.finalize().into_bytes().into()
     }
 
-    fn mac(&self, device: &str, expiry: [u8; EXPIRY_BYTES]) -> Hmac<Sha256> {
-        keyed(&self.0).chain_update(CONTEXT).chain_update(expiry).chain_update(device)
+    fn mac(&self, context: &[u8], said: &[u8], device: &str) -> Hmac<Sha256> {
+        keyed(&self.0).chain_update(context).chain_update(said).chain_update(device)
     }
 }
 
@@ -255,37 +318,88 @@ mod tests {
     fn a_token_lets_its_device_in_until_it_expires() {
         let token = key().issue("d1", 1000).unwrap();
         assert_eq!(token.len(), 59);
-        assert_eq!(key().verify(token.as_bytes(), "d1", 0), Ok(()));
-        assert_eq!(key().verify(token.as_bytes(), "d1", 999), Ok(()));
-        assert_eq!(key().verify(token.as_bytes(), "d1", 1000), Err(TokenError::Expired));
-        assert_eq!(key().verify(token.as_bytes(), "d2", 0), Err(TokenError::Forged));
+        assert_eq!(key().verify(token.as_bytes(), "d1", 0, None), Ok(()));
+        assert_eq!(key().verify(token.as_bytes(), "d1", 999, None), Ok(()));
+        assert_eq!(key().verify(token.as_bytes(), "d1", 1000, None), Err(TokenError::Expired));
+        assert_eq!(key().verify(token.as_bytes(), "d2", 0, None), Err(TokenError::Forged));
         let other = TokenKey::from_bytes([8; 32]);
-        assert_eq!(other.verify(token.as_bytes(), "d1", 0), Err(TokenError::Forged));
+        assert_eq!(other.verify(token.as_bytes(), "d1", 0, None), Err(TokenError::Forged));
     }
 
     #[test]
     fn the_format_never_changes() {
         let token = key().issue("d1", 1_800_000_000).unwrap();
         assert_eq!(token, "sxd1.AAAAAGtJ0gA87Ge_oj6zwvn6_sXrnYKGRdGUoUctkzQjT6e9A_DgPw");
+        let token = key().issue_at("d1", 1_800_000_000, 5).unwrap();
+        assert_eq!(token, "sxd2.AAAAAGtJ0gAAAAAFMkxU0Q1DM0xA1Hr6hFvDSNIR1GDBQB6fmh-84tyWeDg");
     }
 
     #[test]
     fn no_changed_character_passes() {
-        let token = key().issue("d1", 1000).unwrap().into_bytes();
+        no_change_passes(key().issue("d1", 1000).unwrap().as_bytes());
+        no_change_passes(key().issue_at("d1", 1000, 0).unwrap().as_bytes());
+    }
+
+    fn no_change_passes(token: &[u8]) {
         for place in 0..token.len() {
             for byte in 0..=255 {
-                let mut changed = token.clone();
+                let mut changed = token.to_owned();
                 changed[place] = byte;
-                let passes = key().verify(&changed, "d1", 0).is_ok();
+                let passes = key().verify(&changed, "d1", 0, Some(0)).is_ok();
                 assert_eq!(passes, changed == token, "{place} {byte}");
             }
         }
         for len in 0..token.len() {
-            assert_eq!(key().verify(&token[..len], "d1", 0), Err(TokenError::Malformed));
+            assert_eq!(key().verify(&token[..len], "d1", 0, Some(0)), Err(TokenError::Malformed));
         }
-        let longer = [token.as_slice(), b"A"].concat();
-        assert_eq!(key().verify(&longer, "d1", 0), Err(TokenError::Malformed));
-        assert_eq!(key().verify(&[b'A'; 70_000], "d1", 0), Err(TokenError::Malformed));
+        let longer = [token, b"A"].concat();
+        assert_eq!(key().verify(&longer, "d1", 0, Some(0)), Err(TokenError::Malformed));
+        assert_eq!(key().verify(&[b'A'; 70_000], "d1", 0, Some(0)), Err(TokenError::Malformed));
+    }
+
+    #[test]
+    fn a_token_of_a_generation_lets_its_device_in_while_it_is_of_it() {
+        let token = key().issue_at("d1", 1000, 3).unwrap();
+        assert_eq!(token.len(), 64);
+        let verify = |device, now, current| key().verify(token.as_bytes(), device, now, current);
+        assert_eq!(verify("d1", 999, Some(3)), Ok(()));
+        for other in [None, Some(0), Some(2), Some(4), Some(u32::MAX)] {
+            assert_eq!(verify("d1", 999, other), Err(TokenError::Revoked), "{other:?}");
+        }
+        assert_eq!(verify("d1", 1000, Some(3)), Err(TokenError::Expired));
+        assert_eq!(verify("d1", 1000, Some(4)), Err(TokenError::Expired));
+        assert_eq!(verify("d2", 999, Some(3)), Err(TokenError::Forged));
+        let newest = key().issue_at("d1", 1000, u32::MAX).unwrap();
+        assert_eq!(key().verify(newest.as_bytes(), "d1", 0, Some(u32::MAX)), Ok(()));
+    }
+
+    #[test]
+    fn a_token_without_a_generation_ends_when_its_devices_tokens_are_first_ended() {
+        let token = key().issue("d1", 1000).unwrap();
+        let verify = |current| key().verify(token.as_bytes(), "d1", 999, current);
+        assert_eq!((verify(None), verify(Some(0))), (Ok(()), Ok(())));
+        assert_eq!(verify(Some(1)), Err(TokenError::Revoked));
+        assert_eq!(verify(Some(u32::MAX)), Err(TokenError::Revoked));
+    }
+
+    #[test]
+    fn a_token_of_one_form_is_none_of_the_other() {
+        let (first, second) =
+            (key().issue("d1", 1000).unwrap(), key().issue_at("d1", 1000, 0).unwrap());
+        for (token, prefix) in [(first, PREFIX_OF_GENERATION), (second, PREFIX)] {
+            let changed = format!("{prefix}{}", &token[PREFIX.len()..]);
+            let verified = key().verify(changed.as_bytes(), "d1", 0, Some(0));
+            assert_eq!(verified, Err(TokenError::Malformed));
+        }
+        // What the first form says of a device, the second does not say of another whose id begins
+        // with what it takes for a generation.
+        let token = key().issue("\u{1}\u{1}\u{1}\u{1}d1", 1000).unwrap();
+        let bytes = URL_SAFE_NO_PAD.decode(&token[PREFIX.len()..]).unwrap();
+        let said =
+            [&bytes[..EXPIRY_BYTES], &[1; GENERATION_BYTES], &bytes[EXPIRY_BYTES..]].concat();
+        let forged = format!("{PREFIX_OF_GENERATION}{}", URL_SAFE_NO_PAD.encode(said));
+        let verified = key().verify(forged.as_bytes(), "d1", 0, Some(0x0101_0101));
+        assert_eq!(verified, Err(TokenError::Forged));
     }
 
     #[test]
@@ -304,13 +418,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let token = TokenKey::load_or_create(dir.path()).unwrap().issue("d1", 10).unwrap();
         let found = TokenKey::load_or_create(dir.path()).unwrap();
-        assert_eq!(found.verify(token.as_bytes(), "d1", 0), Ok(()));
+        assert_eq!(found.verify(token.as_bytes(), "d1", 0, None), Ok(()));
         let path = dir.path().join(KEY_FILE);
         let metadata = fs::metadata(&path).unwrap();
         assert_eq!((metadata.len(), metadata.permissions().mode() & 0o7777), (32, 0o600));
         let other = tempfile::tempdir().unwrap();
         let other = TokenKey::load_or_create(other.path()).unwrap();
-        assert_eq!(other.verify(token.as_bytes(), "d1", 0), Err(TokenError::Forged));
+        assert_eq!(other.verify(token.as_bytes(), "d1", 0, None), Err(TokenError::Forged));
     }
 
     #[test]

@@ -215,6 +215,7 @@ impl Broker {
         }
         session.owner = Owner::Known(principal);
         self.drop_forbidden(cx, slot);
+        self.look_at_device(slot);
         self.write(cx, conn, |link, out| {
             link.auth(ReasonCode::Success, Some(answer.as_bytes()), out)
         });
