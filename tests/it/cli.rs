@@ -51,7 +51,7 @@ impl Up {
     }
 
     fn start(&self) -> Lines {
-        let mut command = plain(self.dir.path(), &["up"]);
+        let mut command = plain(self.dir.path(), &["up", "--console", "off"]);
         for set in &self.sets {
             command.args(["--set", set]);
         }

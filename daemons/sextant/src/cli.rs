@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use crate::console;
+
 const EXAMPLES: &str = "\
 Examples:
   sextant up                                        run the daemons, data in ./data
@@ -73,7 +75,8 @@ Settings of a daemon come from DATA/NAME.toml if that file is there, then from i
 Examples:
   sextant up                                        every daemon, data in ./data
   sextant up push --data /tmp/try                   one of them, data elsewhere
-  sextant up --set push.mqtt.listen=127.0.0.1:1884  when port 1883 is taken";
+  sextant up --set push.mqtt.listen=127.0.0.1:1884  when port 1883 is taken
+  sextant up --console off                          without the web page";
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
@@ -84,6 +87,15 @@ pub(crate) struct UpArgs {
     /// Set one key of one daemon, such as push.mqtt.connections_max=100 (repeatable)
     #[arg(long = "set", value_name = "DAEMON.KEY=VALUE")]
     pub(crate) sets: Vec<String>,
+
+    /// Serve the console, the web page of all daemons, at this address; `off`: not at all
+    #[arg(
+        long,
+        env = "SEXTANT_CONSOLE",
+        value_name = "ADDR",
+        default_value_t = console::Place::default()
+    )]
+    pub(crate) console: console::Place,
 
     /// Do not say what to try next: whoever started this does
     #[arg(long, hide = true)]

@@ -1,7 +1,8 @@
 //! The command line of Sextant: runs the daemons together, and speaks to them.
 //!
 //! ```text
-//!   cli ─► up       starts the daemons, prefixes their output, restarts what dies
+//!   cli ─► up       starts the daemons, prefixes their output, restarts what dies;
+//!                   `console` beside them: the web page of all of them
 //!       ─► status   asks each daemon how it is                    ┐ HTTP, with the admin token
 //!       ─► push     send, show, clients, …: the daemon's HTTP API ┘ that `place` finds
 //!                   watch: an MQTT 5 client;  passwd: nothing but this machine
@@ -13,6 +14,7 @@
 
 mod backoff;
 mod cli;
+mod console;
 mod error;
 mod place;
 mod push;

@@ -88,6 +88,9 @@ pub(crate) struct Up {
     /// The process id of `sextant up`.
     pub(crate) pid: u32,
     pub(crate) daemons: Vec<Running>,
+    /// The console's address, if there is one.
+    #[serde(default)]
+    pub(crate) console: Option<String>,
 }
 
 /// A daemon that `sextant up` runs.
@@ -157,7 +160,9 @@ mod tests {
     fn what_runs_here_is_found_unless_the_command_line_says_otherwise() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(place(dir.path(), None).push_url(), PUSH_URL);
-        Up { pid: std::process::id(), daemons: vec![running()] }.write(dir.path()).unwrap();
+        Up { pid: std::process::id(), daemons: vec![running()], console: None }
+            .write(dir.path())
+            .unwrap();
         assert_eq!(place(dir.path(), None).push_url(), "http://127.0.0.9:1");
         assert_eq!(place(dir.path(), None).push_mqtt(), "127.0.0.9:2");
         assert_eq!(place(dir.path(), Some("127.0.0.8:3/")).push_url(), "http://127.0.0.8:3");
@@ -166,7 +171,7 @@ mod tests {
     #[test]
     fn what_a_dead_process_left_behind_is_not_believed() {
         let dir = tempfile::tempdir().unwrap();
-        Up { pid: u32::MAX, daemons: vec![running()] }.write(dir.path()).unwrap();
+        Up { pid: u32::MAX, daemons: vec![running()], console: None }.write(dir.path()).unwrap();
         assert_eq!(place(dir.path(), None).push_url(), PUSH_URL);
     }
 

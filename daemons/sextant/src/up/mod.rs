@@ -3,6 +3,7 @@
 //! ```text
 //!   find the programs ─► ask each for its settings (--print-config) ─► are its ports free?
 //!        ─► one keeper each ─► all ready ─► what to try next ─► Ctrl-C ─► stop in reverse order
+//!        ─► the console, before them and until they have stopped
 //! ```
 //!
 //! A keeper ([`keep`]) starts its daemon, prefixes its lines, sees it become ready and starts it
@@ -26,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::cli::{ExecArgs, UpArgs};
+use crate::console::{self, Backend, Console};
 use crate::error::Error;
 use crate::place::{Place, Running, Up};
 use crate::terminal::{Colour, painted, say};
@@ -39,7 +41,9 @@ const NEWS_MAX: usize = 64;
 pub(crate) fn run(place: &Place, args: &UpArgs) -> Result<(), Error> {
     let data = DataDir::open(&place.data)?;
     let programs = program::find(data.path(), args)?;
-    runtime::run(supervise(data.path(), programs, !args.no_hints)).map_err(Error::io("start"))?
+    let console = Console::open(args.console)?;
+    let supervised = supervise(data.path(), programs, console, !args.no_hints);
+    runtime::run(supervised).map_err(Error::io("start"))?
 }
 
 /// Becomes the program that `args` name, which gets SIGTERM when its parent is gone.
@@ -75,8 +79,15 @@ enum Seen {
     GivenUp,
 }
 
-async fn supervise(data: &Path, programs: Vec<Program>, hints: bool) -> Result<(), Error> {
+async fn supervise(
+    data: &Path,
+    programs: Vec<Program>,
+    console: Option<Console>,
+    hints: bool,
+) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(Error::io("listen for signals"))?;
+    let serving = console.as_ref().map(|console| console.serve(backends(data, &programs)));
+    let serving = serving.transpose()?;
     let (sender, mut news) = mpsc::channel(NEWS_MAX);
     let mut daemons: Vec<Kept> = programs
         .into_iter()
@@ -89,12 +100,12 @@ async fn supervise(data: &Path, programs: Vec<Program>, hints: bool) -> Result<(
         })
         .collect();
     drop(sender);
-    let mut greeted = !hints;
+    let mut greeted = false;
     let result = loop {
         tokio::select! {
             Some((index, what)) = news.recv() => {
                 note(&mut daemons[index], what);
-                write_up(data, &daemons)?;
+                write_up(data, &daemons, console.as_ref())?;
             }
             signal = signals.next() => match signal {
                 Signal::Shutdown => break Ok(()),
@@ -106,10 +117,18 @@ async fn supervise(data: &Path, programs: Vec<Program>, hints: bool) -> Result<(
         }
         if !greeted && daemons.iter().all(|daemon| daemon.state != Seen::Starting) {
             greeted = true;
-            greet(data, &daemons);
+            if hints {
+                greet(data, &daemons);
+            }
+            if let Some(console) = &console {
+                invite(console)?;
+            }
         }
     };
     stop(daemons, &mut news).await;
+    if let Some(serving) = serving {
+        serving.stop().await;
+    }
     Up::remove(data);
     result
 }
@@ -126,14 +145,29 @@ fn note(daemon: &mut Kept, what: News) {
     }
 }
 
-fn write_up(data: &Path, daemons: &[Kept]) -> Result<(), Error> {
+/// What stands behind the console.
+fn backends(data: &Path, programs: &[Program]) -> Vec<Backend> {
+    let backend = |program: &Program| Backend {
+        name: program.name,
+        admin: program.admin,
+        data: data.join(program.name),
+    };
+    programs.iter().map(backend).collect()
+}
+
+fn write_up(data: &Path, daemons: &[Kept], console: Option<&Console>) -> Result<(), Error> {
     let running = |daemon: &Kept| Running {
         name: daemon.program.name.to_owned(),
         pid: daemon.pid,
         url: daemon.program.url.clone(),
         mqtt: daemon.program.mqtt.clone(),
     };
-    Up { pid: std::process::id(), daemons: daemons.iter().map(running).collect() }.write(data)
+    Up {
+        pid: std::process::id(),
+        daemons: daemons.iter().map(running).collect(),
+        console: console.map(Console::url),
+    }
+    .write(data)
 }
 
 /// Hands SIGHUP on.
@@ -179,4 +213,16 @@ fn greet(data: &Path, daemons: &[Kept]) {
     say(format_args!("  {me}{option} status"));
     say("Ctrl-C stops everything.");
     say("");
+}
+
+/// Where the console is.
+fn invite(console: &Console) -> Result<(), Error> {
+    say(painted(Colour::Green, "the console serves"));
+    say(format_args!("  open     {}", console.link()?));
+    say("           once, within an hour; after that log in with a daemon's admin token");
+    if !console::are_built() {
+        say("           its pages were not built: it says how");
+    }
+    say("");
+    Ok(())
 }

@@ -22,6 +22,8 @@ pub(super) struct Program {
     pub(super) colour: Colour,
     pub(super) path: PathBuf,
     pub(super) args: Vec<OsString>,
+    /// Its admin port.
+    pub(super) admin: SocketAddr,
     /// Its admin URL.
     pub(super) url: String,
     /// Its MQTT addresses.
@@ -143,6 +145,7 @@ fn resolve(
         colour,
         path,
         args,
+        admin,
         url: format!("http://{admin}"),
         mqtt: mqtt.iter().map(ToString::to_string).collect(),
     })

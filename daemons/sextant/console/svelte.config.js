@@ -1,0 +1,2 @@
+// Runes everywhere; TypeScript is understood by the compiler itself.
+export default { compilerOptions: { runes: true } };
