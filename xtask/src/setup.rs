@@ -34,8 +34,8 @@ const PROGRAMS: [(&str, &str, Purpose); 15] = [
     ("mount", "mount", Purpose::Test),
     ("valgrind", "valgrind", Purpose::Test),
     ("cc", "gcc", Purpose::Test),
-    ("node", "nodejs", Purpose::Test),
-    ("npm", "npm", Purpose::Test),
+    ("node", "nodejs", Purpose::Up),
+    ("npm", "npm", Purpose::Up),
     ("chromium", "chromium", Purpose::Test),
 ];
 

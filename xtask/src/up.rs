@@ -19,6 +19,7 @@ use signal_hook::consts::SIGINT;
 use crate::proof::{self, Push};
 use crate::setup::{self, Purpose};
 use crate::sh;
+use crate::web;
 
 /// How long the daemons may take until they serve.
 const READY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -39,6 +40,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run(Purpose::Up)?;
+    // `sextant` embeds the console's pages, and says how to build them where they are not.
+    match web::build() {
+        Err(error) if args.check => return Err(error),
+        Err(error) => println!("the console is left out: {error:#}"),
+        Ok(()) => {}
+    }
     sh::run(sh::cargo().args(["build", "--release", "-p", "sextant", "-p", "sextant-push"]))?;
     let asked = sh::stops_asked()?;
     let temporary = match args.check {
@@ -51,9 +58,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let mut options = args.options.clone();
     if args.check {
-        let [mqtt, admin] = free_ports()?;
+        let [mqtt, admin, console] = free_ports()?;
         options.push(format!("--set=push.mqtt.listen={mqtt}"));
         options.push(format!("--set=push.admin.listen={admin}"));
+        options.push(format!("--console={console}"));
     }
     let began = Instant::now();
     let mut daemons = Daemons::start(&data, &options)?;
@@ -68,11 +76,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     daemons.wait(&asked)
 }
 
-/// Two addresses of this machine that nobody listens on.
-fn free_ports() -> Result<[SocketAddr; 2]> {
+/// Three addresses of this machine that nobody listens on.
+fn free_ports() -> Result<[SocketAddr; 3]> {
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free");
-    let (first, second) = (listen()?, listen()?);
-    Ok([first.local_addr()?, second.local_addr()?])
+    let [first, second, third] = [listen()?, listen()?, listen()?];
+    Ok([first.local_addr()?, second.local_addr()?, third.local_addr()?])
 }
 
 /// A running `sextant up`, stopped when dropped.
@@ -181,6 +189,7 @@ fn next(push: &Push) {
     println!("  MQTT     {}", push.mqtt);
     println!("  API      {}   (metrics at /metrics, health at /healthz)", push.url);
     println!("  token    {data}/push/admin.token");
+    println!("  console  the link above opens it, once; later log in with the token");
     println!("Try this in another terminal:");
     println!("  target/release/sextant status");
     println!("  target/release/sextant push watch '#'");

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use crate::sh;
 
 /// The packages by their folders, each before those that use it.
-const PACKAGES: &[&str] = &["daemons/push/client-ts"];
+const PACKAGES: &[&str] = &["daemons/push/client-ts", "daemons/sextant/console"];
 
 /// What a package was installed from: a copy of the lock file, kept in what it made.
 const INSTALLED: &str = "node_modules/.installed-from.json";
