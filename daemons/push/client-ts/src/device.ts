@@ -80,8 +80,10 @@ const STOP_TIME_MAX_MS = 2_000;
 const PACKET_BYTES_MAX = 1 << 20;
 /** How many messages the broker sends before the first is acknowledged. */
 const RECEIVE_MAX = 32;
-/** Refusals that pass: unspecified, specific to the implementation, quota exceeded. */
-const PASSING = [0x80, 0x83, 0x97];
+/** Reasons of a PUBACK: the broker has too much to do, or does not tell whether it is for good. */
+const UNSPECIFIED = 0x80;
+const IMPLEMENTATION_SPECIFIC = 0x83;
+const QUOTA_EXCEEDED = 0x97;
 
 /** A device that is connected, or tries to be, from `connect` until `stop`. */
 export class Device {
@@ -367,17 +369,31 @@ export class Device {
       if (this.#live !== live) {
         return;
       }
-      const code = error && "code" in error ? Number(error.code) : 0;
-      if (error && (PASSING.includes(code) || !(code > 0x80))) {
+      if (error && !this.#isGivenUp(error)) {
         live.end(error.message);
         return;
       }
-      this.#outbox.done();
       if (error) {
         this.#tell({ type: "refused", why: error.message });
+      } else {
+        this.#outbox.done();
       }
       this.#flush();
     });
+  }
+
+  /** Whether what was under way is not said again. */
+  #isGivenUp(error: Error): boolean {
+    const code = "code" in error ? Number(error.code) : 0;
+    if (code === IMPLEMENTATION_SPECIFIC) {
+      return this.#outbox.refused();
+    }
+    // Below are no refusals, but what a connection fails with.
+    const isForGood = code > UNSPECIFIED && code !== QUOTA_EXCEEDED;
+    if (isForGood) {
+      this.#outbox.done();
+    }
+    return isForGood;
   }
 }
 

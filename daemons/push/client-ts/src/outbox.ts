@@ -23,6 +23,12 @@ const AT_ONCE = 100;
 const TOPICS_MAX = 1000;
 const TOPIC_LENGTH_MAX = 256;
 
+/**
+ * How often a publish is said that the broker refuses without a reason that tells whether it will
+ * ever take it.
+ */
+const ATTEMPTS_MAX = 5;
+
 type Sent = { receipts: number } | { topics: Map<string, boolean> };
 
 export class Outbox {
@@ -31,6 +37,8 @@ export class Outbox {
   /** Topics to say something of, and whether they are wanted. */
   readonly #topics = new Map<string, boolean>();
   #sent: Sent | null = null;
+  /** How often the oldest was refused. */
+  #refusals = 0;
 
   constructor(receiptsMax: number) {
     this.#receiptsMax = receiptsMax;
@@ -83,6 +91,7 @@ export class Outbox {
   done(): void {
     const sent = this.#sent;
     this.#sent = null;
+    this.#refusals = 0;
     if (sent === null) {
       return;
     }
@@ -96,6 +105,16 @@ export class Outbox {
         this.#topics.delete(topic);
       }
     }
+  }
+
+  /** The broker refused what was under way, perhaps for good: whether that is given up. */
+  refused(): boolean {
+    this.#refusals++;
+    const isGivenUp = this.#refusals >= ATTEMPTS_MAX;
+    if (isGivenUp) {
+      this.done();
+    }
+    return isGivenUp;
   }
 
   /** The connection is lost, and what was under way with it. */

@@ -93,6 +93,8 @@ interface Call {
 
 /** How many messages a batch has at most. */
 const BATCH_LENGTH_MAX = 1000;
+/** The longest message, as JSON, bytes: the daemon takes no longer line. */
+const LINE_BYTES_MAX = 64 << 10;
 /** How long nothing may change before a live message's connection is made again, milliseconds. */
 const SILENCE_MAX_MS = 60_000;
 const FINAL: readonly State[] = ["finished", "recalled", "rejected", "withdrawn"];
@@ -163,6 +165,9 @@ export class Sender {
 
   /** Sends up to 1,000 messages at once. What became of each is told in their order. */
   async sendBatch(requests: readonly KeyedRequest[]): Promise<Outcome[]> {
+    if (requests.length === 0) {
+      return [];
+    }
     if (requests.length > BATCH_LENGTH_MAX) {
       throw new RequestError(`a batch has at most ${BATCH_LENGTH_MAX} messages`);
     }
@@ -190,20 +195,19 @@ export class Sender {
         if (some.length === 0) {
           return;
         }
-        yield* this.#streamSome(some.map(keyed));
+        yield* this.#streamSome(some);
       }
     } finally {
       await gatherer.return();
     }
   }
 
-  async *#streamSome(
-    unanswered: Required<Pick<KeyedRequest, "idempotency_key">>[],
-  ): AsyncGenerator<Outcome, void, undefined> {
+  async *#streamSome(requests: KeyedRequest[]): AsyncGenerator<Outcome, void, undefined> {
+    const { unanswered, failure } = encoded(requests);
     const backoff = this.#backoff();
-    for (let attempt = 1; ; attempt++) {
+    for (let attempt = 1; unanswered.length > 0; attempt++) {
       try {
-        const body = unanswered.map((request) => `${JSON.stringify(request)}\n`).join("");
+        const body = unanswered.map(({ line }) => line).join("");
         const path = this.#path("messages", "stream");
         const call = { method: "POST", path, lines: body, mayRepeat: true };
         const response = await this.#within((signal) => this.#attempt(call, signal));
@@ -215,19 +219,26 @@ export class Sender {
           if (request === undefined) {
             throw new AnswerError("more results than messages");
           }
-          const result = outcome(parse<Told>(line), request.idempotency_key);
+          const told = parse<Told>(line);
+          if (told.status === 503 && told.problem !== undefined) {
+            // It is about this message, and about all behind it.
+            throw new ProblemError({ ...told.problem, status: told.status });
+          }
+          const result = outcome(told, request.key);
           unanswered.shift();
           attempt = 1;
           backoff.reset();
           yield result;
         }
-        if (unanswered.length === 0) {
-          return;
+        if (unanswered.length > 0) {
+          throw new TransportError("the answer ended before the last result");
         }
-        throw new TransportError("the answer ended before the last result");
       } catch (error) {
         await this.#beforeNext(error, attempt, backoff);
       }
+    }
+    if (failure !== null) {
+      throw failure;
     }
   }
 
@@ -512,6 +523,29 @@ function keyed(request: KeyedRequest): KeyedRequest & { idempotency_key: string 
   const idempotency_key = request.idempotency_key ?? uuidV7();
   checkKey(idempotency_key);
   return { ...request, idempotency_key };
+}
+
+/**
+ * Requests as lines with their keys, up to the first that cannot be said.
+ */
+function encoded(requests: KeyedRequest[]): {
+  unanswered: { key: string; line: string }[];
+  failure: unknown;
+} {
+  const unanswered: { key: string; line: string }[] = [];
+  try {
+    for (const given of requests) {
+      const request = keyed(given);
+      const line = `${JSON.stringify(request)}\n`;
+      if (new TextEncoder().encode(line).length > LINE_BYTES_MAX) {
+        throw new RequestError(`a message has at most ${LINE_BYTES_MAX} bytes of JSON`);
+      }
+      unanswered.push({ key: request.idempotency_key, line });
+    }
+  } catch (failure) {
+    return { unanswered, failure };
+  }
+  return { unanswered, failure: null };
 }
 
 function outcome(told: Told, idempotencyKey: string): Outcome {

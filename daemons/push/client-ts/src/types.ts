@@ -43,7 +43,7 @@ export interface MessageRequest {
   /** What the app is given. */
   data?: JsonObject;
   /** Values of variables, for devices whose list gives none. */
-  vars?: Record<string, string>;
+  vars?: JsonObject;
   /** The class, which the policy's rules are about. */
   class?: string;
   /** What it is about: people turn categories off. */
@@ -78,29 +78,30 @@ export type State =
 export interface Message {
   id: string;
   app: string;
-  name: string | null;
+  name?: string | null;
   state: State;
   class: string;
-  category: string | null;
+  category?: string | null;
   priority: number;
   /** The name of the app key, or `admin`. */
   sender: string;
   target: Target;
-  notification: Notification | null;
-  data: JsonObject | null;
+  notification?: Notification | null;
+  data?: JsonObject | null;
   /** How many devices it is for. */
   targets: number;
   /** How many names of the target are no device. */
   unknown: number;
   accepted_at: string;
   expires_at: string;
-  schedule: Schedule | null;
-  collapse_key: string | null;
-  rate: number | null;
-  test: boolean;
+  schedule?: Schedule | null;
+  collapse_key?: string | null;
+  rate?: number | null;
+  test?: boolean;
   /** The message that this one takes back. */
-  recall_of: string | null;
-  review: Json;
+  recall_of?: string | null;
+  /** What a review said, if there was one. */
+  review?: Json;
   funnel: Funnel;
 }
 

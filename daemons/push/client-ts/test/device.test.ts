@@ -280,6 +280,18 @@ test("a memory keeps those that came last", () => {
   assert.ok(!seen.isSeen("a", "recall"));
 });
 
+test("what is refused again and again makes room for what follows", () => {
+  const outbox = new Outbox(1);
+  outbox.push({ id: "1", event: "shown", at: "2026-11-23T10:00:00.000Z" });
+  outbox.setTopic("no topic", true);
+  for (let attempt = 1; attempt <= 5; attempt++) {
+    assert.equal(outbox.next()?.channel, "topics");
+    assert.equal(outbox.refused(), attempt === 5);
+    outbox.lost();
+  }
+  assert.equal(outbox.next()?.channel, "receipts");
+});
+
 test("receipts and topics wait up to a limit, and the last word on a topic counts", () => {
   const outbox = new Outbox(1);
   const receipt = { id: "1", event: "shown", at: "2026-11-23T10:00:00.000Z" } as const;

@@ -198,6 +198,34 @@ test("a stream that breaks goes on with what has no outcome, with the same keys"
     },
   ));
 
+test("a stream that the daemon ends goes on where it ended", () => {
+  const problem = { type: "about:blank", title: "No", status: 503, detail: "" };
+  const unavailable = `${JSON.stringify({ status: 503, problem })}\n`;
+  return withServer(
+    [answer(200, unavailable), streamed(2, true), streamed(500, true)],
+    async (server) => {
+      const ids: string[] = [];
+      for await (const outcome of server.sender().stream(numbered(5))) {
+        ids.push(outcome.message?.id ?? "");
+      }
+      assert.deepEqual(ids, ["0", "1", "2", "3", "4"]);
+      assert.equal(server.asked.length, 3);
+    },
+  );
+});
+
+test("a message that is too long for a stream ends it behind those before", () =>
+  withServer([streamed(500, true)], async (server) => {
+    const [first, second, third] = [...numbered(3)] as [KeyedRequest, KeyedRequest, KeyedRequest];
+    const long = { ...second, name: "x".repeat(70_000) };
+    const stream = server.sender().stream([first, long, third]);
+    assert.equal((await stream.next()).value?.message?.id, "0");
+    await assert.rejects(stream.next(), RequestError);
+    assert.equal((await stream.next()).done, true);
+    assert.deepEqual(await server.sender().sendBatch([]), []);
+    assert.equal(server.asked.length, 1);
+  }));
+
 test("a stream does not hold back what comes slowly", () =>
   withServer([streamed(1, true), streamed(1, true)], async (server) => {
     let go: () => void = () => undefined;

@@ -18,6 +18,10 @@ const TOPIC_BYTES_MAX: usize = 256;
 /// How many topics one publish has at most.
 const TOPICS_AT_ONCE: usize = 50;
 
+/// How often a publish is said that the broker refuses without a reason that tells whether it will
+/// ever take it.
+const ATTEMPTS_MAX: u32 = 5;
+
 /// Too much waits for the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many receipts or topics wait for the broker, or a topic is too long")]
@@ -73,12 +77,14 @@ pub(crate) struct Outbox {
     /// Topics to say something of, and whether they are wanted.
     topics: BTreeMap<String, bool>,
     sent: Option<Sent>,
+    /// How often the oldest was refused.
+    refusals: u32,
 }
 
 impl Outbox {
     pub(super) fn new(receipts_max: usize) -> Outbox {
         let (receipts, topics) = (VecDeque::new(), BTreeMap::new());
-        Outbox { receipts, receipts_max, topics, sent: None }
+        Outbox { receipts, receipts_max, topics, sent: None, refusals: 0 }
     }
 
     pub(super) fn push(&mut self, receipt: Receipt) -> Result<(), Full> {
@@ -152,6 +158,7 @@ impl Outbox {
 
     /// The broker has taken, or refused for good, what was under way.
     pub(crate) fn done(&mut self) {
+        self.refusals = 0;
         match self.sent.take() {
             Some(Sent::Receipts(count)) => drop(self.receipts.drain(..count)),
             // What was said otherwise meanwhile is still to be said.
@@ -160,6 +167,16 @@ impl Outbox {
             }
             None => {}
         }
+    }
+
+    /// The broker refused what was under way, perhaps for good: whether that is given up.
+    pub(crate) fn refused(&mut self) -> bool {
+        self.refusals += 1;
+        let is_given_up = self.refusals >= ATTEMPTS_MAX;
+        if is_given_up {
+            self.done();
+        }
+        is_given_up
     }
 
     /// The connection is lost, and what was under way with it.
@@ -232,6 +249,20 @@ mod tests {
         assert_eq!(said(&mut outbox, usize::MAX), Some((Channel::Topics, expected)));
         outbox.done();
         assert_eq!(said(&mut outbox, usize::MAX).unwrap().0, Channel::Receipts);
+    }
+
+    #[test]
+    fn what_is_refused_again_and_again_makes_room_for_what_follows() {
+        let mut outbox = Outbox::new(1);
+        outbox.push(receipt(0)).unwrap();
+        outbox.set_topic("no topic", true).unwrap();
+        for attempt in 1..=ATTEMPTS_MAX {
+            assert_eq!(said(&mut outbox, usize::MAX).unwrap().0, Channel::Topics);
+            assert_eq!(outbox.refused(), attempt == ATTEMPTS_MAX);
+            outbox.lost();
+        }
+        assert_eq!(said(&mut outbox, usize::MAX).unwrap().0, Channel::Receipts);
+        assert!(!outbox.refused());
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) enum End {
     Refused(ReasonCode),
     #[error("the broker refuses the subscription: {0:?}")]
     NotSubscribed(ReasonCode),
-    #[error("the broker does not take receipts now: {0:?}")]
+    #[error("the broker does not take what the device says: {0:?}")]
     NotNow(ReasonCode),
     #[error("the broker closed the connection: {0:?}")]
     Closed(ReasonCode),
@@ -53,8 +53,9 @@ pub(crate) trait Inbox {
     fn subscribed(&mut self);
     /// A message for the device; acknowledged when this returns.
     fn deliver(&mut self, payload: &[u8]);
-    /// The publish under way was taken, or refused for good.
-    fn acknowledged(&mut self, refused: Option<ReasonCode>);
+    /// The publish under way was taken, or refused. Whether the connection is of use still: one on
+    /// which the same would be said again at once is not.
+    fn acknowledged(&mut self, refused: Option<ReasonCode>) -> bool;
 }
 
 /// The topics of a device.
@@ -117,16 +118,6 @@ fn acknowledge(
         }
         // The subscription is for QoS 1 at most [MQTT-3.8.4-8].
         Delivery::ExactlyOnce { .. } => Err(Fault::Unexpected(PacketType::Publish).into()),
-    }
-}
-
-/// Why a publish was refused for good, if it was.
-fn refusal(reason: ReasonCode) -> Result<Option<ReasonCode>, End> {
-    match reason {
-        ReasonCode::QuotaExceeded
-        | ReasonCode::UnspecifiedError
-        | ReasonCode::ImplementationSpecificError => Err(End::NotNow(reason)),
-        reason => Ok(reason.is_error().then_some(reason)),
     }
 }
 
@@ -227,7 +218,9 @@ impl<'t> Protocol<'t> {
                 }
                 ClientEvent::PubAck(ack) if *publishing == Some(ack.packet_id) => {
                     *publishing = None;
-                    inbox.acknowledged(refusal(ack.reason)?);
+                    if !inbox.acknowledged(ack.reason.is_error().then_some(ack.reason)) {
+                        return Err(End::NotNow(ack.reason));
+                    }
                 }
                 ClientEvent::Disconnect(disconnect) => {
                     return Err(End::Closed(disconnect.reason));

@@ -288,11 +288,22 @@ impl Inbox for Arrivals<'_> {
         options.seen.record(id, kind);
     }
 
-    fn acknowledged(&mut self, refused: Option<ReasonCode>) {
-        self.worker.outgoing.shared.state().outbox.done();
-        if let Some(reason) = refused {
+    fn acknowledged(&mut self, refused: Option<ReasonCode>) -> bool {
+        let mut state = self.worker.outgoing.shared.state();
+        let is_done = match refused {
+            // The broker, or its disk, has too much to do.
+            Some(ReasonCode::QuotaExceeded | ReasonCode::UnspecifiedError) => return false,
+            Some(ReasonCode::ImplementationSpecificError) => state.outbox.refused(),
+            _ => {
+                state.outbox.done();
+                true
+            }
+        };
+        drop(state);
+        if let Some(reason) = refused.filter(|_| is_done) {
             self.worker.handler.event(&Event::Refused { why: &format!("{reason:?}") });
         }
+        is_done
     }
 }
 

@@ -50,6 +50,16 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// Whether the daemon took nothing from here on.
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.status == 503
+    }
+
+    /// The problem of something that is no message.
+    pub(super) fn into_problem(self) -> Option<Problem> {
+        self.problem.map(|problem| Problem { status: self.status, ..problem })
+    }
+
     pub(super) fn outcome(self, idempotency_key: String) -> Result<Outcome, Error> {
         let result = match (self.message, self.problem) {
             (Some(message), _) => Ok(message),
@@ -129,6 +139,9 @@ impl Sender {
         #[derive(Deserialize)]
         struct Results {
             results: Vec<Told>,
+        }
+        if requests.is_empty() {
+            return Ok(Vec::new());
         }
         if requests.len() > BATCH_LEN_MAX {
             return Err(Error::Request(format!("a batch has at most {BATCH_LEN_MAX} messages")));

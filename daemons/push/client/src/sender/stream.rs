@@ -9,6 +9,10 @@
 //!                   socket ──────────► daemon ───────────┘
 //! ```
 //!
+//! When the daemon cannot go on it says so in one more line, and ends: 503 stands for the message it
+//! would have been about and for all behind it, and a line that is about no message, such as 408
+//! after a minute without requests, for none.
+//!
 //! Every message has an idempotency key. When the connection breaks, those that have no outcome yet
 //! are said again over a new one, with their keys, so that none is sent twice; the number of
 //! attempts counts from the last outcome.
@@ -27,6 +31,8 @@ use crate::types::{MessageRequest, Outcome};
 const WINDOW: usize = 1024;
 /// How much may wait to be written before no more is taken from the requests, bytes.
 const UNWRITTEN_BYTES_MAX: usize = 256 << 10;
+/// The longest message, as JSON, bytes: the daemon takes no longer line.
+const LINE_BYTES_MAX: usize = 64 << 10;
 /// How many requests are taken before the connection is looked at.
 const TAKEN_AT_ONCE: usize = 32;
 
@@ -42,8 +48,7 @@ pub struct MessageStream<'s, I> {
     exhausted: bool,
     /// Why not, where that is not their end.
     failure: Option<Error>,
-    /// Each with its key.
-    unanswered: VecDeque<MessageRequest>,
+    unanswered: VecDeque<Unanswered>,
     exchange: Option<Exchange>,
     /// How many of the unanswered were written to this exchange.
     written: usize,
@@ -82,7 +87,7 @@ impl<'s, I: Iterator<Item = MessageRequest>> MessageStream<'s, I> {
     /// The messages that were taken and have no outcome, each with its key: sent again, none of
     /// them is sent twice.
     pub fn into_unanswered(self) -> Vec<MessageRequest> {
-        self.unanswered.into()
+        self.unanswered.into_iter().map(|unanswered| unanswered.request).collect()
     }
 
     /// Takes requests while there is room.
@@ -96,15 +101,14 @@ impl<'s, I: Iterator<Item = MessageRequest>> MessageStream<'s, I> {
                 self.exhausted = true;
                 return;
             };
-            match key_of(&request).map(std::borrow::Cow::into_owned) {
-                Ok(key) => request.idempotency_key = Some(key),
+            match encode(&mut request) {
+                Ok(line) => self.unanswered.push_back(Unanswered { request, line }),
                 Err(error) => {
                     self.exhausted = true;
                     self.failure = Some(error);
                     return;
                 }
             }
-            self.unanswered.push_back(request);
         }
     }
 
@@ -142,11 +146,7 @@ impl<'s, I: Iterator<Item = MessageRequest>> MessageStream<'s, I> {
         }
         let Some(exchange) = &mut self.exchange else { return Ok(Step::More) };
         while self.written < self.unanswered.len() && exchange.unwritten() <= UNWRITTEN_BYTES_MAX {
-            let request = &self.unanswered[self.written];
-            let key = request.idempotency_key.as_deref().expect("every request taken has a key");
-            let mut line = json(&Keyed::new(request, key));
-            line.push(b'\n');
-            exchange.push(&line);
+            exchange.push(&self.unanswered[self.written].line);
             self.written += 1;
         }
         let all_written = self.written == self.unanswered.len();
@@ -188,11 +188,21 @@ impl<'s, I: Iterator<Item = MessageRequest>> MessageStream<'s, I> {
         let told: Told =
             serde_json::from_slice(&line).map_err(|error| Error::Answer(error.to_string()))?;
         if self.written == 0 {
-            return Err(Error::Answer("more results than messages".into()));
+            self.exchange = None;
+            return match told.into_problem() {
+                Some(_) => Ok(None),
+                None => Err(Error::Answer("more results than messages".into())),
+            };
         }
-        let key = self.unanswered.front().and_then(|request| request.idempotency_key.clone());
-        let outcome = told.outcome(key.expect("what was written is unanswered, with its key"))?;
-        self.unanswered.pop_front();
+        if told.is_unavailable() {
+            let problem = told.into_problem();
+            return Err(
+                problem.map_or_else(|| Error::Answer("503 and no problem".into()), Error::from)
+            );
+        }
+        let answered = self.unanswered.pop_front().expect("what was written is unanswered");
+        let key = answered.request.idempotency_key.expect("every request taken has a key");
+        let outcome = told.outcome(key)?;
         self.written -= 1;
         self.attempt = 1;
         self.backoff.reset();
@@ -210,6 +220,26 @@ impl<'s, I: Iterator<Item = MessageRequest>> MessageStream<'s, I> {
         std::thread::sleep(at_least + self.backoff.wait());
         Ok(())
     }
+}
+
+/// A request with its key, and the line that says it.
+struct Unanswered {
+    request: MessageRequest,
+    line: Vec<u8>,
+}
+
+/// Gives a request its key, and makes its line.
+fn encode(request: &mut MessageRequest) -> Result<Vec<u8>, Error> {
+    let key = key_of(request)?.into_owned();
+    let mut line = json(&Keyed::new(request, &key));
+    if line.len() > LINE_BYTES_MAX {
+        return Err(Error::Request(format!(
+            "a message has at most {LINE_BYTES_MAX} bytes of JSON"
+        )));
+    }
+    line.push(b'\n');
+    request.idempotency_key = Some(key);
+    Ok(line)
 }
 
 enum Step {

@@ -196,6 +196,42 @@ fn a_stream_gives_outcomes_before_its_requests_end() {
 }
 
 #[test]
+fn a_stream_that_the_daemon_ends_goes_on_where_it_ended() {
+    fn unavailable(_: &str) -> String {
+        let problem = json!({"type": "about:blank", "title": "No", "status": 503, "detail": ""});
+        json!({"status": 503, "problem": problem}).to_string()
+    }
+    let server = Server::start(vec![
+        Reply::Lines(1, unavailable, true),
+        Reply::Lines(2, accepted, true),
+        Reply::Lines(usize::MAX, accepted, true),
+    ]);
+    let sender = server.sender();
+    let ids =
+        sender.stream((0..5).map(numbered)).map(|outcome| outcome.unwrap().result.unwrap().id);
+    assert_eq!(ids.collect::<Vec<_>>(), (0..5).map(Uuid::from_u128).collect::<Vec<_>>());
+    assert_eq!(server.asked().len(), 3);
+}
+
+#[test]
+fn a_message_that_is_too_long_for_a_stream_ends_it_behind_those_before() {
+    let server = Server::start(vec![Reply::Lines(usize::MAX, accepted, true)]);
+    let sender = server.sender();
+    let long = MessageRequest { name: Some("x".repeat(70_000)), ..numbered(1) };
+    let mut stream = sender.stream([numbered(0), long, numbered(2)]);
+    assert!(stream.next().unwrap().is_ok());
+    assert!(matches!(stream.next(), Some(Err(Error::Request(_)))));
+    assert!(stream.next().is_none());
+    drop(server.asked());
+}
+
+#[test]
+fn an_empty_batch_asks_nothing() {
+    let sender = Sender::new("http://127.0.0.1:1", "shop", "spk").unwrap();
+    assert_eq!(sender.send_batch(&[]).unwrap(), []);
+}
+
+#[test]
 fn a_stream_that_is_refused_says_so_once_and_keeps_what_was_taken() {
     let problem = json!({"type": "about:blank", "title": "No", "status": 403, "detail": "role"});
     let server = Server::start(vec![answer(403, &problem)]);

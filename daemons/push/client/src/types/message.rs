@@ -101,8 +101,8 @@ pub struct MessageRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<Map<String, Value>>,
     /// Values of variables, for devices whose list gives none.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub vars: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub vars: Map<String, Value>,
     /// The class, which the policy's rules are about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
@@ -138,7 +138,7 @@ impl MessageRequest {
             name: None,
             notification: None,
             data: None,
-            vars: BTreeMap::new(),
+            vars: Map::new(),
             class: None,
             category: None,
             ttl: None,
