@@ -2,25 +2,27 @@
 //! it should.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sextant_mqtt::{
-    Connect, Delivery, Inbound, Packet, PacketId, PublishHead, QoS, ServerLimits, SessionLimits,
-    Subscribe, SubscribeProperties, Subscription, Subscriptions, Version, Will, WillProperties,
-    topic,
+    Ack, Connect, Delivery, Inbound, Packet, PacketId, PublishHead, QoS, ReasonCode, ServerLimits,
+    SessionLimits, Subscribe, SubscribeProperties, Subscription, Subscriptions, Version, Will,
+    WillProperties, topic,
 };
 use sextant_push::auth::Authenticator;
 use sextant_push::auth::hasher::Hasher;
 use sextant_push::auth::token::TokenKey;
-use sextant_push::broker::{Broker, Parts, Settings, Shared, Transports, restore};
+use sextant_push::broker::{Broker, Message, Parts, Settings, Shared, Transports, restore};
+use sextant_push::control::Command;
+use sextant_push::control::platform::{Devices, Dispatch, Known, Platform, Told};
 use sextant_push::meters::Names;
 use sextant_push::presence::Audience;
 use sextant_push::tls::Endpoint;
-use sextant_ring::core::{App, CloseReason, ConnId, Core, Cx, Limits};
+use sextant_ring::core::{App, CloseReason, ConnId, Core, Cx, Envelope, Limits};
 use sextant_ring::disk::HostDisk;
 use sextant_ring::driver::{FileDone, FileOp, Files, Listener};
-use sextant_ring::mesh::{Remote, mesh};
+use sextant_ring::mesh::{Port, Remote, mesh};
 use sextant_ring::time::{Clock, Time};
 use sextant_segment::{Durability, Log, Options};
 use sextant_service::metrics::Builder;
@@ -40,7 +42,7 @@ pub struct PathOf {
 }
 
 /// All of them.
-pub const PATHS: [PathOf; 9] = [
+pub const PATHS: [PathOf; 10] = [
     PathOf { name: "mqtt-decode", what: "a QoS 1 PUBLISH of 100 bytes is decoded", run: decode },
     PathOf { name: "mqtt-encode", what: "the head of a PUBLISH is encoded", run: encode },
     PathOf { name: "mqtt-match", what: "a topic is matched with a filter", run: matching },
@@ -50,6 +52,11 @@ pub const PATHS: [PathOf; 9] = [
     PathOf { name: "segment-append", what: "200 bytes are appended, 64 a commit", run: append },
     PathOf { name: "push-fan-out", what: "QoS 0 is delivered, to one of 100", run: push_fan_out },
     PathOf { name: "push-burst", what: "as one of 20 that come together", run: push_burst },
+    PathOf {
+        name: "push-dispatch",
+        what: "a device, one of 100, gets and acknowledges a message",
+        run: push_dispatch,
+    },
 ];
 
 /// Receivers of a fan-out.
@@ -139,19 +146,25 @@ impl App for Echo {
 struct Bench<A: App> {
     core: Core<Wire, A>,
     now: Time,
+    /// Of those beside the cores, who may tell them something.
+    outsiders: Vec<Port<Envelope<A::Message>>>,
 }
 
 impl<A: App> Bench<A> {
     fn new(app: A, limits: Limits) -> Bench<A> {
+        Bench::with_outsiders(app, limits, 0)
+    }
+
+    fn with_outsiders(app: A, limits: Limits, count: usize) -> Bench<A> {
         let wire = Wire::new();
-        let port = mesh(&[sextant_ring::driver::Driver::remote(&wire)], 0, 64);
-        let port = port.into_iter().next().expect("one core");
+        let mut outsiders = mesh(&[sextant_ring::driver::Driver::remote(&wire)], count, 64);
+        let port = outsiders.remove(0);
         let addr = "127.0.0.1:1883".parse().expect("an address");
         let listeners = vec![Arc::new(Listener::sim(addr))];
         let now = Time::from_nanos(1);
         let clock = Clock { now, unix_ms: 1_800_000_000_000 };
         let core = Core::new(wire, app, port, listeners, limits, clock);
-        let mut bench = Bench { core, now };
+        let mut bench = Bench { core, now, outsiders };
         bench.turns(50);
         bench
     }
@@ -236,7 +249,11 @@ fn append(times: u64) {
     assert_eq!(log.ackable().0, times);
 }
 
-fn broker(endpoint: Option<Arc<Endpoint>>) -> (Bench<Broker>, tempfile::TempDir) {
+fn broker(
+    endpoint: Option<Arc<Endpoint>>,
+    platform: Option<Arc<dyn Platform>>,
+) -> (Bench<Broker>, tempfile::TempDir) {
+    let outsiders = usize::from(platform.is_some());
     let dir = tempfile::tempdir().expect("a folder");
     let options = Options { record_bytes_max: 1 << 20, ..Options::new(0x5EED, 1) };
     let restored = restore(&HostDisk, dir.path(), options).expect("a new log");
@@ -251,7 +268,7 @@ fn broker(endpoint: Option<Arc<Endpoint>>) -> (Bench<Broker>, tempfile::TempDir)
         endpoint,
         hasher,
         presence: Audience::default(),
-        platform: None,
+        platform,
         heartbeat: Heartbeats::new(1).core(0),
         shared: Arc::new(Shared::default()),
         names,
@@ -279,7 +296,8 @@ fn broker(endpoint: Option<Arc<Endpoint>>) -> (Bench<Broker>, tempfile::TempDir)
         limits: sextant_push::config::Limits::default(),
     };
     let limits = Limits { send_bytes_max: 8 << 20, ..Limits::default() };
-    (Bench::new(Broker::new(settings, parts, restored, 1), limits), dir)
+    let broker = Broker::new(settings, parts, restored, 1);
+    (Bench::with_outsiders(broker, limits, outsiders), dir)
 }
 
 fn packet(packet: &Packet<'_>) -> Vec<u8> {
@@ -303,7 +321,7 @@ impl Idle {
 
     /// As [`new`](Self::new), with TLS.
     pub fn served(endpoint: Option<Arc<Endpoint>>) -> Idle {
-        let (bench, dir) = broker(endpoint);
+        let (bench, dir) = broker(endpoint, None);
         Idle { bench, _dir: dir, clients: 0 }
     }
 
@@ -387,7 +405,7 @@ fn push_burst(times: u64) {
 
 /// As many messages at a time as are in a burst go to all receivers.
 fn deliver(times: u64, burst: usize) {
-    let (mut bench, _dir) = broker(None);
+    let (mut bench, _dir) = broker(None, None);
     let subscription = [Subscription::new(TOPIC, QoS::AtMostOnce)];
     let subscribe = packet(&Packet::Subscribe(Subscribe {
         packet_id: PacketId::new(1).expect("not zero"),
@@ -411,5 +429,80 @@ fn deliver(times: u64, burst: usize) {
     let before = bench.core.driver().sends;
     let rounds = times / RECEIVERS / burst as u64;
     (0..rounds).for_each(|_| go(&mut bench));
+    assert_eq!(bench.core.driver().sends - before, rounds * RECEIVERS);
+}
+
+/// A platform that keeps what it is told until somebody looks.
+#[derive(Default)]
+struct Notebook(Mutex<Vec<Told>>);
+
+impl Platform for Notebook {
+    fn tell(&self, _core: u16, told: Vec<Told>) {
+        self.0.lock().expect("one thread").extend(told);
+    }
+
+    fn is_behind(&self) -> bool {
+        false
+    }
+}
+
+impl Notebook {
+    fn take(&self) -> Vec<Told> {
+        std::mem::take(&mut self.0.lock().expect("one thread"))
+    }
+}
+
+/// Messages of the platform go to all devices, which acknowledge them.
+fn push_dispatch(times: u64) {
+    let platform = Arc::new(Notebook::default());
+    let (mut bench, _dir) = broker(None, Some(Arc::<Notebook>::clone(&platform)));
+    let command = |bench: &mut Bench<Broker>, command| {
+        bench.outsiders[0].send(0, Envelope::Message(Message::Command(command)));
+        bench.outsiders[0].flush();
+        bench.turns(2);
+    };
+    let mut sockets = Vec::new();
+    for n in 0..RECEIVERS as u32 {
+        let name = format!("receiver-{n}");
+        let socket = connect(&mut bench, &name);
+        let topic = format!("d/{name}/push");
+        let subscription = [Subscription::new(&topic, QoS::AtLeastOnce)];
+        let subscribe = packet(&Packet::Subscribe(Subscribe {
+            packet_id: PacketId::new(1).expect("not zero"),
+            subscriptions: Subscriptions::new(&subscription),
+            properties: SubscribeProperties::default(),
+        }));
+        bench.core.driver_mut().put(socket, &subscribe);
+        bench.turns(20);
+        let told = platform.take();
+        let [Told::Arrived { client_id, session }] = &told[..] else { panic!("{told:?}") };
+        let (client_id, session) = (client_id.clone(), *session);
+        command(&mut bench, Command::Known(Known { client_id, session, device: n, app: 1 }));
+        sockets.push(socket);
+    }
+    let devices = Arc::new((0..RECEIVERS as u32).collect());
+    let go = |bench: &mut Bench<Broker>, round: u64| {
+        let dispatch = Dispatch {
+            message: round,
+            expires_at: 0,
+            payload: PAYLOAD.to_vec().into(),
+            devices: Devices::Many(Arc::clone(&devices)),
+            app: 1,
+        };
+        command(bench, Command::Dispatch(Arc::new(dispatch)));
+        // Identifiers are given one after the other.
+        let packet_id = u16::try_from(round).ok().and_then(PacketId::new).expect("few rounds");
+        let ack = packet(&Packet::PubAck(Ack::new(packet_id, ReasonCode::Success)));
+        for socket in &sockets {
+            bench.core.driver_mut().put(*socket, &ack);
+        }
+        bench.turns(2);
+        assert_eq!(platform.take().len() as u64, 2 * RECEIVERS, "sent and acknowledged");
+    };
+    // What only the first time takes is not counted.
+    go(&mut bench, 1);
+    let before = bench.core.driver().sends;
+    let rounds = times / RECEIVERS;
+    (2..2 + rounds).for_each(|round| go(&mut bench, round));
     assert_eq!(bench.core.driver().sends - before, rounds * RECEIVERS);
 }

@@ -12,6 +12,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use sextant_mqtt::QoS;
 use sextant_ring::slot::SlotId;
 use sextant_ring::table::Table;
@@ -67,7 +69,7 @@ pub(super) struct Devices {
     told: Vec<Told>,
     pub(super) jobs: Jobs,
     /// Publications that the platform has yet to settle.
-    pub(super) unsettled: usize,
+    pub(super) unsettled: HashSet<SlotId, RandomState>,
     /// Whether the platform could not keep up at the last turn's end.
     pub(super) behind: bool,
     /// A turn is due that looks whether it does again.
@@ -82,7 +84,7 @@ impl Devices {
             by_device: Map::default(),
             told: Vec::new(),
             jobs: Jobs::default(),
-            unsettled: 0,
+            unsettled: HashSet::default(),
             behind: false,
             looks_again: false,
         }
@@ -131,7 +133,7 @@ impl Devices {
 
 /// Where a device is sent to.
 pub(super) fn push_topic(client_id: &str) -> String {
-    format!("d/{client_id}/push")
+    ["d/", client_id, "/push"].concat()
 }
 
 impl Broker {

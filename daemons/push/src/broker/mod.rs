@@ -420,7 +420,7 @@ impl Broker {
             ("messages handed on", self.handed_on.len()),
             ("devices", devices(Devices::len)),
             ("dispatches", devices(|devices| devices.jobs.len())),
-            ("receipts to be settled", devices(|devices| devices.unsettled)),
+            ("receipts to be settled", devices(|devices| devices.unsettled.len())),
         ];
         let left = counts.iter().filter(|(_, count)| *count > 0);
         left.map(|(what, count)| format!("{count} {what}")).collect()

@@ -13,6 +13,7 @@ use sextant_ring::slot::SlotId;
 
 use super::conn::Answer;
 use super::packets::Flow;
+use super::store::Gated;
 use super::{Broker, Context, Then};
 use crate::control::platform::{RECEIPTS_BYTES_MAX, ReceiptTopic, Settled, Told};
 use crate::meters::PublishRefused;
@@ -49,7 +50,7 @@ impl Broker {
         publish: &Publish<'_>,
     ) -> Flow {
         self.end_burst(cx);
-        let unsettled = self.devices.as_ref().map_or(0, |devices| devices.unsettled);
+        let unsettled = self.devices.as_ref().map_or(0, |devices| devices.unsettled.len());
         if publish.payload.len() > RECEIPTS_BYTES_MAX || unsettled >= UNSETTLED_MAX {
             self.meters.publish_refused(PublishRefused::NoRoom);
             return self.refuse_publish(cx, conn, publish, ReasonCode::QuotaExceeded);
@@ -70,8 +71,13 @@ impl Broker {
                 let Some(held) = self.conn(conn) else { return Flow::Ended };
                 let number = held.busy().answers.push(answer);
                 let ticket = self.open_ticket(cx, Then::Answer(conn, number));
+                if publish.delivery.qos() == QoS::ExactlyOnce {
+                    // Nor is a session forgotten in which an exchange was begun.
+                    self.add_part(ticket);
+                    self.store.gate(Gated::Part(ticket));
+                }
                 if let Some(devices) = &mut self.devices {
-                    devices.unsettled += 1;
+                    devices.unsettled.insert(ticket);
                 }
                 // Zero is nobody's.
                 ticket.to_bits() + 1
@@ -87,9 +93,8 @@ impl Broker {
     /// The platform has a publication, or refuses it.
     pub(super) fn settled(&mut self, cx: &mut Context, settled: Settled) {
         let Some(ticket) = settled.ticket.checked_sub(1).map(SlotId::from_bits) else { return };
-        let waits = self.tickets.get(ticket).is_some();
-        if let Some(devices) = self.devices.as_mut().filter(|_| waits) {
-            devices.unsettled -= 1;
+        let Some(devices) = &mut self.devices else { return };
+        if devices.unsettled.remove(&ticket) {
             let refused = settled.refused.then_some(ReasonCode::ImplementationSpecificError);
             self.part_done(cx, ticket, 0, refused);
         }

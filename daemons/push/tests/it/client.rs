@@ -146,6 +146,8 @@ pub(crate) struct Client {
     /// Acknowledgements that it has yet to send, while it is lazy.
     acks: VecDeque<Packet<'static>>,
     pub(crate) lazy: bool,
+    /// It refuses what comes at QoS 1, where its version has words for that.
+    pub(crate) refuses: bool,
     /// Of its next connection, or this one.
     pub(crate) fuse: Option<Fuse>,
     /// CONNECT asks for a clean start until that was granted.
@@ -190,6 +192,7 @@ impl Client {
             requests: BTreeMap::new(),
             acks: VecDeque::new(),
             lazy: false,
+            refuses: false,
             fuse: None,
             wants_clean: false,
             certain: false,
@@ -704,7 +707,11 @@ impl Client {
         match publish.delivery {
             Delivery::AtMostOnce => {}
             Delivery::AtLeastOnce { packet_id, .. } => {
-                self.acks.push_back(Packet::PubAck(Ack::new(packet_id, ReasonCode::Success)));
+                let reason = match self.refuses && self.profile.version == Version::V5 {
+                    true => ReasonCode::ImplementationSpecificError,
+                    false => ReasonCode::Success,
+                };
+                self.acks.push_back(Packet::PubAck(Ack::new(packet_id, reason)));
             }
             Delivery::ExactlyOnce { packet_id, .. } => {
                 new = self.flight.receive(packet_id) == Received::First;

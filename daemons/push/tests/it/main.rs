@@ -11,6 +11,7 @@
 //!   `SEXTANT_SEED=0..8000`, plays them all, `SEXTANT_SIM_TELL=1` tells what happens, and
 //!   `cargo xtask sim` plays seeds that nobody has played.
 //! - [`cuts`]: exchanges of QoS 2, cut behind every byte.
+//! - [`devices`]: random plays with a sender platform.
 //! - [`drains`]: clients sent to another server.
 //! - [`groups`]: members of groups that leave for good.
 //! - [`limits`]: how fast clients may come and publish.
@@ -24,6 +25,7 @@
 
 mod client;
 mod cuts;
+mod devices;
 mod drains;
 mod groups;
 mod limits;

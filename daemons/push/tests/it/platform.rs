@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
-use sextant_mqtt::{QoS, ReasonCode, Version};
+use sextant_mqtt::{
+    Connect, Packet, PacketId, QoS, ReasonCode, Subscribe, SubscribeProperties, Subscription,
+    SubscriptionId, Subscriptions, Version, frame,
+};
 use sextant_push::control::Command;
 use sextant_push::control::platform::{
     Devices, Dispatch, Known, Platform, RECEIPTS_BYTES_MAX, ReceiptTopic, Settled, Told, Withdraw,
@@ -54,7 +57,7 @@ impl Fake {
     }
 
     /// What it was told since it was asked last.
-    fn take(&self) -> Vec<(u16, Told)> {
+    pub(crate) fn take(&self) -> Vec<(u16, Told)> {
         std::mem::take(&mut self.0.lock().unwrap().told)
     }
 
@@ -62,7 +65,7 @@ impl Fake {
         std::mem::take(&mut self.0.lock().unwrap().turns)
     }
 
-    fn set_behind(&self, behind: bool) {
+    pub(crate) fn set_behind(&self, behind: bool) {
         self.0.lock().unwrap().behind = behind;
     }
 }
@@ -576,6 +579,110 @@ fn what_is_pushed_to_a_member_of_a_group_that_ends_goes_to_no_other() {
     assert_eq!(scene.ends(), [('s', message, device(phone)), ('r', message, device(phone))]);
     assert_eq!(scene.got(other, message), 0);
     scene.play.finish();
+}
+
+#[test]
+fn a_message_that_a_client_refuses_is_dropped() {
+    let mut scene = Scene::new(24, Setup::default());
+    let phone = scene.device(Profile::persistent("phone", Version::V5), Q1);
+    scene.play.clients[phone].refuses = true;
+    let message = scene.send(phone, 10);
+    assert_eq!(scene.ends(), [('s', message, device(phone)), ('d', message, device(phone))]);
+    scene.play.clients[phone].refuses = false;
+    scene.play.finish();
+}
+
+#[test]
+fn a_number_that_is_another_devices_now_finds_that_one() {
+    let mut scene = Scene::new(25, Setup::default());
+    let before = scene.device(Profile::clean("before", Version::V5), Q1);
+    let after = scene.add(Profile::clean("after", Version::V5), Q1);
+    let session = scene.arrival(after);
+    let number = device(before);
+    let known = Known { client_id: "after".into(), session, device: number, app: APP };
+    scene.command(0, Command::Known(known));
+    let mut sent = || {
+        let message = scene.message(10);
+        scene.dispatch(0, message, Devices::One(number), 0);
+        assert_eq!(scene.ends(), [('s', message as u64, number), ('a', message as u64, number)]);
+        (scene.got(before, message as u64), scene.got(after, message as u64))
+    };
+    assert_eq!(sent(), (0, 1));
+    scene.play.part(before, Parting::Disconnect);
+    scene.play.pass(Duration::from_millis(5));
+    let told = scene.fake.take();
+    assert!(matches!(told[..], [(0, Told::LeftUnknown { .. })]), "{told:?}");
+    let message = scene.message(10);
+    scene.dispatch(0, message, Devices::One(number), 0);
+    assert_eq!(scene.ends().len(), 2, "it is there still");
+    assert_eq!(scene.got(after, message as u64), 1);
+    scene.play.finish();
+}
+
+#[test]
+fn nothing_of_what_the_platform_sends_is_in_the_log() {
+    let kinds = |messages: usize| {
+        let mut scene = Scene::new(26, Setup { inflight_max: 2, ..Setup::default() });
+        let phone = scene.device(Profile::persistent("phone", Version::V5), Q1);
+        // Some are acknowledged, some are in flight, and some in the queue.
+        for n in 0..messages {
+            scene.play.clients[phone].lazy = n >= messages / 2;
+            scene.send(phone, 10);
+        }
+        scene.play.pass(Duration::from_secs(1));
+        scene.play.stop();
+        let kinds = scene.play.rig.kinds_on_disk(0);
+        scene.play.clients[phone].lazy = false;
+        scene.play.finish();
+        kinds
+    };
+    let none = kinds(0);
+    assert!(none.len() > 1);
+    assert_eq!(kinds(40), none);
+}
+
+#[test]
+fn a_message_says_what_its_subscription_is_called_and_how_long_it_lives() {
+    for qos in [Q0, Q1] {
+        let mut scene = Scene::new(27, Setup::default());
+        scene.play.pass(Duration::from_secs(1));
+        let peer = scene.play.rig.connect();
+        let mut bytes = Vec::new();
+        let connect = Connect::new(Version::V5, "raw");
+        Packet::Connect(connect).encode(Version::V5, &mut bytes).unwrap();
+        let subscriptions = [Subscription::new("d/raw/#", qos)];
+        let subscription_id = SubscriptionId::new(9);
+        let subscribe = Subscribe {
+            packet_id: PacketId::MIN,
+            properties: SubscribeProperties { subscription_id, ..Default::default() },
+            subscriptions: Subscriptions::new(&subscriptions),
+        };
+        Packet::Subscribe(subscribe).encode(Version::V5, &mut bytes).unwrap();
+        peer.send(&bytes);
+        scene.play.pass(Duration::from_millis(50));
+        let told = scene.fake.take();
+        let [(0, Told::Arrived { session, .. })] = told[..] else { panic!("{told:?}") };
+        let known = Known { client_id: "raw".into(), session, device: 5, app: APP };
+        scene.command(0, Command::Known(known));
+        peer.received();
+        let message = scene.message(10);
+        let expires_at = scene.play.rig.world.clock().unix_ms + 90_000;
+        scene.dispatch(0, message, Devices::One(5), expires_at);
+        scene.play.pass(Duration::from_millis(50));
+        let bytes = peer.received();
+        let whole = frame(&bytes, u32::MAX).unwrap().expect("a packet");
+        let Ok(Packet::Publish(publish)) = Packet::decode(&whole, Version::V5) else {
+            panic!("{bytes:?}")
+        };
+        assert_eq!((publish.topic, publish.delivery.qos()), ("d/raw/push", qos));
+        assert_eq!(publish.payload, &scene.payload(message)[..]);
+        let ids: Vec<u32> =
+            publish.properties.subscription_ids.iter().map(SubscriptionId::get).collect();
+        assert_eq!((ids, publish.properties.message_expiry_s), (vec![9], Some(90)));
+        drop(peer);
+        scene.play.pass(Duration::from_millis(50));
+        scene.play.finish();
+    }
 }
 
 // --- What devices tell ---

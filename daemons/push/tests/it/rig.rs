@@ -178,12 +178,17 @@ impl Rig {
 
     /// Records of messages in the log of a core that does not run.
     pub(crate) fn messages_on_disk(&self, core: usize) -> usize {
+        self.kinds_on_disk(core).into_iter().filter(|kind| *kind == 1).count()
+    }
+
+    /// What kinds of records, in their order, are in the log of a core that does not run.
+    pub(crate) fn kinds_on_disk(&self, core: usize) -> Vec<u8> {
         assert!(self.cores.is_empty(), "it is stopped first");
         let dir = PathBuf::from(format!("log/{core}"));
         let (log, _) = Log::open(&self.world.disk(), &dir, self.setup.log_options(core)).unwrap();
         let mut cursor = log.records();
         let records = std::iter::from_fn(|| cursor.next(&log));
-        records.filter(|record| record.as_ref().unwrap().kind == 1).count()
+        records.map(|record| record.unwrap().kind).collect()
     }
 
     /// Starts the broker from what is on the disk.
