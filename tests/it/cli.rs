@@ -120,6 +120,39 @@ fn daemons_end_with_an_up_that_is_killed() {
 }
 
 #[test]
+fn up_prints_a_link_that_opens_the_console_once() {
+    let up = Up::new();
+    let console = free_addr();
+    let mut command = plain(up.dir.path(), &["up", "--console", &console.to_string()]);
+    for set in &up.sets {
+        command.args(["--set", set]);
+    }
+    let mut lines = Lines::start(command);
+    let line = lines.line_with("#login=");
+    let (url, link) = line.trim().trim_start_matches("open").trim().split_once("#login=").unwrap();
+    assert_eq!(url, format!("http://{console}/"));
+    let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+    let agent: ureq::Agent = config.into();
+    let status = format!("{url}api/push/v1/status");
+    assert_eq!(agent.get(&status).call().unwrap().status(), 401);
+    let enter = || {
+        let origin = url.trim_end_matches('/');
+        let request = agent.post(format!("{url}session")).header("origin", origin);
+        request.send_json(json!({ "link": link })).unwrap()
+    };
+    let entered = enter();
+    assert_eq!(entered.status(), 204);
+    let cookie = entered.headers()["set-cookie"].to_str().unwrap().to_owned();
+    let (cookie, _) = cookie.split_once(';').unwrap();
+    let mut answer = agent.get(&status).header("cookie", cookie).call().unwrap();
+    let told: Value = answer.body_mut().read_json().unwrap();
+    assert_eq!(told["connections"], 0, "{told}");
+    assert_eq!(enter().status(), 401, "it works once");
+    lines.signal(Signal::TERM);
+    assert!(lines.end().0);
+}
+
+#[test]
 fn up_says_which_port_is_taken_and_how_to_move() {
     let daemon = Daemon::start();
     let up = Up { sets: vec![format!("push.mqtt.listen={}", daemon.mqtt())], ..Up::new() };

@@ -9,12 +9,14 @@ export default defineConfig({
   build: {
     // Everything is a file of its own: the content security policy allows nothing inline.
     assetsInlineLimit: 0,
+    outDir: '.build',
+    emptyOutDir: true,
     modulePreload: { polyfill: false },
     target: 'es2022',
   },
   server: {
     proxy: Object.fromEntries(
-      ['/api', '/session'].map((path) => [path, { target: behind, headers: { origin: behind } }]),
+      ['/api', '/session'].map((path) => [path, { target: behind, changeOrigin: true, headers: { origin: behind } }]),
     ),
   },
 });

@@ -366,6 +366,7 @@ function live(found: FakeMessage, response: ServerResponse): void {
       now.delivered = Math.min(now.sent, now.delivered + step);
       now.pending = now.eligible - now.sent;
       now['in_flight'] = now.sent - now.delivered;
+      now['latency_ms'] = { count: now.delivered, p50: 38, p90: 412, p99: 21_400, max: 912_000 };
       if (now.delivered >= now.eligible) found.state = 'finished';
     }
     response.write(`event: funnel\ndata: ${JSON.stringify({ state: found.state, funnel: now })}\n\n`);
