@@ -104,7 +104,7 @@
 //!         let shutdown = async {
 //!             let _ = stopped.await;
 //!         };
-//!         let router = admin::router(axum::Router::new(), admin);
+//!         let router = admin::router(axum::Router::new(), axum::Router::new(), admin);
 //!         let limits = settings.admin.limits();
 //!         let server = tokio::spawn(admin::serve(listener, router, limits, shutdown));
 //!         health.set_ready(true);

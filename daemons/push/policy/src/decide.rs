@@ -57,9 +57,30 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Of messages that no rule holds back or counts.
+    pub fn free() -> Plan {
+        Plan {
+            priority: crate::throttle::PRIORITY_MAX,
+            qos: 1,
+            ttl_ms: 86_400_000,
+            review: false,
+            hours: Hours::ALL,
+            quiet: None,
+            zone: ZoneId::UTC,
+            rules: Box::default(),
+            beyond: Box::default(),
+        }
+    }
+
     /// The rules that count it: what [`Counters::note`](crate::Counters::note) is told.
     pub fn rules(&self) -> &[RuleId] {
         &self.rules
+    }
+
+    /// Whether a message that is due may go to any device at any time: no hours, no quiet hours,
+    /// and nothing that counts.
+    pub fn is_free(&self) -> bool {
+        self.hours == Hours::ALL && self.quiet.is_none() && self.rules.is_empty()
     }
 
     /// The zone of devices that tell none.
@@ -180,6 +201,11 @@ impl Draft {
             true => Ok(Draft { policy, content }),
             false => Err(PolicyError { faults: faults.0 }),
         }
+    }
+
+    /// The policy that it is of.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// Makes it what is asked from now on: the zones that it names are interned, and its caps and

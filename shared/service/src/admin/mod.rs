@@ -98,6 +98,7 @@ impl Settings {
             header_timeout: self.header_timeout.get(),
             request_timeout: self.request_timeout.get(),
             drain_timeout: self.drain_timeout.get(),
+            streams: &[],
         }
     }
 }
@@ -157,14 +158,16 @@ pub struct Admin {
     pub metrics: Arc<Registry>,
 }
 
-/// The daemon's routes `api`, with those that every daemon has, behind the token.
-pub fn router(api: Router, admin: Admin) -> Router {
+/// The daemon's routes `api`, with those that every daemon has, behind the token; and those of
+/// `open`, which look themselves at who asks.
+pub fn router(api: Router, open: Router, admin: Admin) -> Router {
     let Admin { token, health, metrics } = admin;
     Router::new()
         .route("/metrics", get(page).with_state(metrics))
         .merge(api)
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .layer(middleware::from_fn_with_state(token, authorize))
+        .merge(open)
         .route("/healthz", get(healthz).with_state(health.clone()))
         .route("/readyz", get(readyz).with_state(health))
 }

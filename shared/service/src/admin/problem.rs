@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 const CONTENT_TYPE: &str = "application/problem+json";
 /// A longer explanation than this is not one.
@@ -28,6 +29,9 @@ pub struct Problem {
     /// This problem in words.
     #[serde(default)]
     pub detail: String,
+    /// What else there is to say of it, by the names of RFC 9457's extension members.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
 }
 
 fn about_blank() -> String {
@@ -38,7 +42,13 @@ impl Problem {
     /// A problem of which the status names the kind. `detail` is a sentence without its full stop.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Unknown").to_owned();
-        Self { kind: about_blank(), title, status: status.as_u16(), detail: detail.into() }
+        Self {
+            kind: about_blank(),
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            more: Map::new(),
+        }
     }
 
     /// Gives the problem a kind of its own: `urn:sextant:problem:` and `name`.
@@ -46,6 +56,13 @@ impl Problem {
     pub fn of_kind(mut self, name: &str, title: &str) -> Self {
         self.kind = format!("urn:sextant:problem:{name}");
         self.title = title.to_owned();
+        self
+    }
+
+    /// Says something else of it.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
         self
     }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http_body_util::Limited;
@@ -47,6 +47,16 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// From the call to stop to the end of the last connection.
     pub drain_timeout: Duration,
+    /// How the paths of POSTs end whose bodies may be of any length, and take any time: whoever
+    /// reads them does so as they come, and gives up on one that is silent.
+    pub streams: &'static [&'static str],
+}
+
+impl Limits {
+    fn is_stream(&self, request: &Request) -> bool {
+        let path = request.uri().path();
+        request.method() == Method::POST && self.streams.iter().any(|end| path.ends_with(end))
+    }
 }
 
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -147,16 +157,20 @@ async fn connection(
 /// `router`, kept to the limits of a request.
 fn within(router: Router, limits: &Limits) -> Router {
     let (bytes_max, patience) = (limits.body_bytes_max, limits.request_timeout);
+    let limits = limits.clone();
     // A router adds `Allow` to a 405 outside of its own layers, and the outermost layer here wants
     // to see it: hence a router around the router.
     Router::new()
         .fallback_service(router)
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn(move |request: Request, next: Next| {
-            bounded(request, next, bytes_max)
-        }))
-        .layer(middleware::from_fn(move |request: Request, next: Next| {
-            timed(request, next, patience)
+            let is_stream = limits.is_stream(&request);
+            async move {
+                match is_stream {
+                    true => next.run(request).await,
+                    false => timed(request, next, bytes_max, patience).await,
+                }
+            }
         }))
         .layer(middleware::from_fn(problem::from_errors))
 }
@@ -181,8 +195,9 @@ fn too_long(bytes_max: usize) -> Response {
     closing(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
 }
 
-async fn timed(request: Request, next: Next, patience: Duration) -> Response {
-    match tokio::time::timeout(patience, next.run(request)).await {
+/// A body of bounded length, answered in bounded time.
+async fn timed(request: Request, next: Next, bytes_max: usize, patience: Duration) -> Response {
+    match tokio::time::timeout(patience, bounded(request, next, bytes_max)).await {
         Ok(response) => response,
         Err(_) => closing(Problem::unavailable(format!(
             "the request took longer than {} ms",

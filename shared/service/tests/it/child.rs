@@ -253,7 +253,7 @@ fn daemon() {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = tokio::spawn(admin::serve(
             listener,
-            admin::router(Router::new(), admin),
+            admin::router(Router::new(), Router::new(), admin),
             settings.admin.limits(),
             async {
                 let _ = stopped.await;

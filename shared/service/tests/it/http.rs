@@ -25,6 +25,7 @@ fn limits() -> Limits {
         header_timeout: Duration::from_secs(10),
         request_timeout: Duration::from_secs(30),
         drain_timeout: Duration::from_secs(5),
+        streams: &["/stream"],
     }
 }
 
@@ -62,7 +63,7 @@ fn router(admin: Admin) -> Router {
             }),
         )
         .route("/v1/large", get(async || vec![b'x'; 64 << 20]));
-    admin::router(api, admin)
+    admin::router(api, Router::new(), admin)
 }
 
 struct Server {

@@ -48,6 +48,17 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// These values, and those of `other` where there are none.
+    #[must_use]
+    pub fn or(mut self, other: Values<'a>) -> Values<'a> {
+        for (number, value) in other.0.into_iter().enumerate() {
+            if value.is_some() && self.get(number).is_none() {
+                self.put(number, value);
+            }
+        }
+        self
+    }
+
     fn put(&mut self, number: usize, value: Option<Cow<'a, str>>) {
         if number >= self.0.len() {
             self.0.resize(number + 1, None);
