@@ -36,6 +36,7 @@ mod bans;
 mod body;
 mod clients;
 mod drain;
+pub mod platform;
 mod query;
 mod top;
 mod trace;

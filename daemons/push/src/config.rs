@@ -8,6 +8,7 @@
 
 mod auth;
 mod limits;
+mod platform;
 mod presence;
 mod url;
 
@@ -27,6 +28,7 @@ use sextant_service::{admin, telemetry};
 
 pub use self::auth::{Http, Jwt, OnFailure};
 pub use self::limits::Limits;
+pub use self::platform::Platform;
 pub use self::presence::{Presence, Webhook};
 pub use self::url::Url;
 use crate::api::ANSWER_MAX;
@@ -80,6 +82,8 @@ pub struct Config {
     pub tls: Tls,
     /// Who is told of clients that come and go.
     pub presence: Presence,
+    /// Whom senders send to, by which rules.
+    pub platform: Platform,
 }
 
 impl Default for Config {
@@ -100,6 +104,7 @@ impl Default for Config {
             limits: Limits::default(),
             tls: Tls::default(),
             presence: Presence::default(),
+            platform: Platform::default(),
         }
     }
 }
@@ -709,6 +714,7 @@ impl sextant_service::config::Config for Config {
         self.limits.check(faults);
         check_tls(&self.tls, !self.mqtt.tls_listen.is_empty(), faults);
         self.presence.check(faults);
+        self.platform.check(faults);
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sextant_mqtt::SessionLimits;
+use sextant_platform::ledger::Handle;
 use sextant_ring::core::{Core, Envelope, Limits};
 use sextant_ring::disk::{Disk, HostDisk};
 use sextant_ring::driver::{Driver, Listener};
@@ -41,9 +42,10 @@ use crate::auth::{Authenticator, Elsewhere};
 use crate::bans::Keeper;
 use crate::broker::{Broker, Message, Parts, Settings, Shared, Transports, restore};
 use crate::config::{self, Config, is_loopback};
-use crate::control::Command;
+use crate::control::{self, Command};
 use crate::drivers::{self, Chosen};
 use crate::meters::Names;
+use crate::platform::{Ears, Running, Tokens};
 use crate::presence::{self, Audience};
 use crate::sys;
 use crate::tls::{Certificate, Endpoint};
@@ -124,11 +126,22 @@ pub fn run(
     let metrics = Arc::new(builder.build(cores));
 
     let remotes = (0..cores).map(|_| Remote::host()).collect::<std::io::Result<Vec<_>>>()?;
-    let mut ports = mesh(&remotes, 2, config.mqtt.mesh_capacity as usize);
+    let mut ports = mesh(&remotes, 3, config.mqtt.mesh_capacity as usize);
+    let orders = ports.pop().context("the platform has its port")?;
     let deliver = verdicts(ports.pop().context("the checks have their port")?);
     let commands = ports.pop().context("the control plane has its port")?;
+    let platform = match config.platform.enabled {
+        true => Some(Running::start(&config.platform, data.path(), orders, cores)?),
+        false => None,
+    };
+    let ears = platform.as_ref().map(|platform| Ears(platform.handle.clone()));
+    let ears = ears.map(|ears| Arc::new(ears) as Arc<dyn control::platform::Platform>);
     let hasher = Hasher::spawn(HASHES_MAX, Arc::clone(&deliver))?;
-    let elsewhere = Elsewhere { deliver, counts, generations: None };
+    let generations = platform.as_ref().map(|platform| {
+        let tokens = Tokens(platform.handle.generations().clone());
+        Arc::new(tokens) as Arc<dyn crate::auth::token::Generations>
+    });
+    let elsewhere = Elsewhere { deliver, counts, generations };
     let heartbeats = Heartbeats::new(cores);
     let shared = Arc::new(Shared::default());
     let endpoint = Endpoint::load(&config.tls).context("cannot serve TLS")?.map(Arc::new);
@@ -149,7 +162,7 @@ pub fn run(
             endpoint: endpoint.clone(),
             hasher: hasher.clone(),
             presence: audience.clone(),
-            platform: None,
+            platform: ears.clone(),
             heartbeat: heartbeats.core(core),
             shared: Arc::clone(&shared),
             names,
@@ -169,7 +182,7 @@ pub fn run(
         threads.push(start.spawn(parts)?);
     }
     // A webhook ends when the cores, and nobody else, can tell of anything more.
-    drop((listeners, audience));
+    drop((listeners, audience, ears));
     let commands = Arc::new(Commands { port: Mutex::new(commands), cores });
     let control = Control {
         config: config.clone(),
@@ -188,7 +201,9 @@ pub fn run(
         log,
     };
     let kept = Kept::new(keeper, bans);
-    let outcome = runtime::run(control.serve(admin_listener, kept, &threads, loaded, reload))?;
+    let sending = platform.as_ref().map(|platform| platform.handle.clone());
+    let outcome =
+        runtime::run(control.serve(admin_listener, kept, sending, &threads, loaded, reload))?;
     let mut failed = outcome.err();
     for thread in threads {
         match thread.join() {
@@ -197,6 +212,9 @@ pub fn run(
             // A panic has ended the process before.
             Err(_) => bail!("a core ended in a panic"),
         }
+    }
+    if let Some(Err(error)) = platform.map(Running::stop) {
+        failed = Some(failed.unwrap_or(error));
     }
     info!("stopped");
     telemetry::flush();
@@ -493,6 +511,7 @@ impl Control {
         mut self,
         listener: TcpListener,
         bans: Kept,
+        sending: Option<Handle>,
         threads: &[JoinHandle<anyhow::Result<()>>],
         loaded: Loaded<Config>,
         reload: impl Fn() -> Option<Loaded<Config>>,
@@ -501,9 +520,10 @@ impl Control {
         let notifier = Notifier::from_env()?;
         let health = Health::default();
         let admin_addr = listener.local_addr()?;
-        let router = self.router(&health, bans);
+        let router = self.router(&health, bans, sending);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let limits = self.config.admin.limits();
+        let limits =
+            admin::Limits { streams: api::platform::STREAMS, ..self.config.admin.limits() };
         let server = tokio::spawn(admin::serve(listener, router, limits, async {
             // Dropped is as good as told.
             let _ = stopped.await;
@@ -544,7 +564,7 @@ impl Control {
         outcome
     }
 
-    fn router(&self, health: &Health, bans: Kept) -> axum::Router {
+    fn router(&self, health: &Health, bans: Kept, sending: Option<Handle>) -> axum::Router {
         let cores: Arc<dyn Cores> = Arc::<Commands>::clone(&self.commands);
         let settings = api::Settings {
             packet_bytes_max: self.config.mqtt.packet_bytes_max.get(),
@@ -558,7 +578,15 @@ impl Control {
             health: health.clone(),
             metrics: Arc::clone(&self.metrics),
         };
-        admin::router(api::router(cores, self.token_key.clone(), settings, bans), admin)
+        let open = sending.map_or_else(axum::Router::new, |handle| {
+            api::platform::router(api::platform::Platform {
+                handle,
+                token: Arc::clone(&self.token),
+                token_key: self.token_key.clone(),
+                clock: || Clock::read().unix_ms,
+            })
+        });
+        admin::router(api::router(cores, self.token_key.clone(), settings, bans), open, admin)
     }
 
     /// Never ends.

@@ -7,6 +7,7 @@
 //! - [`home`]: which core a name lives on.
 //! - [`drivers`]: what the cores ask the kernel through.
 //! - [`tls`]: what TLS is served with.
+//! - [`platform`]: the sender platform, joined to the cores.
 //! - [`config`], [`meters`]: settings, and what is counted; [`sys`] tells subscribers of it.
 //! - [`presence`]: who comes and who goes, told to subscribers; [`webhook`] tells others,
 //!   through [`outbound`].
@@ -22,6 +23,7 @@ pub mod drivers;
 pub mod home;
 pub mod meters;
 pub mod outbound;
+pub mod platform;
 pub mod presence;
 pub mod sys;
 pub mod tls;

@@ -8,14 +8,14 @@ pub(crate) fn run(bytes: &[u8]) {
     let (len, rest) = bytes.split_first().unwrap_or((&0, &[]));
     let (device, token) = rest.split_at(usize::from(*len).min(rest.len()));
     let Ok(device) = std::str::from_utf8(device) else { return };
-    let verdict = key.verify(token, device, 1000);
+    let verdict = key.verify(token, device, 1000, None);
     assert!(
         matches!(verdict, Err(TokenError::Malformed | TokenError::Forged)),
         "{device:?} came in with a token of its own making: {verdict:?}"
     );
     let Ok(issued) = key.issue(device, 1001) else { return };
-    assert_eq!(key.verify(issued.as_bytes(), device, 1000), Ok(()));
-    assert_eq!(key.verify(issued.as_bytes(), device, 1001), Err(TokenError::Expired));
+    assert_eq!(key.verify(issued.as_bytes(), device, 1000, None), Ok(()));
+    assert_eq!(key.verify(issued.as_bytes(), device, 1001, None), Err(TokenError::Expired));
     // One byte of another is none.
     if let Some((&at, with)) =
         token.split_first().zip(token.get(1)).map(|((at, _), with)| (at, with))
@@ -24,7 +24,7 @@ pub(crate) fn run(bytes: &[u8]) {
         let at = usize::from(at) % forged.len();
         if forged[at] != *with {
             forged[at] = *with;
-            assert!(key.verify(&forged, device, 1000).is_err(), "byte {at} does not count");
+            assert!(key.verify(&forged, device, 1000, None).is_err(), "byte {at} does not count");
         }
     }
 }
