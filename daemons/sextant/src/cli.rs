@@ -163,12 +163,80 @@ pub(crate) enum PushCommand {
         #[command(subcommand)]
         command: BanCommand,
     },
+    /// Be devices of an app, that get messages, show and click them
+    #[command(after_help = SIMULATE_EXAMPLES)]
+    Simulate(SimulateArgs),
+    /// Check that the audit is as it was written
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Make a token with which a device can log in, and print it
     #[command(after_help = TOKEN_EXAMPLES)]
     Token(TokenArgs),
     /// Hash a password for a user of the configuration file
     #[command(after_help = PASSWD_EXAMPLES)]
     Passwd(PasswdArgs),
+}
+
+const SIMULATE_EXAMPLES: &str = "\
+They are sim-0000, sim-0001 and so on, with platforms, versions, cities, tags (vip, beta) and time
+zones that expressions can name, and log in with tokens of their own. Of what they get they show
+seven in ten, and click one in six.
+
+Examples:
+  sextant push simulate --app shop
+  sextant push simulate --app shop --devices 1000 --seconds 60";
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// Their app, made if there is none of that name
+    #[arg(long, value_name = "APP")]
+    pub(crate) app: String,
+
+    /// How many there are
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = parse_devices)]
+    pub(crate) devices: usize,
+
+    /// How long they are there; until Ctrl-C, if it is not said
+    #[arg(long, value_name = "S")]
+    pub(crate) seconds: Option<u64>,
+}
+
+/// Each is a thread and a connection.
+fn parse_devices(text: &str) -> Result<usize, String> {
+    let devices = text.parse().ok().filter(|devices| (1..=5000).contains(devices));
+    devices.ok_or_else(|| "1 to 5000".to_owned())
+}
+
+const AUDIT_VERIFY_EXAMPLES: &str = "\
+Reads the files of the audit, also while the daemon writes them. The exit code is 0 if every
+record is as it was written. What was cut off at the end is found by a head that was noted before.
+
+Examples:
+  sextant push audit verify
+  sextant push audit verify --expect \"$(cat head.yesterday)\"
+  sextant push audit verify --dir /backup/push/platform/audit";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Read all of it, and tell each record that was changed, is missing or out of order
+    #[command(after_help = AUDIT_VERIFY_EXAMPLES)]
+    Verify(AuditVerifyArgs),
+    /// Print the end of its chain, to be noted elsewhere
+    #[command(after_help = "Example:\n  sextant push audit head > head.yesterday")]
+    Head,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditVerifyArgs {
+    /// The directory of the audit [default: DATA/push/platform/audit]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// A head that was noted before, NUMBER:HASH
+    #[arg(long, value_name = "HEAD")]
+    pub(crate) expect: Option<String>,
 }
 
 const SEND_EXAMPLES: &str = "\

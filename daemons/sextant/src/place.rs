@@ -58,7 +58,7 @@ impl Place {
         };
         let token = token.map_err(|source| Error::Token { data, source })?;
         let url = self.push_url();
-        Ok(Daemon { client: Client::new(&url, Some(token), ANSWER_TIME_MAX), url })
+        Ok(Daemon { client: Client::new(&url, Some(token.clone()), ANSWER_TIME_MAX), url, token })
     }
 
     /// What `sextant up` says about a daemon that it runs now.
@@ -73,6 +73,8 @@ impl Place {
 pub(crate) struct Daemon {
     pub(crate) client: Client,
     pub(crate) url: String,
+    /// What it is asked with.
+    pub(crate) token: AdminToken,
 }
 
 impl Daemon {

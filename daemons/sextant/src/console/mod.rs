@@ -52,6 +52,8 @@ const LIMITS: Limits = Limits {
     header_timeout: Duration::from_secs(60),
     request_timeout: Duration::from_secs(600),
     drain_timeout: Duration::from_millis(500),
+    // What daemons read as it comes, goes through as it comes.
+    streams: &["/lists", "/devices/import", "/messages/stream"],
 };
 
 /// Where to serve the console, as the command line says it.

@@ -1,11 +1,13 @@
 //! `sextant push`: the push daemon's HTTP API by hand, and an MQTT client to look at topics with.
 
+mod audit;
 mod ban;
 mod clients;
 mod drain;
 mod passwd;
 mod receipt;
 mod send;
+mod simulate;
 mod token;
 mod top;
 mod trace;
@@ -27,6 +29,8 @@ pub(crate) fn run(place: &Place, command: &PushCommand) -> Result<(), Error> {
         PushCommand::Top(args) => top::run(place, args),
         PushCommand::Trace(args) => trace::run(place, args),
         PushCommand::Ban { command } => ban::run(place, command),
+        PushCommand::Simulate(args) => simulate::run(place, args),
+        PushCommand::Audit { command } => audit::run(place, command),
         PushCommand::Token(args) => token::run(place, args),
         PushCommand::Passwd(args) => passwd::run(args),
     }
