@@ -11,6 +11,7 @@
 //!   hostile   clients that break rules, send garbage, do not read; a disk that is full
 //!   cli       sextant up, status, push; what is said when something is wrong
 //!   others    what trips other brokers, by what it is
+//!   campaigns what senders send, through kill -9
 //!   clients   MQTT.js in Node and in a browser, paho C, rumqttc
 //!   limits    how fast clients may come and publish
 //!   operators clients listed, shown, kicked and banned, over HTTP
@@ -25,6 +26,7 @@
 
 mod api;
 mod auth;
+mod campaigns;
 mod cli;
 mod clients;
 mod conformance;
