@@ -16,6 +16,7 @@
 //!   limits    how fast clients may come and publish
 //!   operators clients listed, shown, kicked and banned, over HTTP
 //!   presence  who comes and goes, told to subscribers and to a webhook
+//!   senders   the project's own clients: messages sent, shown, counted, taken back
 //!   systemd   units, socket activation, notifications
 //!   tls       certificates of both sides, resumption, renewal
 //!   traces    what one client sends and is sent, packet by packet
@@ -38,6 +39,7 @@ mod limits;
 mod operators;
 mod others;
 mod presence;
+mod senders;
 mod smoke;
 mod systemd;
 mod tls;
