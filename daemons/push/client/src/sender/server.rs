@@ -99,11 +99,16 @@ fn serve(socket: &TcpStream, reply: &Reply, remembered: &Mutex<Vec<Asked>>) {
     let add = |body: &str| remembered.lock().unwrap()[index].body.push_str(body);
     if let Reply::Lines(count, answer, ends) = reply {
         write!(output, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
-        for _ in 0..*count {
-            let Some(chunk) = read_chunk(&mut input) else { break };
-            add(&chunk);
-            let line = answer(&chunk) + "\n";
-            write!(output, "{:x}\r\n{line}\r\n", line.len()).unwrap();
+        let mut answered = 0;
+        while answered < *count
+            && let Some(chunk) = read_chunk(&mut input)
+        {
+            for line in chunk.lines().take(*count - answered) {
+                add(&format!("{line}\n"));
+                let line = answer(line) + "\n";
+                write!(output, "{:x}\r\n{line}\r\n", line.len()).unwrap();
+                answered += 1;
+            }
         }
         if *ends {
             write!(output, "0\r\n\r\n").unwrap();

@@ -34,7 +34,7 @@ const UNWRITTEN_BYTES_MAX: usize = 256 << 10;
 /// The longest message, as JSON, bytes: the daemon takes no longer line.
 const LINE_BYTES_MAX: usize = 64 << 10;
 /// How many requests are taken before the connection is looked at.
-const TAKEN_AT_ONCE: usize = 32;
+const TAKEN_AT_ONCE: usize = 256;
 
 /// Outcomes of messages that are sent as they are taken from an iterator.
 ///
@@ -145,9 +145,15 @@ impl<'s, I: Iterator<Item = MessageRequest>> MessageStream<'s, I> {
             (self.written, self.finished) = (0, false);
         }
         let Some(exchange) = &mut self.exchange else { return Ok(Step::More) };
-        while self.written < self.unanswered.len() && exchange.unwritten() <= UNWRITTEN_BYTES_MAX {
-            exchange.push(&self.unanswered[self.written].line);
+        // What is there goes as one part: the daemon makes durable together what comes together.
+        let mut part = Vec::new();
+        let room = UNWRITTEN_BYTES_MAX.saturating_sub(exchange.unwritten());
+        while self.written < self.unanswered.len() && part.len() < room {
+            part.extend_from_slice(&self.unanswered[self.written].line);
             self.written += 1;
+        }
+        if !part.is_empty() {
+            exchange.push(&part);
         }
         let all_written = self.written == self.unanswered.len();
         if self.exhausted && all_written && !self.finished {
