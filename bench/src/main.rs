@@ -2,6 +2,7 @@
 //! installs the peers, and runs this.
 
 mod append;
+mod campaign;
 mod compare;
 mod devices;
 mod floor;
@@ -53,6 +54,8 @@ enum What {
     PushConnect(RunArgs),
     /// CPU of a TLS handshake and memory of a TLS connection, beside its peers
     PushTls(RunArgs),
+    /// A message for all devices of an app, audit and all; and a list of devices that are away
+    PushCampaign(CampaignArgs),
     /// Everything at random for half an hour, and whether anything is left behind
     Soak(SoakArgs),
     /// Durable appends of 64 writers, beside the best of fio
@@ -102,6 +105,15 @@ struct MillionArgs {
     run: RunArgs,
     #[command(flatten)]
     own: million::MillionArgs,
+}
+
+/// How a run of the sender platform goes.
+#[derive(Debug, clap::Args)]
+struct CampaignArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    own: campaign::CampaignArgs,
 }
 
 /// How a soak goes.
@@ -170,6 +182,7 @@ fn main() -> ExitCode {
         What::PushFanout(args) => push::run_fan_out(&args.run("push-fanout")),
         What::PushIdle(args) => idle::run(&args.run.run("push-idle"), args.own),
         What::PushMillion(args) => million::run(&args.run.run_once("push-million"), args.own),
+        What::PushCampaign(args) => campaign::run(&args.run.run("push-campaign"), args.own),
         What::Soak(args) => soak::run(&args.run.run_once("soak"), args.own),
         What::PushMatrix(args) => matrix::run(&args.run_briefly("push-matrix")),
         What::PushPairs(args) => devices::run_pairs(&args.run_briefly("push-pairs")),

@@ -32,27 +32,40 @@ pub(crate) struct Layout {
 
 /// A `sextant-push` with its default settings otherwise.
 pub(crate) fn start_push(layout: Layout) -> Result<Server> {
-    start(layout, None).map(|(server, _)| server)
+    start(layout, None).map(|pushing| pushing.server)
 }
 
 /// The same, within TLS.
 pub(crate) fn start_push_with_tls(layout: Layout, certificate: &Certificate) -> Result<Server> {
-    start(layout, Some(certificate)).map(|(server, _)| server)
+    start(layout, Some(certificate)).map(|pushing| pushing.server)
 }
 
 /// The same without TLS, and a client of its HTTP API.
 pub(crate) fn start_push_with_admin(layout: Layout) -> Result<(Server, Admin)> {
+    start(layout, None).map(|pushing| (pushing.server, pushing.admin))
+}
+
+/// The same, and all that there is to know of it.
+pub(crate) fn start_push_whole(layout: Layout) -> Result<Pushing> {
     start(layout, None)
 }
 
-fn start(layout: Layout, certificate: Option<&Certificate>) -> Result<(Server, Admin)> {
+/// A push, and the ways to it.
+pub(crate) struct Pushing {
+    pub(crate) server: Server,
+    pub(crate) admin: Admin,
+    pub(crate) admin_addr: SocketAddr,
+    pub(crate) token: AdminToken,
+}
+
+fn start(layout: Layout, certificate: Option<&Certificate>) -> Result<Pushing> {
     let addrs = free_addrs(layout.addrs)?;
-    let admin = free_admin()?;
+    let admin_addr = free_admin()?;
     let dir = tempfile::tempdir().context("no temporary folder")?;
     let config = dir.path().join("push.toml");
     let listen: Vec<String> = addrs.iter().map(|addr| format!("\"{addr}\"")).collect();
     let mut text = format!(
-        "cores = {}\n[telemetry]\nlevel = \"error\"\n[admin]\nlisten = \"{admin}\"\n[mqtt]\n\
+        "cores = {}\n[telemetry]\nlevel = \"error\"\n[admin]\nlisten = \"{admin_addr}\"\n[mqtt]\n\
          listen = [{}]\nconnections_max = {}\nsend_queue_bytes_max = \"16MiB\"\n",
         layout.cores,
         listen.join(", "),
@@ -68,8 +81,9 @@ fn start(layout: Layout, certificate: Option<&Certificate>) -> Result<(Server, A
     command.arg("--config").arg(&config).arg("--data").arg(&data);
     let server = Server::start(&command, layout.pinned, addrs, Some(dir))?;
     let token = AdminToken::load(&data).context("the daemon has made no token")?;
-    let admin = Admin::new(&admin.to_string(), Some(token), Duration::from_secs(10));
-    Ok((server, admin))
+    let patience = Duration::from_secs(60);
+    let admin = Admin::new(&admin_addr.to_string(), Some(token.clone()), patience);
+    Ok(Pushing { server, admin, admin_addr, token })
 }
 
 fn free_admin() -> Result<SocketAddr> {

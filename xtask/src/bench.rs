@@ -49,6 +49,8 @@ enum Name {
     PushIdle,
     /// A million devices on one push: memory, keep-alives, one message for all
     PushMillion,
+    /// A message for all devices of an app, audit and all; and a list of devices that are away
+    PushCampaign,
     /// CPU and latency of a fan-out by receivers, size and QoS, beside its peers and the floor
     PushMatrix,
     /// CPU of messages between pairs of clients, beside its peers

@@ -180,6 +180,12 @@ impl Writer {
         self.head
     }
 
+    /// What the records of all segments take, in bytes: what was written, without indexes and the
+    /// room that a segment has left.
+    pub fn stored_bytes(&self) -> u64 {
+        self.log.log().segments().map(|info| info.stored_bytes).sum()
+    }
+
     /// Facts that have gathered and are not written.
     pub fn gathering(&self) -> usize {
         self.batch.len()
