@@ -13,6 +13,7 @@
 //!   others    what trips other brokers, by what it is
 //!   campaigns what senders send, through kill -9
 //!   clients   MQTT.js in Node and in a browser, paho C, rumqttc
+//!   hooks     what became of messages, told to webhooks
 //!   limits    how fast clients may come and publish
 //!   operators clients listed, shown, kicked and banned, over HTTP
 //!   presence  who comes and goes, told to subscribers and to a webhook
@@ -34,6 +35,7 @@ mod conformance;
 mod crash;
 mod drivers;
 mod enhanced;
+mod hooks;
 mod hostile;
 mod limits;
 mod operators;

@@ -520,7 +520,7 @@ impl Control {
         let notifier = Notifier::from_env()?;
         let health = Health::default();
         let admin_addr = listener.local_addr()?;
-        let router = self.router(&health, bans, sending);
+        let router = self.router(&health, bans, sending.clone());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let limits =
             admin::Limits { streams: api::platform::STREAMS, ..self.config.admin.limits() };
@@ -531,6 +531,11 @@ impl Control {
         let webhook = self.webhook.take().map(|webhook| {
             let (stop, stopped) = tokio::sync::oneshot::channel();
             (stop, tokio::spawn(webhook.run(stopped)))
+        });
+        let attempts = self.config.platform.webhook_attempts;
+        let hooks = sending.map(|handle| {
+            let (stop, stopped) = tokio::sync::oneshot::channel();
+            (stop, tokio::spawn(crate::hooks::run(handle, attempts, stopped)))
         });
         self.wait_ready(threads).await?;
         health.set_ready(true);
@@ -557,6 +562,10 @@ impl Control {
         self.stop_cores().await;
         drop(stop);
         server.await??;
+        if let Some((stop, running)) = hooks {
+            drop(stop);
+            running.await?;
+        }
         if let Some((stop, running)) = webhook {
             drop(stop);
             running.await?;

@@ -7,7 +7,7 @@
 //! - [`home`]: which core a name lives on.
 //! - [`drivers`]: what the cores ask the kernel through.
 //! - [`tls`]: what TLS is served with.
-//! - [`platform`]: the sender platform, joined to the cores.
+//! - [`platform`]: the sender platform, joined to the cores; [`hooks`] tells apps of it.
 //! - [`config`], [`meters`]: settings, and what is counted; [`sys`] tells subscribers of it.
 //! - [`presence`]: who comes and who goes, told to subscribers; [`webhook`] tells others,
 //!   through [`outbound`].
@@ -21,6 +21,7 @@ pub mod control;
 pub mod daemon;
 pub mod drivers;
 pub mod home;
+pub mod hooks;
 pub mod meters;
 pub mod outbound;
 pub mod platform;

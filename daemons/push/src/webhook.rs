@@ -228,7 +228,7 @@ impl Outbox {
 
 /// Between half of `pause` and all of it, so that daemons that failed together do not come back
 /// together.
-fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let share = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
     pause.mul_f64(0.5 + share / 2.0)
 }
@@ -283,14 +283,19 @@ async fn tell<F: Future<Output = Result<(), String>>>(
 }
 
 /// Posts to a receiver.
-struct Poster {
+pub(crate) struct Poster {
     agent: Agent,
     url: config::Url,
     secret: Secret,
 }
 
 impl Poster {
-    fn post(&self, body: &[u8]) -> Result<(), String> {
+    pub(crate) fn new(agent: Agent, url: config::Url, secret: Secret) -> Poster {
+        Poster { agent, url, secret }
+    }
+
+    /// Posts a body, signed; what went wrong is told in words.
+    pub(crate) fn post(&self, body: &[u8]) -> Result<(), String> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let signature = signature(self.secret.expose(), since_1970.as_secs(), body);
         let sent = self
@@ -341,7 +346,7 @@ impl Webhook {
         counts: Arc<Counts>,
     ) -> Result<Webhook, CertificatesError> {
         let agent = outbound::agent(webhook.timeout.get(), 1, webhook.ca_file.as_deref())?;
-        let poster = Poster { agent, url: webhook.url.clone(), secret: webhook.secret.clone() };
+        let poster = Poster::new(agent, webhook.url.clone(), webhook.secret.clone());
         let life = uuid::Uuid::now_v7().to_string();
         Ok(Webhook {
             outbox: Outbox::new(webhook, life, counts),

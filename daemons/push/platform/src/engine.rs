@@ -22,6 +22,7 @@ mod arrive;
 mod credentials;
 mod deliver;
 mod devices;
+mod hooks;
 mod lists;
 mod open;
 mod receipts;
@@ -56,6 +57,7 @@ use crate::told::{Cores, Order};
 pub use accept::{DryRun, Submitted};
 pub use credentials::{Credential, Keys};
 pub use devices::{Generations, Imported};
+pub use hooks::{DeadLetter, Hook, HookEvent};
 pub use lists::ListSummary;
 pub use open::{OpenError, Opened};
 pub use receipts::{ReceiptEvent, ReceiptsTaken};
@@ -97,10 +99,14 @@ pub enum Happened {
     TokensRevoked = 24,
     /// The rules were changed.
     RulesChanged = 25,
+    /// An app's webhook was set.
+    HookSet = 26,
+    /// An app's webhook was removed.
+    HookRemoved = 27,
 }
 
 impl Happened {
-    const ALL: [Happened; 15] = [
+    const ALL: [Happened; 17] = [
         Happened::Requested,
         Happened::Judged,
         Happened::Expanded,
@@ -116,6 +122,8 @@ impl Happened {
         Happened::DeviceRemoved,
         Happened::TokensRevoked,
         Happened::RulesChanged,
+        Happened::HookSet,
+        Happened::HookRemoved,
     ];
 
     /// The name of an event of this number.
@@ -137,6 +145,8 @@ impl Happened {
             Happened::DeviceRemoved => "device_removed",
             Happened::TokensRevoked => "tokens_revoked",
             Happened::RulesChanged => "rules_changed",
+            Happened::HookSet => "webhook_set",
+            Happened::HookRemoved => "webhook_removed",
         })
     }
 }
@@ -250,6 +260,7 @@ pub struct Engine {
     /// Receipts of messages that only the audit knows, and may not tell of yet.
     recent: HashSet<(u64, u32, u8), RandomState>,
     generations: Generations,
+    hooks: hooks::Hooks,
     /// Facts since what messages have come to was last said to the log.
     facts_since: u64,
     rewrite: rewrite::Rewrite,
@@ -353,7 +364,8 @@ impl Engine {
             actor: actor.chars().take(Event::ACTOR_BYTES_MAX / 4).collect::<String>().into(),
             detail: detail.into(),
         };
-        self.audit_dirty = true;
+        // That a message has finished the log is told later, and then this is made durable.
+        self.audit_dirty |= happened != Happened::Finished;
         if let Err(error) = self.audit.event(&event) {
             self.fail(format!("audit: {error}"));
         }
@@ -554,11 +566,6 @@ impl Engine {
         let Some(message) = self.messages.get(&number) else { return };
         if message.state != State::Running || !message.copies.is_settled() {
             return;
-        }
-        let app = message.app;
-        if message.copies.is_many() {
-            let counts = self.finished_counts(number);
-            self.event((number, app), Happened::Finished, "", &counts, now);
         }
         self.set_state(number, State::Finished, None, now);
     }

@@ -16,6 +16,7 @@
 //!   QUOTA       a record of what a sender has used
 //!   LIST        list u128 ‖ JSON   LISTED  list u128 ‖ bitmap   VARS  list u128 ‖ (device u32 ‖ len u32 ‖ JSON)…
 //!   GONE_LIST   list u128
+//!   HOOK        JSON          DEAD_LETTER  JSON          GONE_HOOK  JSON
 //!   GENERATION  u32 ‖ device id: the least of its tokens'
 //! ```
 //!
@@ -41,6 +42,9 @@ pub(crate) const LISTED: u8 = 15;
 pub(crate) const VARS: u8 = 16;
 pub(crate) const GONE_LIST: u8 = 17;
 pub(crate) const GENERATION: u8 = 18;
+pub(crate) const HOOK: u8 = 19;
+pub(crate) const DEAD_LETTER: u8 = 20;
+pub(crate) const GONE_HOOK: u8 = 21;
 
 /// Numbers of devices in one record: 64 containers of a bitmap, at most 8 KiB each.
 const PART_BITS: u32 = 22;

@@ -28,6 +28,9 @@ pub struct Platform {
     pub audit_bytes_max: Bytes,
     /// What the audit says goes once it is this old; zero is as long as there is room.
     pub audit_keep: Span,
+    /// How often a post to an app's webhook is tried, over half a second, one, two and so on, before
+    /// what it says is a dead letter.
+    pub webhook_attempts: u32,
     /// The rules of sending.
     pub policy: Policy,
 }
@@ -43,6 +46,7 @@ impl Default for Platform {
             log_bytes_max: Bytes::gib(8),
             audit_bytes_max: Bytes::gib(32),
             audit_keep: Span::secs(0),
+            webhook_attempts: 8,
             policy: Policy::default(),
         }
     }
@@ -75,6 +79,11 @@ impl Platform {
             "platform.audit_bytes_max",
             self.audit_bytes_max >= Bytes::new(AUDIT_BYTES_MIN),
             "must be 16MiB or more",
+        );
+        faults.require(
+            "platform.webhook_attempts",
+            (1..=100).contains(&self.webhook_attempts),
+            "must be 1 to 100",
         );
         if let Err(error) = Draft::new(self.policy.clone()) {
             for fault in error.faults {

@@ -31,23 +31,45 @@ impl Url {
 
     /// `secrets` says where secrets go.
     pub(super) fn check(&self, key: &str, secrets: &str, faults: &mut Faults<'_>) {
+        if self.is_empty() {
+            return;
+        }
+        match self.fault() {
+            Some(UrlFault::Form) => faults.add(key, FORM),
+            Some(UrlFault::User) => faults.add(key, format_args!("{USER}: {secrets}")),
+            None => {}
+        }
+    }
+
+    /// Why it will not do, in words, if so.
+    pub fn why_not(&self) -> Option<&'static str> {
+        self.fault().map(|fault| match fault {
+            UrlFault::Form => FORM,
+            UrlFault::User => USER,
+        })
+    }
+
+    fn fault(&self) -> Option<UrlFault> {
         let uri = Uri::try_from(self.0.as_str()).ok();
         let authority = uri.as_ref().and_then(Uri::authority);
         let known = uri.as_ref().is_some_and(|uri| {
             matches!(uri.scheme_str(), Some("http" | "https")) && authority.is_some()
         });
-        faults.require(
-            key,
-            self.is_empty() || known,
-            "must be http://HOST[:PORT]/PATH or https://…",
-        );
-        faults.require(
-            key,
-            authority.is_none_or(|authority| !authority.as_str().contains('@')),
-            format_args!("must be without a user and a password: {secrets}"),
-        );
+        match (known, authority) {
+            (false, _) => Some(UrlFault::Form),
+            (true, Some(authority)) if authority.as_str().contains('@') => Some(UrlFault::User),
+            (true, _) => None,
+        }
     }
 }
+
+enum UrlFault {
+    Form,
+    User,
+}
+
+const FORM: &str = "must be http://HOST[:PORT]/PATH or https://…";
+const USER: &str = "must be without a user and a password";
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

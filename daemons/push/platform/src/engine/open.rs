@@ -12,6 +12,7 @@ use sextant_policy::{Counters, IdempotencyKeys, Reason, SenderQuotas, Throttle, 
 use sextant_segment::{BlockingLog, Durability, Record};
 
 use super::credentials::Credentials;
+use super::hooks::Hooks;
 use super::lists::Lists;
 use super::rewrite::Rewrite;
 use super::{CAMPAIGNS_MAX, Engine, Generations, Map, Message, Timer};
@@ -79,6 +80,7 @@ struct Replay {
     scanned: u64,
     last: u64,
     generations: Generations,
+    hooks: Hooks,
 }
 
 struct Replayed {
@@ -125,6 +127,7 @@ impl Engine {
             scanned: 0,
             last: 0,
             generations: Generations::default(),
+            hooks: Hooks::default(),
         };
         let zone = zones.get(rules.zone());
         let mut cursor = log.log().records();
@@ -175,6 +178,7 @@ impl Engine {
             looks: HashSet::default(),
             recent: HashSet::default(),
             generations: replay.generations,
+            hooks: replay.hooks,
             facts_since: 0,
             rewrite: Rewrite::default(),
             counted_at: now,
@@ -314,6 +318,9 @@ impl Replay {
             records::GONE_CREDENTIAL => self.credentials.replay_gone(&record.payload)?,
             records::COUNTERS => self.counters.replay(&record.payload, now)?,
             records::QUOTA => self.quotas.replay(&record.payload, now, zone)?,
+            records::HOOK | records::DEAD_LETTER | records::GONE_HOOK => {
+                self.hooks.replay(record.kind, &record.payload)?;
+            }
             records::GENERATION => {
                 let least = from.u32()?;
                 self.generations.set(std::str::from_utf8(from.rest())?, least);

@@ -10,7 +10,7 @@
 use sextant_devices::Snapshot;
 use sextant_segment::{SegmentId, Seq};
 
-use super::Engine;
+use super::{Engine, Happened};
 use crate::copies::Copies;
 use crate::records;
 
@@ -101,6 +101,9 @@ impl Engine {
         for (device, least) in self.generations.all() {
             let parts: [&[u8]; 2] = [&least.to_le_bytes(), device.as_bytes()];
             self.must_append(records::GENERATION, &parts, now);
+        }
+        for (kind, record) in self.hooks.records() {
+            self.must_append(kind, &[&record], now);
         }
         for list in self.list_ids() {
             self.rewrite_list(list, now);
@@ -214,6 +217,10 @@ impl Engine {
             return self.fail(format!("audit: {error}"));
         }
         for (number, json) in std::mem::take(&mut self.finished) {
+            if let Some(app) = self.messages.get(&number).map(|message| message.app) {
+                let counts = self.finished_counts(number);
+                self.event((number, app), Happened::Finished, "", &counts, now);
+            }
             self.must_append(records::STATE, &[&number.to_le_bytes(), &json], now);
         }
     }

@@ -217,6 +217,8 @@ pub struct Status {
     pub in_flight: u64,
     /// The audit's end: as many records were written.
     pub audit: AuditView,
+    /// Bytes of the audit's records.
+    pub audit_bytes: u64,
     /// Bytes of the log's files.
     pub log_bytes: u64,
 }
@@ -255,6 +257,7 @@ impl Engine {
             held: self.held.len(),
             in_flight: self.links.values().map(|link| u64::from(link.in_flight)).sum(),
             audit: self.audit_head(),
+            audit_bytes: self.audit.stored_bytes(),
             log_bytes: self.log.log().file_bytes(),
         }
     }
@@ -390,6 +393,16 @@ impl Engine {
         }
     }
 
+    /// A message that is held in memory, with what is counted there: without asking the audit.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn brief(&self, number: u64) -> Result<MessageView, Refusal> {
+        let message = self.messages.get(&number).ok_or(Refusal::Unknown("such message"))?;
+        let stored = self.stored(message).map_err(Refusal::Unavailable)?;
+        Ok(self.view(number, message, &stored, self.funnel_of(message)))
+    }
+
     /// The number of a message of an app; of one that is held in memory no more the audit knows.
     ///
     /// # Errors
@@ -434,8 +447,12 @@ impl Engine {
     }
 
     pub(super) fn finished_counts(&self, number: u64) -> serde_json::Value {
-        let funnel = self.messages.get(&number).map(|message| self.funnel_of(message));
-        serde_json::to_value(funnel).expect("plain data is JSON")
+        let Some(message) = self.messages.get(&number) else { return json!({}) };
+        let funnel = self.funnel_of(message);
+        match message.copies.is_many() {
+            true => serde_json::to_value(funnel).expect("plain data is JSON"),
+            false => json!({"targeted": funnel.targeted, "delivered": funnel.delivered}),
+        }
     }
 
     fn view(&self, number: u64, message: &Message, stored: &Stored, funnel: Funnel) -> MessageView {

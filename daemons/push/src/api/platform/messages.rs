@@ -44,9 +44,10 @@ fn submit_to(
     request: Request,
     now: u64,
 ) -> Result<Answer, Refusal> {
-    let view = |engine: &Engine, number: u64| {
-        let id = engine.ids().uuid(number);
-        engine.message(app, id).map(Box::new)
+    let view = |engine: &Engine, number: u64| match engine.brief(number) {
+        Ok(view) => Ok(Box::new(view)),
+        // It was over long ago.
+        Err(_) => engine.message(app, engine.ids().uuid(number)).map(Box::new),
     };
     Ok(match engine.submit(app, sender, request, now)? {
         Submitted::New(number) => Answer::New(view(engine, number)?),

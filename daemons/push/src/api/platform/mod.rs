@@ -12,6 +12,7 @@
 mod apps;
 mod audit;
 mod devices;
+mod hooks;
 mod lines;
 mod lists;
 mod live;
@@ -96,6 +97,13 @@ pub fn router(platform: Platform) -> Router {
         .route("/v1/apps/{app}/reviews/{id}", post(reviews::judge))
         .route("/v1/apps/{app}/audit", get(audit::query))
         .route("/v1/apps/{app}/audit/export", get(audit::export))
+        .route("/v1/apps/{app}/webhook", get(hooks::show).put(hooks::set).delete(hooks::remove))
+        .route("/v1/apps/{app}/webhook/dead-letters", get(hooks::letters))
+        .route(
+            "/v1/apps/{app}/webhook/dead-letters/{id}",
+            get(hooks::letter).delete(hooks::drop_letter),
+        )
+        .route("/v1/apps/{app}/webhook/dead-letters/{id}/retry", post(hooks::retry))
         .route("/v1/receipts", post(own::receipts))
         .route("/v1/topics", post(own::topics))
         .with_state(Arc::new(platform))

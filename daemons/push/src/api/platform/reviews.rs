@@ -34,10 +34,7 @@ pub(super) async fn list(
 ) -> Result<Json<Reviews>, Problem> {
     let held = platform.read(&asker, app, |engine, app, _| {
         let held: Vec<u64> = engine.held(app).take(REVIEWS_MAX).collect();
-        let views = held.into_iter().filter_map(|number| {
-            let id = engine.ids().uuid(number);
-            engine.message(app, id).ok()
-        });
+        let views = held.into_iter().filter_map(|number| engine.brief(number).ok());
         Ok(views.collect::<Vec<_>>())
     });
     let reviews = held.await?.into_iter().filter_map(|message| {
