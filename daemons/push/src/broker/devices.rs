@@ -12,13 +12,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashSet;
 use sextant_mqtt::QoS;
 use sextant_ring::slot::SlotId;
 use sextant_ring::table::Table;
 
 use super::dispatch::Jobs;
+use super::reports::Unsettled;
 use super::{Broker, Context, Map, timer};
 use crate::control::platform::{Known, Platform, Told};
 
@@ -69,7 +68,7 @@ pub(super) struct Devices {
     told: Vec<Told>,
     pub(super) jobs: Jobs,
     /// Publications that the platform has yet to settle.
-    pub(super) unsettled: HashSet<SlotId, RandomState>,
+    pub(super) unsettled: Unsettled,
     /// Whether the platform could not keep up at the last turn's end.
     pub(super) behind: bool,
     /// A turn is due that looks whether it does again.
@@ -84,7 +83,7 @@ impl Devices {
             by_device: Map::default(),
             told: Vec::new(),
             jobs: Jobs::default(),
-            unsettled: HashSet::default(),
+            unsettled: Unsettled::default(),
             behind: false,
             looks_again: false,
         }
@@ -110,16 +109,6 @@ impl Devices {
     /// The session of a device.
     pub(super) fn session(&self, device: u32) -> Option<SlotId> {
         self.by_device.get(&device).copied()
-    }
-
-    /// The device in a slot, if one is.
-    pub(super) fn device_at(&self, index: usize) -> Option<u32> {
-        self.entries.get(index).filter(|entry| entry.known).map(|entry| entry.device)
-    }
-
-    /// Every device's slot has a number below it.
-    pub(super) fn span(&self) -> usize {
-        self.entries.span()
     }
 
     /// Forgets which device a slot is.

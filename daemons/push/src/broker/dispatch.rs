@@ -31,10 +31,12 @@ use super::{Broker, Context, timer, transport};
 use crate::control::platform::{self, Devices, NotTaken, Told, Withdraw};
 use crate::meters::Dropped;
 
-/// Devices that a turn sends to.
+/// Devices that a turn sends to, if what they get is short.
 const AT_ONCE: usize = 1024;
-/// Devices that a turn looks at for the price of one that it sends to: to find an empty queue is
-/// little.
+/// A device counts once more for each so many bytes that it gets.
+const BYTES_OF_ONE: usize = 4096;
+/// Devices, and messages in their queues, that a turn looks at for the price of one device that it
+/// sends to.
 const LOOKS: usize = 8;
 
 /// What goes on in the next turn, in this order. There is as much of it as the platform asks for
@@ -142,6 +144,10 @@ impl Broker {
 
     /// Goes on with what is for many, for a moment only.
     pub(super) fn go_on_dispatching(&mut self, cx: &mut Context) {
+        if self.devices.as_ref().is_none_or(|devices| devices.jobs.is_empty()) {
+            return;
+        }
+        self.end_burst(cx);
         let mut left = AT_ONCE;
         while left > 0 {
             let Some(job) = self.devices.as_mut().and_then(|devices| devices.jobs.pop_front())
@@ -169,7 +175,8 @@ impl Broker {
         mut job: Dispatching,
         limit: usize,
     ) -> (usize, Option<Job>) {
-        let some = take_some(&job.devices, &mut job.next, limit);
+        let each = 1 + job.held.bytes as usize / BYTES_OF_ONE;
+        let some = take_some(&job.devices, &mut job.next, (limit / each).max(1));
         for device in &some {
             match job.is_withdrawn_from(*device) {
                 true => self.tell_returned(cx, &job.held, *device),
@@ -177,7 +184,7 @@ impl Broker {
             }
         }
         let rest = job.next.is_some().then_some(Job::Dispatch(job));
-        (some.len(), rest)
+        (some.len() * each, rest)
     }
 
     fn withdraw_some(
@@ -188,31 +195,43 @@ impl Broker {
     ) -> (usize, Option<Job>) {
         let limit = limit * LOOKS;
         let Some(devices) = &self.devices else { return (0, None) };
-        let some = match &job.withdraw.devices {
-            Some(from) => take_some(from, &mut job.next, limit),
+        // Devices, or slots, and the sessions there.
+        let some: Vec<(u32, Option<SlotId>)> = match &job.withdraw.devices {
+            Some(from) => {
+                let some = take_some(from, &mut job.next, limit);
+                some.into_iter().map(|device| (device, devices.session(device))).collect()
+            }
             None => {
-                let from = job.next.unwrap_or(0) as usize;
-                let end = devices.span().min(from + limit);
-                job.next = (end < devices.span()).then_some(end as u32);
-                (from..end).filter_map(|at| devices.device_at(at)).collect()
+                let (from, span) = (job.next.unwrap_or(0) as usize, self.sessions.span());
+                let end = span.min(from + limit);
+                job.next = (end < span).then_some(end as u32);
+                (from..end).map(|at| (at as u32, self.sessions.id_at(at))).collect()
             }
         };
-        for device in &some {
-            self.take_back(cx, job.withdraw.message, *device);
+        let mut looks = 0;
+        for (at, slot) in some {
+            looks += 1;
+            looks += slot.map_or(0, |slot| self.take_back(cx, job.withdraw.message, slot));
+            if looks >= limit {
+                // It goes on behind this one, if there is anybody.
+                job.next = at.checked_add(1);
+                break;
+            }
         }
         let rest = job.next.is_some().then_some(Job::Withdraw(job));
-        (limit.div_ceil(LOOKS), rest)
+        (looks.div_ceil(LOOKS), rest)
     }
 
-    /// Takes a message out of a device's queue. What is in flight stays.
-    fn take_back(&mut self, cx: &mut Context, message: u64, device: u32) {
-        let slot = self.devices.as_ref().and_then(|devices| devices.session(device));
-        let Some(slot) = slot else { return };
+    /// Takes a message out of a session's queue, and tells how many were in it. What is in flight
+    /// stays.
+    fn take_back(&mut self, cx: &mut Context, message: u64, slot: SlotId) -> usize {
+        let queued = self.sessions.get(slot).map_or(0, |session| session.queue.len());
         while let Some(delivery) =
             self.sessions.get_mut(slot).and_then(|session| session.take_pushed(message))
         {
             self.settle(cx, delivery, Some(Dropped::SessionEnded));
         }
+        queued
     }
 
     /// Sends a message to a device, or returns it.
@@ -252,13 +271,14 @@ impl Broker {
         let (device, at) = (delivery.device, cx.clock().unix_ms);
         let returned = Told::Returned { message, device, app, at };
         let Some(session) = self.sessions.get(slot) else { return };
-        let Some(conn) = session
-            .conn
-            .filter(|conn| !self.is_behind(cx, *conn, self.settings.send_queue_bytes_max))
-        else {
-            return self.tell_platform(|| returned);
-        };
         let topic = push_topic(&session.client_id);
+        let Some(conn) = session.conn else { return self.tell_platform(|| returned) };
+        if self.is_behind(cx, conn, self.settings.send_queue_bytes_max) {
+            if cx.unsent(conn) > 0 {
+                self.note_blocked(cx, conn);
+            }
+            return self.tell_platform(|| returned);
+        }
         let Some(held) = self.conns.get_mut(conn.index()).and_then(Option::as_mut) else {
             return self.tell_platform(|| returned);
         };

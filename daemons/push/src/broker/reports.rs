@@ -14,13 +14,46 @@ use sextant_ring::slot::SlotId;
 use super::conn::Answer;
 use super::packets::Flow;
 use super::store::Gated;
-use super::{Broker, Context, Then};
+use super::{Broker, Context, Map, Then};
 use crate::control::platform::{RECEIPTS_BYTES_MAX, ReceiptTopic, Settled, Told};
 use crate::meters::PublishRefused;
 
-/// Publications of a core that wait to be settled. They are those of connections that have ended,
-/// too, so that clients alone do not bound them.
+/// Publications of a core that wait to be settled, and their bytes. They are those of connections
+/// that have ended, too, so that what a client may have unanswered does not bound them.
 const UNSETTLED_MAX: usize = 1 << 16;
+const UNSETTLED_BYTES_MAX: usize = 64 << 20;
+
+/// Publications that wait to be settled, by their tickets.
+#[derive(Default)]
+pub(super) struct Unsettled {
+    /// With their bytes.
+    all: Map<SlotId, u32>,
+    bytes: usize,
+}
+
+impl Unsettled {
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there is room for one more, of so many bytes.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.all.len() < UNSETTLED_MAX && self.bytes + bytes <= UNSETTLED_BYTES_MAX
+    }
+
+    fn insert(&mut self, ticket: SlotId, bytes: usize) {
+        assert!(bytes <= RECEIPTS_BYTES_MAX, "what is longer was refused");
+        self.bytes += bytes;
+        self.all.insert(ticket, bytes as u32);
+    }
+
+    /// Whether it was there.
+    fn remove(&mut self, ticket: SlotId) -> bool {
+        let bytes = self.all.remove(&ticket);
+        self.bytes -= bytes.unwrap_or(0) as usize;
+        bytes.is_some()
+    }
+}
 
 /// What the platform is told with a publication to a client's own topic.
 fn report(topic: &str, client_id: &str) -> Option<ReceiptTopic> {
@@ -50,8 +83,9 @@ impl Broker {
         publish: &Publish<'_>,
     ) -> Flow {
         self.end_burst(cx);
-        let unsettled = self.devices.as_ref().map_or(0, |devices| devices.unsettled.len());
-        if publish.payload.len() > RECEIPTS_BYTES_MAX || unsettled >= UNSETTLED_MAX {
+        let bytes = publish.payload.len();
+        let has_room = self.devices.as_ref().is_some_and(|it| it.unsettled.has_room(bytes));
+        if bytes > RECEIPTS_BYTES_MAX || !has_room {
             self.meters.publish_refused(PublishRefused::NoRoom);
             return self.refuse_publish(cx, conn, publish, ReasonCode::QuotaExceeded);
         }
@@ -77,7 +111,7 @@ impl Broker {
                     self.store.gate(Gated::Part(ticket));
                 }
                 if let Some(devices) = &mut self.devices {
-                    devices.unsettled.insert(ticket);
+                    devices.unsettled.insert(ticket, bytes);
                 }
                 // Zero is nobody's.
                 ticket.to_bits() + 1
@@ -94,7 +128,7 @@ impl Broker {
     pub(super) fn settled(&mut self, cx: &mut Context, settled: Settled) {
         let Some(ticket) = settled.ticket.checked_sub(1).map(SlotId::from_bits) else { return };
         let Some(devices) = &mut self.devices else { return };
-        if devices.unsettled.remove(&ticket) {
+        if devices.unsettled.remove(ticket) {
             let refused = settled.refused.then_some(ReasonCode::ImplementationSpecificError);
             self.part_done(cx, ticket, 0, refused);
         }
@@ -104,6 +138,26 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_to_be_settled_is_bounded_in_number_and_in_bytes() {
+        let ticket = |n: usize| SlotId::from_bits(n as u64);
+        let mut unsettled = Unsettled::default();
+        let fill = |unsettled: &mut Unsettled, bytes| {
+            let mut count = unsettled.len();
+            while unsettled.has_room(bytes) {
+                unsettled.insert(ticket(count), bytes);
+                count += 1;
+            }
+            count
+        };
+        assert_eq!(fill(&mut unsettled, RECEIPTS_BYTES_MAX), 1024);
+        assert_eq!(fill(&mut unsettled, 0), UNSETTLED_MAX);
+        assert!(unsettled.remove(ticket(0)) && !unsettled.remove(ticket(0)));
+        assert!(unsettled.has_room(RECEIPTS_BYTES_MAX));
+        (1..UNSETTLED_MAX).for_each(|n| assert!(unsettled.remove(ticket(n))));
+        assert_eq!((unsettled.len(), unsettled.bytes), (0, 0));
+    }
 
     #[test]
     fn a_report_is_to_ones_own_topics_and_to_no_others() {

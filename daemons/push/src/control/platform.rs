@@ -43,7 +43,7 @@ pub enum Told {
     Arrived {
         /// The client identifier.
         client_id: Box<str>,
-        /// The session's number on its core: no other one ever has it.
+        /// The session's number on its core: no other one has it while the daemon runs.
         session: u64,
     },
     /// A session that is [known](Known) lost its connection, or its subscription. What it has not

@@ -467,6 +467,23 @@ fn at_qos_0_a_message_is_sent_at_once_or_returns() {
 }
 
 #[test]
+fn who_takes_nothing_for_long_is_cut_though_all_that_it_does_not_take_returns() {
+    for qos in [Q0, Q1] {
+        let mut scene = Scene::new(28, Setup { inflight_max: 100, ..Setup::default() });
+        let phone = scene.device(Profile::clean("phone", Version::V5), qos);
+        scene.play.clients[phone].pause_reading();
+        for _ in 0..200 {
+            scene.send(phone, 2000);
+        }
+        scene.play.pass_quickly(Duration::from_secs(12));
+        let told = scene.fake.take();
+        let left = told.iter().any(|(_, told)| matches!(told, Told::Left { .. }));
+        assert!(left, "the broker has given it up");
+        scene.play.finish();
+    }
+}
+
+#[test]
 fn a_message_that_is_larger_than_a_client_takes_is_dropped() {
     for qos in [Q0, Q1] {
         let mut scene = Scene::new(12, Setup::default());
