@@ -1,12 +1,9 @@
-// What a test plays on: a console with a browser in front of it.
-//
-//   real   `sextant up` of this workspace, with data, ports and a daemon of its own
-//   fake   the stand-in of fake.ts, which is faster to change pages against
-//
-// CONSOLE_STAGE=fake runs everything on the stand-in; what only the real one has is skipped there.
+// What a test plays on: `sextant up` of this workspace, with data, ports and a daemon of its own, and
+// a browser in front of it. Both have to be built before: `npm run build`, then
+// `cargo build --release -p sextant -p sextant-push`.
 
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -15,22 +12,27 @@ import { fileURLToPath } from 'node:url';
 
 import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core';
 
-import { start } from './fake.js';
-
 const HERE = dirname(fileURLToPath(import.meta.url));
 const CONSOLE = resolve(HERE, '..');
 const READY_MS = 30_000;
 
-export const isFake = process.env['CONSOLE_STAGE'] === 'fake';
+/** A rule that holds something for review. */
+const CONFIG = `
+[[platform.policy.content]]
+name = "money-words"
+when = { keywords = ["money"] }
+outcome = "review"
+reason = "The text speaks of money"
+`;
 
 export interface Stage {
   url: string;
   link: string;
   token: string;
-  /** The daemon's MQTT address; none on the stand-in. */
-  mqtt: string | null;
-  /** Asks the daemon's API as an administrator: what a test needs before a person comes. */
-  api(method: string, path: string, body?: unknown): Promise<unknown>;
+  /** The daemon's MQTT address. */
+  mqtt: string;
+  /** Asks the daemon's API, as an administrator unless the headers say otherwise. */
+  api(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<unknown>;
   close(): Promise<void>;
 }
 
@@ -42,9 +44,10 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-async function real(): Promise<Stage> {
+export async function open(): Promise<Stage> {
   const target = process.env['CARGO_TARGET_DIR'] ?? resolve(CONSOLE, '../../../target');
   const data = await mkdtemp(join(tmpdir(), 'sextant-console-'));
+  await writeFile(join(data, 'push.toml'), CONFIG);
   const [mqtt, admin, port] = [await freePort(), await freePort(), await freePort()];
   const child = spawn(
     join(target, 'release/sextant'),
@@ -83,26 +86,15 @@ async function ended(child: ChildProcess): Promise<void> {
   await exit;
 }
 
-async function fake(): Promise<Stage> {
-  const fake = await start(join(CONSOLE, 'dist'), 0, false);
-  const login = await fetch(`${fake.url}session`, { method: 'POST', body: JSON.stringify({ token: fake.token }) });
-  const cookie = login.headers.get('set-cookie') ?? '';
-  return { ...fake, mqtt: null, api: asker(`${fake.url}api/push/v1`, { cookie }) };
-}
-
 function asker(base: string, headers: Record<string, string>): Stage['api'] {
-  return async (method, path, body) => {
-    const init: RequestInit = { method, headers };
+  return async (method, path, body, own) => {
+    const init: RequestInit = { method, headers: { ...headers, ...own } };
     if (body !== undefined) init.body = JSON.stringify(body);
     const answer = await fetch(base + path, init);
     const text = await answer.text();
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
     return text === '' ? undefined : JSON.parse(text);
   };
-}
-
-export function open(): Promise<Stage> {
-  return isFake ? fake() : real();
 }
 
 export function browser(): Promise<Browser> {

@@ -92,7 +92,9 @@ export type State =
   | 'rejected'
   | 'withdrawn';
 
+/** How many devices reached each step in a stretch of time. */
 export interface Moment {
+  /** The beginning of the stretch. */
   at: string;
   sent: number;
   delivered: number;
@@ -131,26 +133,27 @@ export interface Funnel {
 export interface Message {
   id: string;
   app: string;
-  name: string | null;
   state: State;
   class: string;
-  category: string | null;
   priority: number;
   sender: string;
   target: Target;
-  notification: Notification | null;
-  data: Record<string, unknown> | null;
   targets: number;
   unknown: number;
   accepted_at: string;
   expires_at: string;
-  schedule: Schedule | null;
-  collapse_key: string | null;
-  rate: number | null;
-  test: boolean;
-  recall_of: string | null;
-  review: unknown;
   funnel: Funnel;
+  // What was not asked for is null or left out.
+  name?: string | null;
+  category?: string | null;
+  notification?: Notification | null;
+  data?: Record<string, unknown> | null;
+  vars?: Record<string, string> | null;
+  schedule?: Schedule | null;
+  collapse_key?: string | null;
+  rate?: number | null;
+  test?: boolean;
+  recall_of?: string | null;
 }
 
 export interface Review {
@@ -199,14 +202,21 @@ export interface Status {
   log: { bytes: number; segments: number; durability: string; read_only: boolean };
 }
 
+/** The end of the audit, whose hash is over everything before it. */
+export interface Head {
+  seq: number;
+  hash: string;
+}
+
 export interface Platform {
   devices: number;
   online: number;
   open_messages: number;
   in_flight: number;
-  facts: number;
-  audit: { records: number; bytes: number; head: { seq: number; hash: string } | null };
   log_bytes: number;
+  facts?: number;
+  /** Its head, by itself or with how large it is. */
+  audit: Partial<Head> & { records?: number; bytes?: number; head?: Head | null };
 }
 
 export interface Drain {
@@ -276,10 +286,10 @@ export const push = {
     ),
   revokeTokens: (app: string, device: string) =>
     ask<void>(`${of(app)}/devices/${part(device)}/tokens`, { method: 'DELETE' }),
-  count: (app: string, target: Target, signal?: Signal) =>
+  count: (app: string, whom: { target: Target; test?: boolean }, signal?: Signal) =>
     ask<{ devices: number; online: number; unknown: number }>(`${of(app)}/targets/count`, {
       method: 'POST',
-      body: { target },
+      body: whom,
       signal,
     }),
 
