@@ -303,7 +303,7 @@ impl Scene {
 
     fn audit_bytes(&self) -> Result<u64> {
         let status: Value = self.pushing.admin.get("/v1/platform")?;
-        status["audit_bytes"].as_u64().with_context(|| format!("no bytes in {status}"))
+        status["audit"]["bytes"].as_u64().with_context(|| format!("no bytes in {status}"))
     }
 }
 

@@ -263,6 +263,7 @@ pub struct Engine {
     hooks: hooks::Hooks,
     /// Facts since what messages have come to was last said to the log.
     facts_since: u64,
+    facts_told: u64,
     rewrite: rewrite::Rewrite,
     counted_at: u64,
     /// The log has something that is not durable.
@@ -378,6 +379,7 @@ impl Engine {
         }
         let facts = std::mem::take(&mut self.facts);
         self.facts_since += facts.len() as u64;
+        self.facts_told += facts.len() as u64;
         let at_once = self.options.audit.batch_facts.max(1);
         for facts in facts.chunks(at_once) {
             if let Err(error) = self.audit.facts(facts) {

@@ -109,7 +109,8 @@ impl Engine {
         if let Some(corruption) = recovery.read_only {
             return Err(OpenError::Damaged(corruption.to_string()));
         }
-        let (audit, reader, _) = Writer::open(&options.dir.join("audit"), options.audit.clone())?;
+        let (audit, reader, audit_opened) =
+            Writer::open(&options.dir.join("audit"), options.audit.clone())?;
         let mut zones = Zones::new();
         let mut counters = Counters::new(options.counters);
         let keys = draft.policy().keys.clone();
@@ -180,6 +181,7 @@ impl Engine {
             generations: replay.generations,
             hooks: replay.hooks,
             facts_since: 0,
+            facts_told: audit_opened.facts,
             rewrite: Rewrite::default(),
             counted_at: now,
             dirty: false,

@@ -215,12 +215,23 @@ pub struct Status {
     pub held: usize,
     /// Messages on their way to devices.
     pub in_flight: u64,
-    /// The audit's end: as many records were written.
-    pub audit: AuditView,
-    /// Bytes of the audit's records.
-    pub audit_bytes: u64,
+    /// Facts that the audit was told, those that retention removed not counted after a restart.
+    pub facts: u64,
+    /// The audit.
+    pub audit: AuditStatus,
     /// Bytes of the log's files.
     pub log_bytes: u64,
+}
+
+/// How the audit stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct AuditStatus {
+    /// Records that were ever written.
+    pub records: u64,
+    /// Bytes of those that are there.
+    pub bytes: u64,
+    /// The end of its chain.
+    pub head: AuditView,
 }
 
 /// The end of the audit's chain.
@@ -256,8 +267,12 @@ impl Engine {
             open_messages: self.open,
             held: self.held.len(),
             in_flight: self.links.values().map(|link| u64::from(link.in_flight)).sum(),
-            audit: self.audit_head(),
-            audit_bytes: self.audit.stored_bytes(),
+            facts: self.facts_told,
+            audit: AuditStatus {
+                records: self.audit.head().seq,
+                bytes: self.audit.stored_bytes(),
+                head: self.audit_head(),
+            },
             log_bytes: self.log.log().file_bytes(),
         }
     }
