@@ -215,6 +215,7 @@ export interface Platform {
   in_flight: number;
   log_bytes: number;
   facts?: number;
+  audit_bytes?: number;
   /** Its head, by itself or with how large it is. */
   audit: Partial<Head> & { records?: number; bytes?: number; head?: Head | null };
 }
