@@ -17,6 +17,9 @@ use ureq::Agent;
 use crate::sh;
 
 const DEVICE: &str = "proof-lamp";
+/// The app of the campaign, and its devices.
+const APP: &str = "proof";
+const DEVICES: u64 = 40;
 /// How long each step may take.
 const STEP_TIME_MAX: Duration = Duration::from_secs(20);
 const POLL_EVERY: Duration = Duration::from_millis(20);
@@ -154,7 +157,72 @@ pub(crate) fn run(push: &Push, began: Instant) -> Result<()> {
         let at = receipt[format!("{state}_at")].as_str().unwrap_or("-");
         println!("    {state:<13} {at}");
     }
+    campaign(push, &mut steps)
+}
+
+/// Sends a campaign to simulated devices, and takes it back.
+fn campaign(push: &Push, steps: &mut Steps) -> Result<()> {
+    let devices = DEVICES.to_string();
+    let data = push.data.to_string_lossy();
+    let args = ["--data", &data, "push", "simulate", "--app", APP, "--devices", &devices];
+    println!("{}", sh::paint(sh::GREY, format_args!("$ sextant {}", args.join(" "))));
+    let mut command = Command::new(sh::target()?.join("release/sextant"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let _devices = Killed(command.spawn().context("cannot run sextant")?);
+    wait("the devices are there", || {
+        let apps = push.get("/v1/apps")?;
+        let apps = apps["apps"].as_array().cloned().unwrap_or_default();
+        Ok(apps.iter().any(|app| app["app"] == APP && app["online"] == DEVICES))
+    })?;
+    steps.done(format_args!("{DEVICES} simulated devices of app {APP} are there"));
+    let path = format!("/v1/apps/{APP}/messages");
+    let request = json!({
+        "target": {"expression": "city:sz or vip"}, "class": "transactional", "name": "proof",
+        "notification": {"title": "Hi {{name}}"}, "vars": {"name": "you"},
+    });
+    let message = push.post(&path, &request)?;
+    let (id, targets) = (text(&message, "id")?, &message["targets"]);
+    steps.done(format_args!("a campaign for {targets} of them is accepted and durable: {id}"));
+    let own = format!("{path}/{id}");
+    wait("the funnel counts all", || {
+        let funnel = push.get(&format!("{own}/funnel"))?;
+        Ok(funnel["delivered"] == *targets && funnel["shown"].as_u64() > Some(0))
+    })?;
+    let funnel = push.get(&format!("{own}/funnel"))?;
+    steps.done(format_args!(
+        "targeted {}  sent {}  delivered {}  shown {}  clicked {}",
+        funnel["targeted"], funnel["sent"], funnel["delivered"], funnel["shown"], funnel["clicked"]
+    ));
+    let recalled = push.post(&format!("{own}/recall"), &json!({}))?;
+    let recall = text(&recalled, "recall_message")?;
+    wait("the recall is there", || {
+        let funnel = push.get(&format!("{path}/{recall}/funnel"))?;
+        Ok(funnel["delivered"] == *targets)
+    })?;
+    steps.done("it was taken back, and all that had it know");
     Ok(())
+}
+
+/// Waits until something is so.
+fn wait(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let began = Instant::now();
+    while !is_so()? {
+        if began.elapsed() > STEP_TIME_MAX {
+            bail!("waited in vain until {what}");
+        }
+        sleep(POLL_EVERY);
+    }
+    Ok(())
+}
+
+/// A process that ends with this value.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> Result<&'a str> {
