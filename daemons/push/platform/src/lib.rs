@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - [`Engine`]: all of it as one state machine over two logs; [`ledger`] gives it a thread.
-//! - [`model`]: what senders ask for. [`Refusal`]: why it is not done.
+//! - [`model`]: what senders ask for; [`strict`]: how it is read. [`Refusal`]: why it is not done.
 //! - [`copies`]: how far a message has come on each of its devices.
 //! - [`told`]: what passes between the platform and the broker's cores.
 //! - [`id`]: the names of messages.
@@ -23,6 +23,7 @@ pub mod model;
 mod options;
 mod records;
 mod refusal;
+pub mod strict;
 pub mod time;
 pub mod told;
 

@@ -7,6 +7,8 @@ use sextant_policy::schedule::ScheduleError;
 use sextant_service::config::Span;
 use uuid::Uuid;
 
+use crate::strict;
+
 /// Devices of `devices` at most.
 pub const DEVICES_MAX: usize = 1000;
 /// The longest name of a message, in bytes.
@@ -22,7 +24,7 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// What is shown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::option")]
     pub notification: Option<Notification>,
     /// What the app gets.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,6 +14,8 @@ use serde_json::{Map, Value};
 const CONTENT_TYPE: &str = "application/problem+json";
 /// A longer explanation than this is not one.
 const DETAIL_BYTES_MAX: usize = 4096;
+/// The extension member with which [`Problem::retry_after`] says it.
+const RETRY_AFTER_S: &str = "retry_after_s";
 
 /// What went wrong with a request, for programs and for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -66,6 +68,13 @@ impl Problem {
         self
     }
 
+    /// Says after how many seconds another try may be worth it: the header `Retry-After` says so,
+    /// too [RFC 9110 section 10.2.3].
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        self.with(RETRY_AFTER_S, seconds)
+    }
+
     /// 400: the request contradicts itself or cannot be read.
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
@@ -97,7 +106,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE))];
-        (status, content_type, Json(self)).into_response()
+        let retry_after = self.more.get(RETRY_AFTER_S).and_then(Value::as_u64);
+        let retry_after = retry_after.map(|s| [(header::RETRY_AFTER, HeaderValue::from(s))]);
+        (status, content_type, retry_after, Json(self)).into_response()
     }
 }
 

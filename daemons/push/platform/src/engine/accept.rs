@@ -17,7 +17,7 @@ use sextant_policy::{
 };
 
 use super::{Content, Engine, Happened, Message, Timer};
-use crate::model::{DEVICES_MAX, HeldBy, NAME_BYTES_MAX, Request, State, Stored, Target};
+use crate::model::{DEVICES_MAX, HeldBy, NAME_BYTES_MAX, Request, State, Stored, Target, When};
 use crate::records;
 use crate::refusal::Refusal;
 
@@ -64,6 +64,13 @@ pub struct DryRun {
     pub never: BTreeMap<&'static str, u64>,
 }
 
+/// What a request says, read.
+#[derive(Clone, Copy)]
+struct Form {
+    ttl_ms: Option<u64>,
+    schedule: Option<Schedule>,
+}
+
 /// A request that was looked at, and may be taken in.
 struct Checked {
     plan: Plan,
@@ -85,6 +92,7 @@ impl Engine {
         request: Request,
         now: u64,
     ) -> Result<Submitted, Refusal> {
+        let form = check_form(&request)?;
         if let Some(key) = &request.idempotency_key
             && !request.dry_run
             && let Some(known) = self.idempotency.get(app, key, now)
@@ -97,7 +105,7 @@ impl Engine {
                 "{max} messages are not over, and no more are taken"
             )));
         }
-        let checked = self.check(app, &request, now)?;
+        let checked = self.check(app, &request, form, now)?;
         let class = request.class.as_deref().unwrap_or(CLASS_DEFAULT);
         let held_by = match self.judge(app, class, &request) {
             Ok(held_by) => held_by,
@@ -139,38 +147,26 @@ impl Engine {
         u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Everything about a request that can be wrong, and whom it is for.
-    fn check(&mut self, app: u16, request: &Request, now: u64) -> Result<Checked, Refusal> {
+    /// Everything else about a request that can be wrong, and whom it is for.
+    fn check(
+        &mut self,
+        app: u16,
+        request: &Request,
+        form: Form,
+        now: u64,
+    ) -> Result<Checked, Refusal> {
         let app_name = self.registry.app_name(app).ok_or(Refusal::Unknown("such app"))?;
         let class = request.class.as_deref().unwrap_or(CLASS_DEFAULT);
         let plan = self
             .rules
             .plan(class, app_name, request.category.as_deref())
             .ok_or_else(|| Refusal::invalid("class", Reason::UnknownClass))?;
-        check_texts(request)?;
-        if request.rate.is_some_and(|rate| Rate::per_second(rate).is_none()) {
-            return Err(Refusal::invalid("rate", format!("must be 1 to {RATE_MAX}")));
+        let Form { ttl_ms, schedule } = form;
+        let ttl_ms = ttl_ms.unwrap_or(plan.ttl_ms);
+        if let Some(schedule) = schedule {
+            let checked = self.rules.check_schedule(schedule, now);
+            checked.map_err(|reason| Refusal::invalid("schedule", reason))?;
         }
-        let ttl_ms = match request.ttl {
-            None => plan.ttl_ms,
-            Some(ttl) => {
-                let ms = u64::try_from(ttl.get().as_millis()).unwrap_or(u64::MAX);
-                if !(TTL_MS_MIN..=sextant_policy::config::TTL_MS_MAX).contains(&ms) {
-                    return Err(Refusal::invalid("ttl", "must be between 1s and 366d"));
-                }
-                ms
-            }
-        };
-        let schedule = match &request.schedule {
-            None => None,
-            Some(when) => {
-                let schedule = when.parse().map_err(|why| Refusal::invalid("schedule", why))?;
-                self.rules
-                    .check_schedule(schedule, now)
-                    .map_err(|reason| Refusal::invalid("schedule", reason))?;
-                Some(schedule)
-            }
-        };
         let due_last = schedule.map_or(now, |schedule| schedule.last().max(now));
         let expires_ms = due_last.saturating_add(ttl_ms);
         self.check_template(request)?;
@@ -213,14 +209,11 @@ impl Engine {
     /// It names none, or nothing.
     pub fn resolve(&mut self, app: u16, request: &Request) -> Result<Resolved, Refusal> {
         use sextant_devices::Target as Who;
+        check_target(&request.target)?;
         let mut found = match &request.target {
             Target::Device(id) => self.registry.resolve(app, Who::Device(id))?,
             Target::Alias(alias) => self.registry.resolve(app, Who::Alias(alias))?,
             Target::Devices(ids) => {
-                if !(1..=DEVICES_MAX).contains(&ids.len()) {
-                    let why = format!("1 to {DEVICES_MAX}; upload a list for more");
-                    return Err(Refusal::invalid("devices", why));
-                }
                 let mut gather = Gather::new(app);
                 for (id, line) in ids.iter().zip(1..) {
                     gather.add(&self.registry, Listed { line, name: Name::Device(id) });
@@ -237,10 +230,7 @@ impl Engine {
                 let expression = Expression::parse(text)?;
                 self.registry.resolve(app, Who::Expression(&expression))?
             }
-            Target::Everyone(true) => self.registry.resolve(app, Who::Everyone)?,
-            Target::Everyone(false) => {
-                return Err(Refusal::invalid("target", "`everyone` is true, or not there"));
-            }
+            Target::Everyone(_) => self.registry.resolve(app, Who::Everyone)?,
         };
         if request.test {
             let tests = Expression::parse("test:true")?;
@@ -662,6 +652,39 @@ fn vars_of(request: &Request) -> String {
         || "{}".to_owned(),
         |vars| serde_json::to_string(vars).expect("plain data is JSON"),
     )
+}
+
+/// What can be said of a request by itself: that it is wrong is told even where its idempotency key
+/// names a message.
+fn check_form(request: &Request) -> Result<Form, Refusal> {
+    check_texts(request)?;
+    if request.rate.is_some_and(|rate| Rate::per_second(rate).is_none()) {
+        return Err(Refusal::invalid("rate", format!("must be 1 to {RATE_MAX}")));
+    }
+    if request.class.as_deref().is_some_and(|name| !sextant_policy::config::is_name(name)) {
+        return Err(Refusal::invalid("class", Reason::UnknownClass));
+    }
+    check_target(&request.target)?;
+    let ttl_ms = request.ttl.map(|ttl| u64::try_from(ttl.get().as_millis()).unwrap_or(u64::MAX));
+    let lives = TTL_MS_MIN..=sextant_policy::config::TTL_MS_MAX;
+    if ttl_ms.is_some_and(|ms| !lives.contains(&ms)) {
+        return Err(Refusal::invalid("ttl", "must be between 1s and 366d"));
+    }
+    let schedule = request.schedule.as_ref().map(When::parse).transpose();
+    Ok(Form { ttl_ms, schedule: schedule.map_err(|why| Refusal::invalid("schedule", why))? })
+}
+
+fn check_target(target: &Target) -> Result<(), Refusal> {
+    match target {
+        Target::Devices(ids) if !(1..=DEVICES_MAX).contains(&ids.len()) => {
+            let why = format!("1 to {DEVICES_MAX}; upload a list for more");
+            Err(Refusal::invalid("devices", why))
+        }
+        Target::Everyone(false) => {
+            Err(Refusal::invalid("target", "`everyone` is true, or not there"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_texts(request: &Request) -> Result<(), Refusal> {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::Engine;
 use crate::refusal::Refusal;
+use crate::strict::Object;
 use crate::told::Topic;
 
 /// Receipts at once.
@@ -38,7 +39,7 @@ struct Receipt {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Receipts {
-    receipts: Vec<Receipt>,
+    receipts: Vec<Object<Receipt>>,
 }
 
 #[derive(Deserialize)]
@@ -94,14 +95,14 @@ impl Engine {
         json: &[u8],
         now: u64,
     ) -> Result<ReceiptsTaken, Refusal> {
-        let Receipts { receipts } =
+        let Object(Receipts { receipts }) =
             serde_json::from_slice(json).map_err(|why| Refusal::invalid("receipts", why))?;
         if receipts.len() > RECEIPTS_MAX {
             return Err(Refusal::invalid("receipts", format!("at most {RECEIPTS_MAX} at once")));
         }
         let number = self.registry.number(device).ok_or(Refusal::Unknown("such device"))?;
         let mut taken = ReceiptsTaken::default();
-        for receipt in receipts {
+        for Object(receipt) in receipts {
             let at = receipt.at.as_deref().map(str::parse::<Timestamp>).transpose();
             let at = at.map_err(|why| Refusal::invalid("at", why))?;
             let at = at.and_then(|at| u64::try_from(at.as_millisecond()).ok());
@@ -173,7 +174,7 @@ impl Engine {
         json: &[u8],
         now: u64,
     ) -> Result<Vec<String>, Refusal> {
-        let Topics { subscribe, unsubscribe } =
+        let Object(Topics { subscribe, unsubscribe }) =
             serde_json::from_slice(json).map_err(|why| Refusal::invalid("topics", why))?;
         self.set_topics(device, &subscribe, &unsubscribe, now)
     }

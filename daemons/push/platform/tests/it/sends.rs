@@ -162,6 +162,29 @@ fn a_repeated_request_is_the_message_of_the_first() {
 }
 
 #[test]
+fn a_request_that_is_wrong_by_itself_is_refused_even_where_its_key_names_a_message() {
+    let mut world = World::new();
+    world.register("a");
+    let with = |more: &str| {
+        format!(r#"{{"target":{{"device":"a"}},"data":{{}},"idempotency_key":"k1"{more}}}"#)
+    };
+    let first = world.send(&with(""));
+    for (wrong, part) in [
+        (r#","rate":10000001"#, "rate"),
+        (r#","ttl":"0s""#, "ttl"),
+        (r#","class":"A""#, "class"),
+        (r#","schedule":{"at":"tomorrow"}"#, "schedule"),
+        (r#","name":"""#, "name"),
+    ] {
+        match world.submit(&with(wrong)) {
+            Err(Refusal::Invalid { part: found, .. }) => assert_eq!(found, part),
+            other => panic!("{wrong}: {other:?}"),
+        }
+    }
+    assert_eq!(world.send(&with(r#","rate":10"#)), first);
+}
+
+#[test]
 fn a_rate_holds_back_what_is_beyond_it() {
     let mut world = World::new();
     world.register_many(100);

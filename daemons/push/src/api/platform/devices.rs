@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use sextant_devices::{Device, Edit, Number, Update, Value, What};
 use sextant_platform::Refusal;
 use sextant_platform::engine::{DeviceView, Engine, Imported};
+use sextant_platform::strict::Object;
 use sextant_platform::time::Time;
 use sextant_service::admin::Problem;
 use sextant_service::config::Span;
@@ -266,7 +267,8 @@ fn import_line(
     now: u64,
     imported: &mut Imported,
 ) -> Result<(), String> {
-    let mut body: DeviceBody = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let Object(mut body): Object<DeviceBody> =
+        serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let id = body.device.take().ok_or("it has no `device`")?;
     let device = body.into_device(app, &id).map_err(|error| error.to_string())?;
     match engine.register(&device, now).map_err(|error| error.to_string())? {

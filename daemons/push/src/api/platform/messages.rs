@@ -8,9 +8,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sextant_platform::Refusal;
 use sextant_platform::engine::{DryRun, Engine, Funnel, FunnelBy, MessageView, Submitted};
 use sextant_platform::model::{Request, State as Stage, Target};
+use sextant_platform::strict::Object;
 use sextant_service::admin::Problem;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -116,7 +118,7 @@ impl Outcome {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BatchBody {
-    messages: Vec<serde_json::Value>,
+    messages: Vec<Box<RawValue>>,
 }
 
 #[derive(Serialize)]
@@ -154,7 +156,8 @@ pub(super) async fn batch(
         return Err(unprocessable(format!("`messages`: 1 to {BATCH_MAX}")));
     }
     let requests = messages.into_iter().map(|message| {
-        serde_json::from_value(message).map_err(|error| unprocessable(error.to_string()))
+        let read = serde_json::from_str(message.get()).map(|Object(request)| request);
+        read.map_err(|error| unprocessable(error.to_string()))
     });
     let results = submit_all(&platform, &asker, app, requests.collect()).await?;
     Ok(Json(Batch { results }))
@@ -176,7 +179,9 @@ pub(super) async fn stream(
                 Ok(some) if some.is_empty() => return,
                 Ok(some) => {
                     let requests = some.iter().map(|line| {
-                        serde_json::from_slice(&line.text).map_err(|error| {
+                        let read =
+                            serde_json::from_slice(&line.text).map(|Object(request)| request);
+                        read.map_err(|error| {
                             unprocessable(format!("line {}: {error}", line.number))
                         })
                     });

@@ -29,10 +29,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
+use sextant_devices::Refused;
 use sextant_platform::Refusal;
 use sextant_platform::engine::{Credential, Engine};
 use sextant_platform::ledger::Handle;
 use sextant_platform::model::Role;
+use sextant_platform::strict::Object;
+use sextant_ring::time::Clock;
 use sextant_service::admin::{AdminToken, Problem};
 use uuid::Uuid;
 
@@ -261,6 +264,7 @@ fn problem(refusal: Refusal) -> Problem {
         Refusal::Quota(_) => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
         Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Device(refused) => status_of(refused),
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };
     let problem = Problem::new(status, detail);
@@ -274,6 +278,7 @@ fn problem(refusal: Refusal) -> Problem {
         }
         Refusal::Quota(quota) => problem
             .of_kind("sender-quota", "The sender has none left today")
+            .retry_after(quota.resets_ms.saturating_sub(Clock::read().unix_ms).div_ceil(1000))
             .with("resets_at", sextant_platform::time::Time(quota.resets_ms).to_string())
             .with("limit", quota.limit)
             .with("left", quota.left),
@@ -281,9 +286,26 @@ fn problem(refusal: Refusal) -> Problem {
     }
 }
 
+/// What the registry does not take: a name that is none, or one too many.
+fn status_of(refused: &Refused) -> StatusCode {
+    match refused {
+        Refused::UnknownApp | Refused::UnknownDevice => StatusCode::NOT_FOUND,
+        Refused::TagsFull { .. }
+        | Refused::KeysFull { .. }
+        | Refused::ValuesFull { .. }
+        | Refused::AppsFull { .. }
+        | Refused::DevicesFull { .. }
+        | Refused::NumbersFull { .. }
+        | Refused::RowsFull
+        | Refused::GenerationsFull => StatusCode::INSUFFICIENT_STORAGE,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
 /// Reads a JSON body strictly.
 fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
+    let read = serde_json::from_slice(body).map(|Object(read)| read);
+    read.map_err(|error| {
         let detail = format!("the body: {error}");
         match error.classify() {
             serde_json::error::Category::Data => {
