@@ -35,6 +35,8 @@
 mod bans;
 mod body;
 mod clients;
+#[cfg(test)]
+mod described;
 mod drain;
 pub mod platform;
 mod query;
