@@ -6,6 +6,7 @@
 //!   api       the HTTP side: messages, receipts, tokens, errors, who may what
 //!   auth      tokens that others sign, an HTTP hook
 //!   crash     kill -9 in the middle of ten thousand publishes
+//!   described what openapi.json says of every answer, by schemathesis
 //!   drivers   the daemon on io_uring, on epoll, and where io_uring is forbidden
 //!   enhanced  clients that prove that they know a password
 //!   hostile   clients that break rules, send garbage, do not read; a disk that is full
@@ -16,6 +17,7 @@
 //!   hooks     what became of messages, told to webhooks
 //!   limits    how fast clients may come and publish
 //!   operators clients listed, shown, kicked and banned, over HTTP
+//!   platform  senders, reviewers and devices, by curl and mosquitto
 //!   presence  who comes and goes, told to subscribers and to a webhook
 //!   senders   the project's own clients: messages sent, shown, counted, taken back
 //!   systemd   units, socket activation, notifications
@@ -33,6 +35,7 @@ mod cli;
 mod clients;
 mod conformance;
 mod crash;
+mod described;
 mod drivers;
 mod enhanced;
 mod hooks;
@@ -40,6 +43,7 @@ mod hostile;
 mod limits;
 mod operators;
 mod others;
+mod platform;
 mod presence;
 mod senders;
 mod smoke;

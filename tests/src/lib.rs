@@ -31,6 +31,8 @@ pub use certs::Authority;
 pub use daemon::{Daemon, Options, binary, free_addr};
 pub use http::{Asked, HttpServer, Reply};
 pub use mqtt::{Message, Mqtt, Received};
-pub use tools::{Lines, Message as Line, Script, Sub, command, publish, python, try_publish};
+pub use tools::{
+    Lines, Message as Line, Script, Sub, command, publish, python, schemathesis, try_publish,
+};
 pub use wait::{DEADLINE, until, until_for};
 pub use web::{BINARY, Web};

@@ -32,6 +32,19 @@ pub fn python() -> PathBuf {
     if own.is_file() { own } else { PathBuf::from("python3") }
 }
 
+/// schemathesis, which `cargo xtask setup` installs into a Python of its own.
+///
+/// # Panics
+/// It is not there.
+#[track_caller]
+pub fn schemathesis() -> Command {
+    let test = std::env::current_exe().unwrap_or_default();
+    let target = test.ancestors().nth(3).unwrap_or(Path::new("target"));
+    let program = target.join("schemathesis/bin/schemathesis");
+    assert!(program.is_file(), "schemathesis is not installed: run `cargo xtask setup`");
+    Command::new(program)
+}
+
 /// What a process prints, line by line, as it prints it.
 #[derive(Debug)]
 pub struct Lines {

@@ -1,8 +1,8 @@
 //! `cargo xtask setup`: installs what is missing, and nothing else.
 //!
 //! System packages come from apt, where there is apt; paho comes from pip into a virtual
-//! environment in the target folder, unless Python has it already; MQTT.js comes from npm into that
-//! folder. Whatever is run is said; when nothing is missing nothing is said.
+//! environment in the target folder, unless Python has it already, and schemathesis into one of its
+//! own; MQTT.js comes from npm into that folder. Whatever is run is said; when nothing is missing nothing is said.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -41,6 +41,9 @@ const PROGRAMS: [(&str, &str, Purpose); 15] = [
 
 const PAHO: &str = "paho-mqtt>=2,<3";
 
+/// What asks the HTTP API by its description. Its version says what it asks: it is this one.
+const SCHEMATHESIS: &str = "4.32.5";
+
 /// MQTT.js, for Node and for browsers.
 const MQTT_JS: (&str, &str) = ("mqtt", "5.16.0");
 
@@ -66,6 +69,7 @@ pub(crate) fn run(purpose: Purpose) -> Result<()> {
     if purpose == Purpose::Test {
         programs(&[("mosquitto", "mosquitto")])?;
         paho()?;
+        schemathesis()?;
         mqtt_js()?;
         nextest();
     }
@@ -184,15 +188,34 @@ fn paho() -> Result<()> {
     {
         return Ok(());
     }
+    pip_into(&dir, PAHO)
+}
+
+/// Makes sure that schemathesis is there, in a Python of its own in the target folder: it brings
+/// much with it.
+fn schemathesis() -> Result<()> {
+    let dir = sh::target()?.join("schemathesis");
+    let wanted = format!("schemathesis=={SCHEMATHESIS}");
+    let check = format!(
+        "import importlib.metadata as m; assert m.version('schemathesis') == '{SCHEMATHESIS}'"
+    );
+    match sh::succeeds(sh::command(dir.join("bin/python3")).args(["-c", &check])) {
+        true => Ok(()),
+        false => pip_into(&dir, &wanted),
+    }
+}
+
+/// Installs a package into the virtual environment of a folder, which is made if it is not there.
+fn pip_into(dir: &Path, package: &str) -> Result<()> {
     if !sh::succeeds(sh::command("python3").args(["-c", "import ensurepip, venv"])) {
         install(vec!["python3-venv"])?;
     }
-    sh::run(sh::command("python3").args(["-m", "venv"]).arg(&dir))
+    sh::run(sh::command("python3").args(["-m", "venv"]).arg(dir))
         .context("python3 makes no virtual environment")?;
-    let mut pip = sh::command(&own);
-    pip.args(["-m", "pip", "install", "--quiet", PAHO]);
+    let mut pip = sh::command(dir.join("bin/python3"));
+    pip.args(["-m", "pip", "install", "--quiet", package]);
     sh::run(&mut pip).with_context(|| {
-        format!("pip cannot install {PAHO}: is this machine online, and is pip's index right?")
+        format!("pip cannot install {package}: is this machine online, and is pip's index right?")
     })
 }
 
