@@ -93,7 +93,7 @@ fn an_operation_tells_its_parameters_its_errors_and_who_may() {
         let told: Vec<&Value> = told.map(|parameter| resolve(&document, parameter)).collect();
         for name in of_path {
             let is_it = |told: &&Value| told["in"] == "path" && told["name"] == name;
-            assert!(told.iter().any(|told| is_it(told)), "{route}: {name} is not described");
+            assert!(told.iter().any(is_it), "{route}: {name} is not described");
         }
     }
 }
