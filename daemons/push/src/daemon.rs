@@ -18,6 +18,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use sextant_mqtt::SessionLimits;
 use sextant_platform::ledger::Handle;
+use sextant_policy::Policy;
+use sextant_policy::decide::Draft;
 use sextant_ring::core::{Core, Envelope, Limits};
 use sextant_ring::disk::{Disk, HostDisk};
 use sextant_ring::driver::{Driver, Listener};
@@ -533,7 +535,7 @@ impl Control {
             (stop, tokio::spawn(webhook.run(stopped)))
         });
         let attempts = self.config.platform.webhook_attempts;
-        let hooks = sending.map(|handle| {
+        let hooks = sending.clone().map(|handle| {
             let (stop, stopped) = tokio::sync::oneshot::channel();
             (stop, tokio::spawn(crate::hooks::run(handle, attempts, stopped)))
         });
@@ -546,7 +548,7 @@ impl Control {
         let status = format!("{} cores, MQTT on {:?}", self.commands.cores, self.addresses);
         notifier.notify(&[State::Ready, State::Status(status)])?;
         let outcome = tokio::select! {
-            outcome = self.answer_signals(&mut signals, &notifier, loaded, reload) => outcome,
+            outcome = self.answer_signals(&mut signals, &notifier, sending.as_ref(), loaded, reload) => outcome,
             outcome = watch_threads(threads) => outcome,
             () = self.tell_levels() => Ok(()),
             () = give_memory_back() => Ok(()),
@@ -624,6 +626,7 @@ impl Control {
         &self,
         signals: &mut Signals,
         notifier: &Notifier,
+        sending: Option<&Handle>,
         mut loaded: Loaded<Config>,
         reload: impl Fn() -> Option<Loaded<Config>>,
     ) -> anyhow::Result<()> {
@@ -633,7 +636,7 @@ impl Control {
                     notifier.notify(&[State::Reloading])?;
                     match reload() {
                         Some(newer) => {
-                            self.take_config(&loaded, &newer);
+                            self.take_config(sending, &loaded, &newer);
                             loaded = newer;
                         }
                         None => error!("the configuration is faulty: the old one stays in force"),
@@ -646,9 +649,15 @@ impl Control {
     }
 
     /// Takes over what can change while the daemon runs, and says what cannot.
-    fn take_config(&self, loaded: &Loaded<Config>, newer: &Loaded<Config>) {
+    fn take_config(
+        &self,
+        sending: Option<&Handle>,
+        loaded: &Loaded<Config>,
+        newer: &Loaded<Config>,
+    ) {
         for key in loaded.changed_keys(newer) {
-            let at_once = key.starts_with("auth") || key.starts_with("tls");
+            let at_once = ["auth", "tls", "platform.policy"];
+            let at_once = at_once.iter().any(|part| key.starts_with(part));
             if at_once || key == "telemetry.level" {
                 info!(key, "changed");
             } else {
@@ -659,6 +668,9 @@ impl Control {
             error!(%error, "the log level stays as it was");
         }
         self.take_endpoint(&newer.value.tls);
+        if let Some(sending) = sending.filter(|_| loaded.value.platform != newer.value.platform) {
+            take_policy(sending.clone(), &newer.value.platform.policy);
+        }
         let anonymous = newer.value.auth.allows_anonymous();
         if anonymous && self.addresses.iter().any(|addr| !is_loopback(addr)) {
             error!("anonymous clients are not allowed here: users and rules stay as they were");
@@ -711,6 +723,21 @@ impl Control {
             }
         }
     }
+}
+
+/// Makes other rules of sending hold: they were checked when they were read.
+fn take_policy(sending: Handle, policy: &Policy) {
+    let draft = match Draft::new(policy.clone()) {
+        Ok(draft) => draft,
+        Err(error) => return error!(%error, "the rules of sending stay as they were"),
+    };
+    tokio::spawn(async move {
+        let taken = sending.change(move |engine, now| engine.set_rules(draft, now)).await;
+        match taken {
+            Ok(()) => info!("the rules of sending have changed"),
+            Err(error) => error!(%error, "the rules of sending stay as they were"),
+        }
+    });
 }
 
 /// A core that ends by itself has failed.

@@ -108,7 +108,8 @@ pub struct Policy {
     pub time_zone: String,
     /// How far ahead a message may be scheduled.
     pub schedule_ahead_max: Span,
-    /// Kinds of messages, by name. Those that are written are all there are.
+    /// Kinds of messages, by name: in the daemon's settings the three of the defaults, and those
+    /// that are written.
     pub classes: BTreeMap<String, Class>,
     /// What is particular to apps, by name.
     pub apps: BTreeMap<String, AppRules>,
@@ -187,8 +188,6 @@ pub struct Class {
     pub capped: bool,
     /// How long after it is due a message is still sent, where it does not say itself.
     pub ttl: Span,
-    /// 0 to 2.
-    pub qos: u8,
     /// Whether each is held until somebody has approved it.
     pub review: bool,
 }
@@ -204,7 +203,6 @@ impl Default for Class {
             quiet_hours: true,
             capped: true,
             ttl: Span::days(1),
-            qos: 1,
             review: false,
         }
     }
@@ -293,17 +291,11 @@ pub struct KeyRules {
     pub idempotency_keep: Span,
     /// Idempotency keys at most, of all apps; beyond, the oldest is forgotten.
     pub idempotency_max: u32,
-    /// Undelivered messages with collapse keys at most, one counted for each device.
-    pub collapse_max: u32,
 }
 
 impl Default for KeyRules {
     fn default() -> KeyRules {
-        KeyRules {
-            idempotency_keep: Span::days(1),
-            idempotency_max: 1_000_000,
-            collapse_max: 10_000_000,
-        }
+        KeyRules { idempotency_keep: Span::days(1), idempotency_max: 1_000_000 }
     }
 }
 
@@ -362,7 +354,6 @@ impl Policy {
                 format_args!("{key}.priority"),
                 "must be 0 to 9",
             );
-            faults.require(class.qos <= 2, format_args!("{key}.qos"), "must be 0, 1 or 2");
             let ttl_ms = class.ttl.get().as_millis();
             faults.require(
                 (1000..=u128::from(TTL_MS_MAX)).contains(&ttl_ms),
@@ -416,16 +407,11 @@ impl Policy {
             "keys.idempotency_keep",
             "must be between 1s and 366d",
         );
-        for (key, count) in [
-            ("keys.idempotency_max", self.keys.idempotency_max),
-            ("keys.collapse_max", self.keys.collapse_max),
-        ] {
-            faults.require(
-                (1..=KEYS_MAX).contains(&count),
-                key,
-                format_args!("must be 1 to {KEYS_MAX}"),
-            );
-        }
+        faults.require(
+            (1..=KEYS_MAX).contains(&self.keys.idempotency_max),
+            "keys.idempotency_max",
+            format_args!("must be 1 to {KEYS_MAX}"),
+        );
     }
 }
 

@@ -42,8 +42,6 @@ pub struct Rules {
 pub struct Plan {
     /// 0 to 9; 9 goes first.
     pub priority: u8,
-    /// 0 to 2.
-    pub qos: u8,
     /// How long after it is due it is sent, where it does not say itself, in milliseconds.
     pub ttl_ms: u64,
     /// Whether somebody has to approve it, whatever it says.
@@ -61,7 +59,6 @@ impl Plan {
     pub fn free() -> Plan {
         Plan {
             priority: crate::throttle::PRIORITY_MAX,
-            qos: 1,
             ttl_ms: 86_400_000,
             review: false,
             hours: Hours::ALL,
@@ -268,7 +265,6 @@ impl Rules {
         let quiet = of_app.and_then(|app| app.quiet_hours).filter(|_| of_class.quiet_hours);
         Some(Plan {
             priority: of_class.priority,
-            qos: of_class.qos,
             ttl_ms: u64::try_from(of_class.ttl.get().as_millis()).expect("checked: 366 days"),
             review: of_class.review,
             hours: of_class.hours,

@@ -1,22 +1,17 @@
 //! Keys that senders give to messages. An **idempotency key** names one message of an app, however
-//! often it is sent: who repeats a request that was not answered gets the message of the first. A
-//! **collapse key** names what a message is about: on each device the newest takes the place of the
-//! one before, unless that was delivered.
+//! often it is sent: who repeats a request that was not answered gets the message of the first.
 //!
-//! Neither is kept by itself. A message's own record says its keys, and its owner says them here
-//! again after a restart, oldest first.
+//! It is not kept by itself. A message's own record says its key, and its owner says it here again
+//! after a restart, oldest first.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
 /// The longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
-/// The longest collapse key, in bytes.
-pub const COLLAPSE_KEY_BYTES_MAX: usize = 64;
 
 /// A key that cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,12 +31,6 @@ pub enum KeyError {
     /// It has a control character, which would be lost or worse where keys are shown.
     #[error("the key has a control character")]
     Control,
-    /// As many collapse keys are in use as may be.
-    #[error("{max} messages have collapse keys that are in use")]
-    Full {
-        /// The limit.
-        max: usize,
-    },
 }
 
 fn check(key: &str, max: usize) -> Result<(), KeyError> {
@@ -176,146 +165,6 @@ impl IdempotencyKeys {
             Ok(entry) => drop(entry.remove()),
             Err(_) => panic!("a key that was not released has its number in the table"),
         }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Newest {
-    device: u32,
-    key: u32,
-    message: u64,
-}
-
-#[derive(Debug)]
-struct Name {
-    key: Box<str>,
-    hash: u64,
-    uses: u32,
-}
-
-/// The newest undelivered message of each device and collapse key, 16 bytes each and a little for
-/// the table; a key is held once, however many devices have a message with it.
-#[derive(Debug)]
-pub struct CollapseKeys {
-    entries_max: usize,
-    hasher: RandomState,
-    newest: HashTable<Newest>,
-    names: Vec<Name>,
-    free_names: Vec<u32>,
-    by_name: HashTable<(u64, u32)>,
-}
-
-impl CollapseKeys {
-    /// At most `entries_max` messages at once have keys that are in use.
-    pub fn new(entries_max: usize) -> CollapseKeys {
-        CollapseKeys {
-            entries_max,
-            hasher: RandomState::default(),
-            newest: HashTable::new(),
-            names: Vec::new(),
-            free_names: Vec::new(),
-            by_name: HashTable::new(),
-        }
-    }
-
-    /// A message with a key is queued for a device; tells the one whose place it takes.
-    ///
-    /// # Errors
-    /// The key is none, or there are too many: the message replaces none, and none replaces it.
-    pub fn put(&mut self, device: u32, key: &str, message: u64) -> Result<Option<u64>, KeyError> {
-        check(key, COLLAPSE_KEY_BYTES_MAX)?;
-        let named = self.name(key);
-        if named.is_none() && self.newest.len() >= self.entries_max {
-            return Err(KeyError::Full { max: self.entries_max });
-        }
-        let number = named.unwrap_or_else(|| self.add_name(key));
-        let hasher = &self.hasher;
-        let full = self.newest.len() >= self.entries_max;
-        let slot = self.newest.entry(
-            hasher.hash_one((device, number)),
-            |entry| (entry.device, entry.key) == (device, number),
-            |entry| hasher.hash_one((entry.device, entry.key)),
-        );
-        match slot {
-            Entry::Occupied(mut entry) => {
-                let before = std::mem::replace(&mut entry.get_mut().message, message);
-                Ok((before != message).then_some(before))
-            }
-            Entry::Vacant(_) if full => Err(KeyError::Full { max: self.entries_max }),
-            Entry::Vacant(entry) => {
-                entry.insert(Newest { device, key: number, message });
-                self.names[number as usize].uses += 1;
-                Ok(None)
-            }
-        }
-    }
-
-    /// A message is queued no longer: it was delivered, dropped, or has expired. Tells whether it
-    /// was the newest with its key.
-    pub fn done(&mut self, device: u32, key: &str, message: u64) -> bool {
-        let Some(number) = self.name(key) else { return false };
-        let found = self.newest.find_entry(self.hasher.hash_one((device, number)), |entry| {
-            (entry.device, entry.key, entry.message) == (device, number, message)
-        });
-        let Ok(entry) = found else { return false };
-        entry.remove();
-        self.release_name(number);
-        true
-    }
-
-    /// The newest message of a device with a key.
-    pub fn get(&self, device: u32, key: &str) -> Option<u64> {
-        let number = self.name(key)?;
-        let same = |entry: &Newest| (entry.device, entry.key) == (device, number);
-        self.newest.find(self.hasher.hash_one((device, number)), same).map(|entry| entry.message)
-    }
-
-    /// Messages that have keys.
-    pub fn len(&self) -> usize {
-        self.newest.len()
-    }
-
-    /// Whether no message has a key.
-    pub fn is_empty(&self) -> bool {
-        self.newest.is_empty()
-    }
-
-    fn name(&self, key: &str) -> Option<u32> {
-        let hash = self.hasher.hash_one(key);
-        let same = |&(_, number): &(u64, u32)| &*self.names[number as usize].key == key;
-        self.by_name.find(hash, same).map(|(_, number)| *number)
-    }
-
-    fn add_name(&mut self, key: &str) -> u32 {
-        let hash = self.hasher.hash_one(key);
-        let name = Name { key: key.into(), hash, uses: 0 };
-        let number = match self.free_names.pop() {
-            Some(number) => {
-                self.names[number as usize] = name;
-                number
-            }
-            None => {
-                self.names.push(name);
-                u32::try_from(self.names.len() - 1).expect("names are no more than entries")
-            }
-        };
-        self.by_name.insert_unique(hash, (hash, number), |(hash, _)| *hash);
-        number
-    }
-
-    fn release_name(&mut self, number: u32) {
-        let name = &mut self.names[number as usize];
-        name.uses -= 1;
-        if name.uses > 0 {
-            return;
-        }
-        let hash = name.hash;
-        name.key = "".into();
-        match self.by_name.find_entry(hash, |(_, other)| *other == number) {
-            Ok(entry) => drop(entry.remove()),
-            Err(_) => panic!("a name in use is in the table"),
-        }
-        self.free_names.push(number);
     }
 }
 

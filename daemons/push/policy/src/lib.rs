@@ -39,7 +39,7 @@ pub use content::Content;
 pub use counters::{Capped, CountLimits, CountRule, Counters, RuleId};
 pub use decide::{Decision, Device, Draft, Judgement, Message, Plan, Rules, State, Why, decide};
 pub use hours::{Action, Hours, QuietHours, When, when};
-pub use keys::{Claim, CollapseKeys, IdempotencyKeys, KeyError};
+pub use keys::{Claim, IdempotencyKeys, KeyError};
 pub use quota::{QuotaExceeded, SenderQuotas};
 pub use reason::Reason;
 pub use review::{Review, ReviewError};

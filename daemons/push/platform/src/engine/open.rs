@@ -15,12 +15,13 @@ use super::credentials::Credentials;
 use super::hooks::Hooks;
 use super::lists::Lists;
 use super::rewrite::Rewrite;
-use super::{CAMPAIGNS_MAX, Engine, Generations, Map, Message, Timer};
+use super::{CAMPAIGNS_MAX, Engine, Generations, Happened, Map, Message, Timer};
 use crate::copies::Copies;
 use crate::id::{Ids, KEY_BYTES};
 use crate::model::{State, Stored};
 use crate::options::Options;
 use crate::records::{self, Take, Unreadable};
+use crate::refusal::Refusal;
 
 /// What opening found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -217,6 +218,23 @@ impl Engine {
             let rate = self.rules.app_rate(name);
             self.throttle.set_app(number, rate, now);
         }
+    }
+
+    /// Makes other rules hold from now on, also for messages that wait.
+    ///
+    /// # Errors
+    /// There were too many caps and quotas since the start; the rules are those of before.
+    pub fn set_rules(&mut self, draft: Draft, now: u64) -> Result<(), Refusal> {
+        let rules = draft
+            .adopt(&mut self.zones, &mut self.counters)
+            .map_err(|error| Refusal::Conflict(error.to_string()))?;
+        self.rules = rules;
+        // What is kept ready to be sent was planned by the rules of before.
+        self.contents.clear();
+        self.set_rates(now);
+        let rules = serde_json::json!({});
+        self.event((0, 0), Happened::RulesChanged, "", &rules, now);
+        Ok(())
     }
 
     /// Goes on with the messages of the log, as far as the audit says they have come.

@@ -198,3 +198,25 @@ fn a_sender_has_so_many_a_day() {
     assert!(matches!(refused, Err(Refusal::Quota(_))), "{refused:?}");
     assert!(world.submit_as("other", TO_ALL).is_ok());
 }
+
+#[test]
+fn other_rules_hold_at_once_also_for_what_waits() {
+    let mut policy = free_policy();
+    if let Some(class) = policy.classes.get_mut("operational") {
+        class.hours = "00:00-01:00".parse().expect("hours");
+    }
+    let mut world = World::with(policy);
+    let device = world.register("a");
+    world.connect("a");
+    let id = world.send(TO_ALL);
+    world.settle();
+    assert_eq!(world.got(id, device), 0);
+    let now = world.now;
+    let draft = sextant_policy::decide::Draft::new(free_policy()).expect("a policy");
+    world.engine().set_rules(draft, now).expect("it holds");
+    world.disconnect("a");
+    world.turn();
+    world.connect("a");
+    world.settle();
+    assert_eq!(world.got(id, device), 1);
+}

@@ -70,7 +70,6 @@ fn everything_that_is_wrong_is_told_at_once() {
         schedule_ahead_max = "4000d"
         [classes.Marketing]
         priority = 10
-        qos = 3
         ttl = "0s"
         [classes.night]
         hours = "23:00-05:00"
@@ -94,7 +93,6 @@ fn everything_that_is_wrong_is_told_at_once() {
         [keys]
         idempotency_keep = "0s"
         idempotency_max = 0
-        collapse_max = 100000001
         [[content]]
         name = "a"
         when = { pattern = "(" }
@@ -107,7 +105,6 @@ fn everything_that_is_wrong_is_told_at_once() {
         "schedule_ahead_max",
         "classes.Marketing",
         "classes.Marketing.priority",
-        "classes.Marketing.qos",
         "classes.Marketing.ttl",
         "apps.my app",
         "apps.my app.time_zone",
@@ -122,7 +119,6 @@ fn everything_that_is_wrong_is_told_at_once() {
         "review.hold_max",
         "keys.idempotency_keep",
         "keys.idempotency_max",
-        "keys.collapse_max",
         "content[0].when.pattern",
     ];
     expected.sort_unstable();

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -55,24 +53,6 @@ fn what_is_no_key_is_refused() {
     assert_eq!(keys.claim(1, &format!("{longest}k"), 1, 0), Err(long));
     assert_eq!(keys.claim(1, "", 1, 0), Err(KeyError::Empty));
     assert_eq!(keys.claim(1, "a\nb", 1, 0), Err(KeyError::Control));
-    assert!(CollapseKeys::new(1).put(1, &"k".repeat(65), 1).is_err());
-}
-
-#[test]
-fn the_newest_score_takes_the_place_of_the_one_that_waits() {
-    let mut keys = CollapseKeys::new(2);
-    assert_eq!(keys.put(1, "match-9", 100), Ok(None));
-    assert_eq!(keys.put(1, "match-9", 101), Ok(Some(100)));
-    assert_eq!(keys.put(1, "match-9", 101), Ok(None), "said again after a restart");
-    assert!(!keys.done(1, "match-9", 100), "it was replaced");
-    assert_eq!(keys.put(2, "match-9", 101), Ok(None));
-    let full = KeyError::Full { max: 2 };
-    assert_eq!((keys.put(3, "match-9", 1), keys.put(1, "other", 1)), (Err(full), Err(full)));
-    assert_eq!(keys.put(2, "match-9", 102), Ok(Some(101)), "which needs no room");
-    assert!(keys.done(1, "match-9", 101));
-    assert_eq!(keys.put(1, "match-9", 103), Ok(None), "the one before was delivered");
-    assert!(keys.done(1, "match-9", 103) && keys.done(2, "match-9", 102));
-    assert!(keys.is_empty() && keys.by_name.is_empty());
 }
 
 proptest! {
@@ -114,32 +94,5 @@ proptest! {
                 }
             }
         }
-    }
-
-    #[test]
-    fn collapse_keys_are_those_of_a_map(
-        steps in proptest::collection::vec((0u32..3, "[a-d]", 0u64..5, any::<bool>()), 0..200),
-    ) {
-        let mut keys = CollapseKeys::new(8);
-        let mut map: BTreeMap<(u32, String), u64> = BTreeMap::new();
-        for (device, key, message, done) in steps {
-            let place = (device, key.clone());
-            if done {
-                let was = map.get(&place) == Some(&message);
-                prop_assert_eq!(keys.done(device, &key, message), was);
-                if was {
-                    map.remove(&place);
-                }
-            } else if map.len() < 8 || map.contains_key(&place) {
-                let before = map.insert(place, message).filter(|before| *before != message);
-                prop_assert_eq!(keys.put(device, &key, message), Ok(before));
-            } else {
-                prop_assert!(keys.put(device, &key, message).is_err());
-            }
-            prop_assert_eq!(keys.len(), map.len());
-            prop_assert_eq!(keys.get(device, &key), map.get(&(device, key)).copied());
-        }
-        let names: std::collections::BTreeSet<&String> = map.keys().map(|(_, key)| key).collect();
-        prop_assert_eq!(keys.by_name.len(), names.len());
     }
 }
