@@ -528,6 +528,7 @@ impl Engine {
             if has_key {
                 self.forget_key(number, app);
             }
+            self.forget_devices(number);
         }
         self.over.push_back(number);
         while self.over.len() > self.options.messages_kept_max {
@@ -535,6 +536,21 @@ impl Engine {
                 self.messages.remove(&oldest);
                 self.contents.remove(&oldest);
                 self.reviews.remove(&oldest);
+            }
+        }
+    }
+
+    /// A message for a few devices waits for none of them any more.
+    fn forget_devices(&mut self, number: u64) {
+        let Some(message) = self.messages.get(&number) else { return };
+        if message.copies.is_many() {
+            return;
+        }
+        for device in message.copies.targets() {
+            let Some(waiting) = self.by_device.get_mut(&device) else { continue };
+            waiting.retain(|other| *other != number);
+            if waiting.is_empty() {
+                self.by_device.remove(&device);
             }
         }
     }

@@ -477,19 +477,25 @@ impl Engine {
         }
     }
 
-    /// Takes a message back. Who has not got it does not; who has, or may have, is sent a message
+    /// Takes a message of an app back. Who has not got it does not; who has, or may have, is sent a message
     /// that says so.
     ///
     /// # Errors
     /// There is none, or it was taken back before.
     pub fn recall(
         &mut self,
+        app: u16,
         number: u64,
         by: &str,
         now: u64,
     ) -> Result<(u64, Option<u64>), Refusal> {
-        let message = self.messages.get(&number).ok_or(Refusal::Unknown("such message"))?;
-        let (app, state) = (message.app, message.state);
+        let Some(message) = self.messages.get(&number) else {
+            return self.recall_of_audit(app, number, by, now);
+        };
+        let state = message.state;
+        if message.app != app {
+            return Err(Refusal::Unknown("such message"));
+        }
         match state {
             State::Recalled | State::Withdrawn | State::Rejected => {
                 return Err(Refusal::Conflict(format!("the message is {} already", state.name())));
@@ -510,12 +516,43 @@ impl Engine {
         self.lose(number, &pending, Stage::Recalled, Reason::Recalled, now);
         self.withdraw_orders(number, &flying);
         self.set_state(number, State::Recalled, None, now);
+        let recall = self.send_recall(number, &content.stored, had, by, now)?;
+        Ok((pending.len() as u64, recall))
+    }
+
+    /// Takes a message back that is held in memory no more: it is over, and nobody waits for it.
+    fn recall_of_audit(
+        &mut self,
+        app: u16,
+        number: u64,
+        by: &str,
+        now: u64,
+    ) -> Result<(u64, Option<u64>), Refusal> {
+        let (message, stored) = self.message_of_audit(app, number)?;
+        if message.state != State::Finished || stored.recall_of.is_some() {
+            let name = message.state.name();
+            return Err(Refusal::Conflict(format!("the message is {name} already")));
+        }
+        let had = message.copies.reached(Stage::Sent) | message.copies.reached(Stage::Acknowledged);
+        self.event((number, stored.app), Happened::Recalled, by, &json!({"waiting": 0}), now);
+        let recall = self.send_recall(number, &stored, had, by, now)?;
+        Ok((0, recall))
+    }
+
+    /// Tells devices that a message was taken back.
+    fn send_recall(
+        &mut self,
+        number: u64,
+        of: &Stored,
+        had: RoaringBitmap,
+        by: &str,
+        now: u64,
+    ) -> Result<Option<u64>, Refusal> {
         if had.is_empty() {
-            return Ok((pending.len() as u64, None));
+            return Ok(None);
         }
         let target = Target::Devices(Vec::new());
-        let name = content.stored.request.name.clone();
-        let ttl_ms = content.stored.ttl_ms;
+        let (app, name, ttl_ms) = (of.app, of.request.name.clone(), of.ttl_ms);
         let stored = Stored {
             request: Request { target, name, ..Request::default() },
             sender: by.to_owned(),
@@ -530,8 +567,7 @@ impl Engine {
             held_by: None,
         };
         let found = Resolved { devices: had, ..Resolved::default() };
-        let recall = self.take_in(&stored, found, now)?;
-        Ok((pending.len() as u64, Some(recall)))
+        self.take_in(&stored, found, now).map(Some)
     }
 
     /// What a message says, ready to be sent.

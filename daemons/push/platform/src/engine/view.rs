@@ -277,6 +277,12 @@ impl Engine {
         }
     }
 
+    /// Entries of messages for a few devices that wait for a device: for tests, which end with none.
+    #[doc(hidden)]
+    pub fn waiting(&self) -> usize {
+        self.by_device.values().map(Vec::len).sum()
+    }
+
     /// The end of the audit's chain.
     pub fn audit_head(&self) -> AuditView {
         let head = self.audit.head();
@@ -573,7 +579,11 @@ impl Engine {
     }
 
     /// A message that is held in memory no more, as the audit tells it.
-    fn message_of_audit(&self, app: u16, number: u64) -> Result<(Message, Stored), Refusal> {
+    pub(super) fn message_of_audit(
+        &self,
+        app: u16,
+        number: u64,
+    ) -> Result<(Message, Stored), Refusal> {
         let query = Query { message: Some(number), limit: Query::LIMIT_MAX, ..Query::default() };
         let page = self.reader.query(&query);
         let mut stored = None;

@@ -133,8 +133,8 @@ fn recall(random: &mut fastrand::Rng, world: &mut World, accepted: &mut [Accepte
     }
     let at = random.usize(0..accepted.len());
     let message = &mut accepted[at];
-    let (number, now) = (world.number(message.id), world.now);
-    if world.engine().recall(number, "crm", now).is_ok() {
+    let (app, number, now) = (world.app, world.number(message.id), world.now);
+    if world.engine().recall(app, number, "crm", now).is_ok() {
         world.turn();
         message.recalled = true;
     }

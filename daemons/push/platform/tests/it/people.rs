@@ -106,4 +106,11 @@ fn a_message_that_is_forgotten_is_told_of_by_the_audit() {
     assert_eq!((third.accepted, third.repeated), (0, 1));
     assert_eq!(world.funnel(id).clicked, 1);
     assert_eq!(world.got(id, device), 1);
+    let (app, number) = (world.app, world.number(id));
+    let (waiting, recall) = world.engine().recall(app, number, "crm", now).expect("once");
+    world.settle();
+    let recall = world.engine().ids().uuid(recall.expect("the device had it"));
+    assert_eq!((waiting, world.said(recall, device)["type"].as_str()), (0, Some("recall")));
+    let again = world.engine().recall(app, number, "crm", now);
+    assert!(matches!(again, Err(Refusal::Conflict(_))), "{again:?}");
 }

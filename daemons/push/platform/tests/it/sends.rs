@@ -118,8 +118,8 @@ fn a_recalled_message_goes_to_nobody_more_and_who_had_it_is_told() {
     world.connect("a");
     let id = world.send(TO_ALL);
     world.settle();
-    let (number, now) = (world.number(id), world.now);
-    let (withdrawn, recall) = world.engine().recall(number, "crm", now).expect("once");
+    let (app, number, now) = (world.app, world.number(id), world.now);
+    let (withdrawn, recall) = world.engine().recall(app, number, "crm", now).expect("once");
     assert_eq!(withdrawn, 1);
     world.connect("b");
     world.settle();
@@ -130,7 +130,7 @@ fn a_recalled_message_goes_to_nobody_more_and_who_had_it_is_told() {
     assert_eq!(world.state(id), State::Recalled);
     let funnel = world.funnel(id);
     assert_eq!((funnel.recalled, funnel.delivered), (1, 1));
-    assert!(matches!(world.engine().recall(number, "crm", now), Err(Refusal::Conflict(_))));
+    assert!(matches!(world.engine().recall(app, number, "crm", now), Err(Refusal::Conflict(_))));
 }
 
 #[test]
@@ -279,4 +279,18 @@ fn a_request_that_cannot_be_says_which_part() {
     let now = world.now;
     assert_eq!(world.engine().status().open_messages, 0);
     assert!(world.engine().make_app("Not A Name", "admin", now).is_err());
+}
+
+#[test]
+fn what_expires_for_a_device_that_never_comes_leaves_nothing_behind() {
+    let mut world = World::new();
+    world.register("a");
+    for _ in 0..50 {
+        world.send(r#"{"target":{"device":"a"},"ttl":"1m","data":{}}"#);
+    }
+    let app = world.app;
+    assert_eq!(world.engine().device(app, "a").expect("it is there").pending, 50);
+    world.pass(61);
+    assert_eq!(world.engine().waiting(), 0);
+    assert_eq!(world.engine().status().open_messages, 0);
 }

@@ -268,7 +268,7 @@ pub(super) async fn recall(
     let by = asker.name().to_owned();
     let recalled = platform.write(&asker, app, Need::Send, move |engine, app, now| {
         let number = engine.message_of(app, id)?;
-        let (withdrawn, recall) = engine.recall(number, &by, now)?;
+        let (withdrawn, recall) = engine.recall(app, number, &by, now)?;
         let recall_message = recall.map(|number| engine.ids().uuid(number));
         Ok(Recalled { id, withdrawn, recall_message })
     });
