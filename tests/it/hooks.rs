@@ -59,6 +59,9 @@ fn set_up(daemon: &Daemon, addr: SocketAddr) -> Api {
     let url = format!("http://{addr}/hook");
     let hook = json!({"url": url, "events": events, "secret": SECRET});
     ask("PUT", "/v1/apps/shop/webhook", hook);
+    until("its devices are counted", || {
+        (api.metric("sextant_push_platform_devices", "") == 2.0).then_some(())
+    });
     api
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sextant_mqtt::SessionLimits;
-use sextant_platform::ledger::Handle;
+use sextant_platform::ledger::{Gauges, Handle};
 use sextant_policy::Policy;
 use sextant_policy::decide::Draft;
 use sextant_ring::core::{Core, Envelope, Limits};
@@ -47,7 +47,7 @@ use crate::config::{self, Config, is_loopback};
 use crate::control::{self, Command};
 use crate::drivers::{self, Chosen};
 use crate::meters::Names;
-use crate::platform::{Ears, Running, Tokens};
+use crate::platform::{self, Ears, Running, Tokens};
 use crate::presence::{self, Audience};
 use crate::sys;
 use crate::tls::{Certificate, Endpoint};
@@ -124,6 +124,10 @@ pub fn run(
     );
     let counts = Arc::new(Counts::default());
     counts.declare(&mut builder);
+    let gauges = Arc::new(Gauges::default());
+    if config.platform.enabled {
+        platform::declare(&gauges, &mut builder);
+    }
     let (audience, webhook) = audience(&config.presence, &mut builder)?;
     let metrics = Arc::new(builder.build(cores));
 
@@ -132,14 +136,14 @@ pub fn run(
     let orders = ports.pop().context("the platform has its port")?;
     let deliver = verdicts(ports.pop().context("the checks have their port")?);
     let commands = ports.pop().context("the control plane has its port")?;
-    let platform = match config.platform.enabled {
-        true => Some(Running::start(&config.platform, data.path(), orders, cores)?),
+    let running = match config.platform.enabled {
+        true => Some(Running::start(&config.platform, data.path(), orders, cores, gauges)?),
         false => None,
     };
-    let ears = platform.as_ref().map(|platform| Ears(platform.handle.clone()));
+    let ears = running.as_ref().map(|platform| Ears(platform.handle.clone()));
     let ears = ears.map(|ears| Arc::new(ears) as Arc<dyn control::platform::Platform>);
     let hasher = Hasher::spawn(HASHES_MAX, Arc::clone(&deliver))?;
-    let generations = platform.as_ref().map(|platform| {
+    let generations = running.as_ref().map(|platform| {
         let tokens = Tokens(platform.handle.generations().clone());
         Arc::new(tokens) as Arc<dyn crate::auth::token::Generations>
     });
@@ -203,7 +207,7 @@ pub fn run(
         log,
     };
     let kept = Kept::new(keeper, bans);
-    let sending = platform.as_ref().map(|platform| platform.handle.clone());
+    let sending = running.as_ref().map(|platform| platform.handle.clone());
     let outcome =
         runtime::run(control.serve(admin_listener, kept, sending, &threads, loaded, reload))?;
     let mut failed = outcome.err();
@@ -215,7 +219,7 @@ pub fn run(
             Err(_) => bail!("a core ended in a panic"),
         }
     }
-    if let Some(Err(error)) = platform.map(Running::stop) {
+    if let Some(Err(error)) = running.map(Running::stop) {
         failed = Some(failed.unwrap_or(error));
     }
     info!("stopped");

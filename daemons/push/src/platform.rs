@@ -9,12 +9,13 @@ use std::thread::JoinHandle;
 use anyhow::Context;
 use sextant_platform::Refusal;
 use sextant_platform::engine::{Engine, Generations};
-use sextant_platform::ledger::{self, Handle};
+use sextant_platform::ledger::{self, Gauges, Handle};
 use sextant_platform::told::{self, Cores, Moved, Order};
 use sextant_policy::decide::Draft;
 use sextant_ring::core::Envelope;
 use sextant_ring::mesh::Port;
 use sextant_ring::time::Clock;
+use sextant_service::metrics::Builder;
 use tokio::sync::oneshot;
 use tracing::info;
 
@@ -47,6 +48,7 @@ impl Running {
         data: &Path,
         port: Port<Envelope<Message>>,
         cores: usize,
+        gauges: Arc<Gauges>,
     ) -> anyhow::Result<Running> {
         let draft = Draft::new(settings.policy.clone()).context("platform.policy")?;
         let options = settings.options(data.join(DIR));
@@ -61,7 +63,7 @@ impl Running {
         );
         let waiting = (0..cores).map(|_| VecDeque::new()).collect();
         let orders = Orders { port, waiting };
-        let (handle, thread) = ledger::spawn(engine, orders, || Clock::read().unix_ms)?;
+        let (handle, thread) = ledger::spawn(engine, orders, gauges, || Clock::read().unix_ms)?;
         Ok(Running { handle, thread })
     }
 
@@ -75,6 +77,18 @@ impl Running {
             Ok(ended) => ended.context("the platform"),
             // A panic has ended the process before.
             Err(_) => anyhow::bail!("the platform ended in a panic"),
+        }
+    }
+}
+
+/// Declares how the platform stands to `/metrics`.
+pub fn declare(gauges: &Arc<Gauges>, builder: &mut Builder) {
+    for (at, (name, help, grows)) in Gauges::ALL.into_iter().enumerate() {
+        let gauges = Arc::clone(gauges);
+        let read = move || gauges.read(at) as f64;
+        match grows {
+            true => builder.counter_fn(&format!("sextant_push_platform_{name}_total"), help, read),
+            false => builder.gauge_fn(&format!("sextant_push_platform_{name}"), help, read),
         }
     }
 }

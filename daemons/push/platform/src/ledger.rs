@@ -9,7 +9,7 @@
 //! What is taken together is committed together: many changes share one write and sync.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -41,6 +41,37 @@ enum Job {
     Do(Work),
     Told(u16, Vec<Told>),
     Stop,
+}
+
+/// How the platform stands, for `/metrics`: as it was at the end of its thread's last round.
+#[derive(Debug, Default)]
+pub struct Gauges([AtomicU64; 6]);
+
+impl Gauges {
+    /// What there is to see: a name, what it is, and whether it only ever grows.
+    pub const ALL: [(&str, &str, bool); 6] = [
+        ("devices", "Registered devices.", false),
+        ("devices_online", "Registered devices that are connected and take messages.", false),
+        ("messages_open", "Messages of the platform that are not over.", false),
+        ("messages_held", "Messages of the platform that wait for a reviewer.", false),
+        ("facts", "Facts that the audit was told.", true),
+        (
+            "failed",
+            "1 if the platform takes nothing until the next start, since its disk refused.",
+            false,
+        ),
+    ];
+
+    /// One of them, by its place among [`Gauges::ALL`].
+    pub fn read(&self, at: usize) -> u64 {
+        self.0.get(at).map_or(0, |gauge| gauge.load(Ordering::Relaxed))
+    }
+
+    fn show(&self, levels: [u64; 6]) {
+        for (gauge, level) in self.0.iter().zip(levels) {
+            gauge.store(level, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -156,13 +187,14 @@ fn ended() -> Refusal {
     Refusal::Unavailable("it has ended".to_owned())
 }
 
-/// Gives an engine a thread. `clock` says milliseconds since 1970.
+/// Gives an engine a thread, which shows how it stands in `gauges`. `clock` says milliseconds since 1970.
 ///
 /// # Errors
 /// The system has no thread.
 pub fn spawn(
     engine: Engine,
     cores: impl Cores + Send + 'static,
+    gauges: Arc<Gauges>,
     clock: fn() -> u64,
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), Refusal>>)> {
     let (jobs, inbox) = mpsc::channel();
@@ -175,7 +207,8 @@ pub fn spawn(
         reader: engine.reader().clone(),
         ids: engine.ids().clone(),
     };
-    let ledger = Ledger { engine, cores, inbox, waiting, clock, answers: Vec::new() };
+    gauges.show(engine.levels());
+    let ledger = Ledger { engine, cores, inbox, waiting, gauges, clock, answers: Vec::new() };
     let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(|| ledger.run())?;
     Ok((handle, thread))
 }
@@ -185,6 +218,7 @@ struct Ledger<C> {
     cores: C,
     inbox: Receiver<Job>,
     waiting: Arc<Waiting>,
+    gauges: Arc<Gauges>,
     clock: fn() -> u64,
     answers: Vec<Answer>,
 }
@@ -210,6 +244,7 @@ impl<C: Cores> Ledger<C> {
             next = self.engine.run(&mut self.cores, (self.clock)());
             // Messages that begin together with others wait for the next.
             self.commit();
+            self.gauges.show(self.engine.levels());
             if !self.cores.flush() {
                 let soon = (self.clock)() + FULL_MS;
                 next = Some(next.map_or(soon, |at| at.min(soon)));

@@ -259,6 +259,18 @@ pub struct AppView {
 }
 
 impl Engine {
+    /// What [`Gauges`](crate::ledger::Gauges) show, in their order.
+    pub(crate) fn levels(&self) -> [u64; 6] {
+        [
+            u64::from(self.registry.len()),
+            self.online.len(),
+            self.open as u64,
+            self.held.len() as u64,
+            self.facts_told,
+            u64::from(self.failed.is_some()),
+        ]
+    }
+
     /// How the platform stands.
     pub fn status(&self) -> Status {
         Status {
