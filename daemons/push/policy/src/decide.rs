@@ -74,6 +74,12 @@ impl Plan {
         &self.rules
     }
 
+    /// The same, but nothing that counts: for what a device was sent before, and is sent again.
+    #[must_use]
+    pub fn again(&self) -> Plan {
+        Plan { rules: Box::default(), beyond: Box::default(), ..self.clone() }
+    }
+
     /// Whether a message that is due may go to any device at any time: no hours, no quiet hours,
     /// and nothing that counts.
     pub fn is_free(&self) -> bool {

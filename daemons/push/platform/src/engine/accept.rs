@@ -139,7 +139,18 @@ impl Engine {
             held_by,
             request,
         };
-        self.take_in(&stored, checked.found, now).map(Submitted::New)
+        let messages = checked.found.devices.len();
+        let taken = self.take_in(&stored, checked.found, now);
+        if taken.is_err() {
+            self.give_quota_back(app, sender, messages, now);
+        }
+        taken.map(Submitted::New)
+    }
+
+    fn give_quota_back(&mut self, app: u16, sender: &str, messages: u64, now: u64) {
+        let Some(app) = self.registry.app_name(app) else { return };
+        let zone = self.zones.get(self.rules.zone());
+        self.quotas.give_back(&format!("{app}/{sender}"), messages, now, zone);
     }
 
     fn hold_ms(&self) -> u64 {

@@ -148,6 +148,7 @@ impl Engine {
             State::Recalled => self.lose(number, &open, Stage::Recalled, Reason::Recalled, now),
             _ if state.is_over() => {}
             _ => {
+                self.uncount(number, app, &open, at);
                 for device in &open {
                     self.fact(number, app, *device, Stage::Queued, 0, at);
                     if self.online.contains(*device) {
@@ -164,6 +165,23 @@ impl Engine {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// What came back before it was sent counts for nothing.
+    fn uncount(&mut self, number: u64, app: u16, devices: &[u32], at: u64) {
+        let Some(content) = self.content(number) else { return };
+        let Some(message) = self.messages.get(&number) else { return };
+        let unsent = |device: &u32| !message.copies.has_reached(*device, Stage::Sent);
+        let unsent: RoaringBitmap = devices.iter().copied().filter(unsent).collect();
+        if unsent.is_empty() || content.plan.rules().is_empty() {
+            return;
+        }
+        for (zone, devices) in self.by_zone(app, &unsent) {
+            let zone = self.zones.get(zone.unwrap_or(content.plan.zone()));
+            for device in devices {
+                self.counters.undo(device, content.plan.rules(), at, zone);
             }
         }
     }

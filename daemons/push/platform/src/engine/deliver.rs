@@ -172,7 +172,10 @@ impl Engine {
                 continue;
             };
             message.copies.take_ready(grant.messages, &mut devices);
-            let (is_limited, left) = (message.rate.is_some(), message.copies.ready());
+            let own = message.rate.is_some();
+            let is_limited =
+                own || message.copies.is_many() && self.rules.campaign_rate().is_some();
+            let left = message.copies.ready();
             if left == 0 && !is_limited {
                 self.throttle.end(number);
             }
@@ -260,7 +263,13 @@ impl Engine {
             schedule: message.schedule,
             ttl_ms: message.ttl_ms,
         };
+        // What was sent and came back was counted then: it is not held back by itself.
+        let again = sextant_policy::Message { plan: content.plan.again(), ..asked.clone() };
         let devices: RoaringBitmap = going.iter().map(|(device, _)| *device).collect();
+        let before: RoaringBitmap = devices
+            .iter()
+            .filter(|device| message.copies.has_reached(*device, Stage::Sent))
+            .collect();
         let zones = self.by_zone(app, &devices);
         let mut later: Vec<(u64, u32, Reason)> = Vec::new();
         let mut never: Vec<(u32, Reason)> = Vec::new();
@@ -269,7 +278,8 @@ impl Engine {
             let clock = zone.unwrap_or(asked.plan.zone());
             for device in devices {
                 let state = RuleState { zones: &self.zones, counters: &self.counters };
-                match decide(&asked, Device { number: device, zone }, state, now) {
+                let asked = if before.contains(device) { &again } else { &asked };
+                match decide(asked, Device { number: device, zone }, state, now) {
                     Decision::Now => {
                         let clock = self.zones.get(clock);
                         self.counters.note(device, asked.plan.rules(), now, clock);

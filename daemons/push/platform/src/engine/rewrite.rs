@@ -201,6 +201,11 @@ impl Engine {
         }
         self.counted_at = now;
         self.recent.clear();
+        // The audit first: it says what was sent, which is not counted again.
+        self.tell_audit();
+        if let Err(error) = self.audit.flush() {
+            return self.fail(format!("audit: {error}"));
+        }
         self.write_counters(COUNTERS_AT_ONCE, now);
         self.write_quotas(now);
         self.counters.sweep(64, now);

@@ -220,3 +220,33 @@ fn other_rules_hold_at_once_also_for_what_waits() {
     world.settle();
     assert_eq!(world.got(id, device), 1);
 }
+
+#[test]
+fn a_message_that_comes_back_is_not_held_back_by_its_own_count() {
+    for crashes in [false, true] {
+        let mut world =
+            World::with(policy(r#"{"classes":{"operational":{"per_day":1,"beyond":"drop"}}}"#));
+        let device = world.register("a");
+        world.connect("a");
+        world.turn();
+        let id = world.send(TO_ALL);
+        assert_eq!(world.got(id, device), 1);
+        world.turn();
+        if crashes {
+            world.pass(11);
+            world.crash();
+        } else {
+            world.disconnect("a");
+        }
+        world.turn();
+        world.connect("a");
+        world.settle();
+        assert_eq!((world.got(id, device), world.state(id)), (2, State::Finished), "{crashes}");
+        let funnel = world.funnel(id);
+        assert_eq!((funnel.delivered, funnel.dropped_total), (1, 0));
+        // It was counted once all the same.
+        let next = world.send(TO_ALL);
+        world.settle();
+        assert_eq!(world.funnel(next).dropped.get("daily_quota"), Some(&1));
+    }
+}
