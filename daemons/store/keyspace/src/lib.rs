@@ -1,0 +1,34 @@
+//! The databases of one store instance in memory: no I/O, no clock, no protocol.
+//!
+//! ```text
+//!   Keyspace ── databases: an Index each ──► blocks of the Heap: key, expiry, small value
+//!      │                                         └─ large value: the number of an Object
+//!      ├── journal: each change as an Effect ──► the log (elsewhere) ──► apply, at a start
+//!      └── expiry: which key may expire next
+//! ```
+//!
+//! Everything is bounded work: tables grow page by page, large values are freed in slices
+//! ([`Keyspace::shed`]), keys expire a few at a time ([`Keyspace::expire_due`]), scans are resumed
+//! by a cursor.
+
+mod apply;
+mod effect;
+mod entry;
+mod expiry;
+mod heap;
+mod index;
+mod keyspace;
+mod long;
+mod object;
+mod strings;
+mod table;
+
+pub use apply::ApplyError;
+pub use effect::{Effect, Effects, Journal, NoEffect, Side, Target};
+pub use entry::{EXPIRE_MAX, Kind};
+pub use heap::{Heap, OutOfMemory, Ref};
+pub use index::Cursor;
+pub use keyspace::{Event, Found, Keyspace, Refused, Type};
+pub use long::{Long, PART_BYTES};
+pub use strings::{Text, canonical_int};
+pub use table::{Pool, Table};

@@ -1,0 +1,183 @@
+//! A table in the heap: the fields of a large hash, the members of a large set. Both parts of an
+//! item are byte strings.
+
+use std::hash::BuildHasher;
+
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
+
+use crate::entry::{item_bytes, read_item, write_item_head};
+use crate::heap::{Heap, OutOfMemory, Ref};
+use crate::index::{Cursor, Index, Place};
+
+/// The heap of an instance, and how its keys are hashed.
+pub struct Pool {
+    pub(crate) heap: Heap,
+    hasher: SeedableRandomState,
+}
+
+impl Pool {
+    /// An empty heap. The seed is secret: who knows it could make keys of one hash.
+    pub(crate) fn new(seed: u64) -> Pool {
+        let hasher = SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
+        Pool { heap: Heap::new(), hasher }
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// The parts of an item.
+    pub(crate) fn item(&self, at: Ref) -> (&[u8], &[u8]) {
+        let block = self.heap.from(at);
+        let (key, value) = read_item(block, 0);
+        (&block[key], &block[value])
+    }
+
+    fn make_item(&mut self, key: &[u8], value: &[u8]) -> Result<Ref, OutOfMemory> {
+        let at = self.heap.alloc(item_bytes(key.len(), value.len()))?;
+        self.write_item(at, key, value);
+        Ok(at)
+    }
+
+    fn write_item(&mut self, at: Ref, key: &[u8], value: &[u8]) {
+        let block = self.heap.from_mut(at);
+        let from = write_item_head(block, 0, key, value.len());
+        block[from..from + value.len()].copy_from_slice(value);
+    }
+}
+
+/// Items by their keys.
+#[derive(Default)]
+pub struct Table {
+    index: Index,
+    /// Bytes of keys and values.
+    payload_bytes: u64,
+}
+
+impl Table {
+    /// A table without items.
+    pub fn new() -> Table {
+        Table::default()
+    }
+
+    /// Items.
+    pub fn len(&self) -> u64 {
+        self.index.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Bytes of keys and values.
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
+    }
+
+    fn find(&self, pool: &Pool, key: &[u8]) -> Option<(Place, Ref)> {
+        self.index.find(&pool.heap, pool.hash(key), |at| pool.item(at).0 == key)
+    }
+
+    /// Where an item of this key is; it stays there until it gets a value of another length.
+    pub fn locate(&self, pool: &Pool, key: &[u8]) -> Option<Ref> {
+        self.find(pool, key).map(|(_, at)| at)
+    }
+
+    /// The value of a key.
+    pub fn get<'p>(&self, pool: &'p Pool, key: &[u8]) -> Option<&'p [u8]> {
+        self.find(pool, key).map(|(_, at)| pool.item(at).1)
+    }
+
+    /// Whether there is such a key.
+    pub fn contains(&self, pool: &Pool, key: &[u8]) -> bool {
+        self.find(pool, key).is_some()
+    }
+
+    /// Gives a key this value; returns where the item is, and whether it is a new one.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; nothing has changed then.
+    pub fn insert(
+        &mut self,
+        pool: &mut Pool,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(Ref, bool), OutOfMemory> {
+        let Some((place, at)) = self.find(pool, key) else {
+            let at = pool.make_item(key, value)?;
+            let hash = pool.hash(key);
+            if let Err(error) = self.index.insert(&mut pool.heap, hash, at) {
+                pool.heap.free(at);
+                return Err(error);
+            }
+            self.payload_bytes += (key.len() + value.len()) as u64;
+            return Ok((at, true));
+        };
+        let old_bytes = pool.item(at).1.len();
+        let bytes = item_bytes(key.len(), value.len());
+        let at = if Heap::rounded(bytes) == pool.heap.capacity(at) {
+            pool.write_item(at, key, value);
+            at
+        } else {
+            let new = pool.make_item(key, value)?;
+            self.index.moved(&mut pool.heap, place, new);
+            pool.heap.free(at);
+            new
+        };
+        self.payload_bytes = self.payload_bytes + value.len() as u64 - old_bytes as u64;
+        Ok((at, false))
+    }
+
+    /// Takes an item out; returns whether there was one.
+    pub fn remove(&mut self, pool: &mut Pool, key: &[u8]) -> bool {
+        let Some((place, at)) = self.find(pool, key) else { return false };
+        let (key, value) = pool.item(at);
+        self.payload_bytes -= (key.len() + value.len()) as u64;
+        self.index.remove(&mut pool.heap, place);
+        pool.heap.free(at);
+        true
+    }
+
+    /// See [`Index::scan`].
+    pub fn scan(
+        &self,
+        pool: &Pool,
+        cursor: Cursor,
+        count: usize,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Cursor {
+        self.index.scan(&pool.heap, cursor, count, |at| {
+            let (key, value) = pool.item(at);
+            each(key, value);
+        })
+    }
+
+    /// Calls `each` for every item, once.
+    pub fn for_each(&self, pool: &Pool, mut each: impl FnMut(&[u8], &[u8])) {
+        let mut cursor = Cursor(0);
+        loop {
+            cursor = self.scan(pool, cursor, 4096, &mut each);
+            if cursor == Cursor(0) {
+                return;
+            }
+        }
+    }
+
+    /// An item by chance.
+    pub fn sample<'p>(
+        &self,
+        pool: &'p Pool,
+        random: impl FnMut() -> u64,
+    ) -> Option<(&'p [u8], &'p [u8])> {
+        self.index.sample(&pool.heap, random).map(|at| pool.item(at))
+    }
+
+    /// Gives up to `count` items back; returns whether there are more. For a table that is given
+    /// up.
+    pub fn drain(&mut self, pool: &mut Pool, count: usize) -> bool {
+        self.index.drain(&mut pool.heap, count, Heap::free)
+    }
+}
