@@ -22,6 +22,7 @@ mod long;
 mod object;
 mod strings;
 mod table;
+pub mod tree;
 
 pub use apply::ApplyError;
 pub use effect::{Effect, Effects, Journal, NoEffect, Side, Target};
