@@ -20,6 +20,7 @@ mod index;
 mod keyspace;
 mod long;
 mod object;
+pub mod packed;
 mod strings;
 mod table;
 pub mod tree;
