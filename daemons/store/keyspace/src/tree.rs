@@ -25,7 +25,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 
-use node::{Inner, Leaf};
+use node::{Inner, Leaf, run_length};
 pub use shed::Shed;
 use slab::{NONE, Slab};
 
@@ -67,7 +67,9 @@ impl Cursor {
 
 /// The counted tree. A leaf holds up to `LEAF` items, an inner node fewer than `FAN` children.
 ///
-/// An empty tree holds no memory; the first item takes one leaf.
+/// An empty tree holds no memory; the first item takes one leaf. The sizes that it has when none are
+/// named suit items of 16 bytes: with leaves of 32 an item costs a byte more and finding a rank
+/// half as much time again, with twice the fan nothing gets better.
 #[derive(Clone, Debug)]
 pub struct Tree<T: Weigh, const LEAF: usize = 64, const FAN: usize = 32> {
     leaves: Slab<Leaf<T, LEAF>>,
@@ -199,10 +201,10 @@ impl<T: Weigh, const LEAF: usize, const FAN: usize> Tree<T, LEAF, FAN> {
         for _ in 0..self.height {
             let inner = self.inners.get(node);
             // The first child is where what is before all keys goes; its own need not be asked.
-            let index = inner.keys()[1..].partition_point(&mut holds);
+            let index = run_length(&inner.keys()[1..], &mut holds);
             node = inner.children()[index];
         }
-        let slot = self.leaves.get(node).items().partition_point(|item| holds(&item.key()));
+        let slot = run_length(self.leaves.get(node).items(), |item| holds(&item.key()));
         self.settle(node, slot)
     }
 

@@ -95,6 +95,19 @@ impl<T: Weigh, const LEAF: usize> Leaf<T, LEAF> {
     }
 }
 
+/// How many items from the first one on `holds` is true for, if it is true for those and no
+/// others.
+///
+/// Halving would wait for memory once a step. Here one item of each few is asked first, all of
+/// them, so that they are fetched together; that costs some more questions.
+pub(super) fn run_length<T>(items: &[T], mut holds: impl FnMut(&T) -> bool) -> usize {
+    const STRIDE: usize = 8;
+    let strides = items.iter().step_by(STRIDE).filter(|item| holds(item)).count();
+    let Some(full) = strides.checked_sub(1) else { return 0 };
+    let (from, to) = (full * STRIDE + 1, items.len().min(strides * STRIDE));
+    from + items[from..to].partition_point(holds)
+}
+
 /// An entry of an inner node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Child<K> {
