@@ -10,8 +10,9 @@
 //!     else                               1.23e-7     an exponent with its sign if it is positive
 //! ```
 //!
-//! Redis' own printer misses the fewest digits for about one number in a thousand, and then prints
-//! others that are read back as the same number: `99999999999999990000000` for 1e23.
+//! Redis' own printer misses the fewest digits, or the nearest of as few, for about one number in a
+//! thousand, and then prints others that are read back as the same: `99999999999999990000000` for
+//! 1e23.
 
 /// The longest number: a sign, 17 digits, a point, and an exponent of five characters; or what
 /// zeros make of one, `-0.00012345678901234567`.

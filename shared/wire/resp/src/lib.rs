@@ -29,18 +29,22 @@
 //! Every length is in bytes.
 
 mod args;
+mod client;
 mod double;
 mod error;
 mod inline;
 mod number;
 mod reply;
 mod request;
+mod value;
 
 pub use args::{Args, OwnedArgs};
+pub use client::{ReplyLimits, ReplyParser, encode_command, skip};
 pub use double::{DOUBLE_BYTES_MAX, DoubleBuf};
-pub use error::ProtocolError;
+pub use error::{ProtocolError, ReplyError};
 pub use reply::{Deferred, Reply};
 pub use request::{
     ARGS_MAX, BULK_BYTES_MAX, INLINE_BYTES_MAX, Limits, Parsed, REQUEST_BYTES_MAX, RequestParser,
     UNAUTHENTICATED_ARGS_MAX, UNAUTHENTICATED_BULK_BYTES_MAX,
 };
+pub use value::Value;

@@ -1,6 +1,10 @@
-//! Decimal numbers as they stand in the headers of requests and replies: one spelling each, so no
-//! leading zeros, no plus sign and no spaces.
+//! Decimal numbers as they stand in the headers of requests and replies, read and written: one
+//! spelling each, so no leading zeros, no plus sign and no spaces.
 
+/// What ends every line.
+pub(crate) const CRLF: &[u8] = b"\r\n";
+/// The longest header: a byte of type, the longest number, and the end of the line.
+pub(crate) const HEAD_BYTES_MAX: usize = 1 + 20 + CRLF.len();
 /// The most digits of a number that surely fits a `u32`.
 const SHORT_DIGITS_MAX: usize = 9;
 
@@ -46,6 +50,61 @@ pub(crate) fn integer(digits: &[u8]) -> Option<i64> {
         value = value.checked_mul(10)?.checked_sub(i64::from(digit))?;
     }
     if negative { Some(value) } else { value.checked_neg() }
+}
+
+/// A line of a type and a number.
+pub(crate) struct Head {
+    bytes: [u8; HEAD_BYTES_MAX],
+    len: usize,
+}
+
+impl Head {
+    #[inline]
+    pub(crate) fn new(kind: u8, number: i64) -> Head {
+        let mut bytes = [0; HEAD_BYTES_MAX];
+        bytes[0] = kind;
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(number).as_bytes();
+        let end = 1 + digits.len();
+        bytes[1..end].copy_from_slice(digits);
+        bytes[end..end + CRLF.len()].copy_from_slice(CRLF);
+        Head { bytes, len: end + CRLF.len() }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// Appends a line of a type and a number.
+#[inline]
+pub(crate) fn put_head(out: &mut Vec<u8>, kind: u8, number: i64) {
+    if let digit @ 0..=9 = number {
+        out.extend_from_slice(&[kind, b'0' + digit as u8, b'\r', b'\n']);
+    } else if let two @ 10..=99 = number {
+        let (tens, ones) = (two as u8 / 10, two as u8 % 10);
+        out.extend_from_slice(&[kind, b'0' + tens, b'0' + ones, b'\r', b'\n']);
+    } else {
+        out.reserve(HEAD_BYTES_MAX);
+        out.push(kind);
+        out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        out.extend_from_slice(CRLF);
+    }
+}
+
+/// Appends a line of a type and a length of memory.
+#[inline]
+pub(crate) fn put_count(out: &mut Vec<u8>, kind: u8, count: usize) {
+    put_head(out, kind, i64::try_from(count).expect("a length in memory is below 2^63"));
+}
+
+/// Appends a bulk string.
+#[inline]
+pub(crate) fn put_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.reserve(HEAD_BYTES_MAX + bytes.len() + CRLF.len());
+    put_count(out, b'$', bytes.len());
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(CRLF);
 }
 
 #[cfg(test)]

@@ -14,11 +14,8 @@
 
 use crate::double::DoubleBuf;
 use crate::error::{ProtocolError, printed};
+use crate::number::{self, CRLF, HEAD_BYTES_MAX, Head};
 
-/// What ends every line.
-const CRLF: &[u8] = b"\r\n";
-/// The longest header: a byte of type, the longest number, and the end of the line.
-const HEAD_BYTES_MAX: usize = 1 + 20 + CRLF.len();
 /// Stands where a length will. No reply begins so.
 const PLACEHOLDER: &[u8; 4] = b"*?\r\n";
 /// The name of a verbatim string's format, with the colon behind it.
@@ -56,30 +53,6 @@ pub struct Reply {
 #[must_use = "a header without a length is no reply"]
 pub struct Deferred {
     at: usize,
-}
-
-/// A line of a type and a number.
-struct Head {
-    bytes: [u8; HEAD_BYTES_MAX],
-    len: usize,
-}
-
-impl Head {
-    #[inline]
-    fn new(kind: u8, number: i64) -> Head {
-        let mut bytes = [0; HEAD_BYTES_MAX];
-        bytes[0] = kind;
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(number).as_bytes();
-        let end = 1 + digits.len();
-        bytes[1..end].copy_from_slice(digits);
-        bytes[end..end + CRLF.len()].copy_from_slice(CRLF);
-        Head { bytes, len: end + CRLF.len() }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
 }
 
 impl Reply {
@@ -144,34 +117,19 @@ impl Reply {
     /// An integer: `:value`.
     #[inline]
     pub fn int(&mut self, value: i64) {
-        self.head(b':', value);
-    }
-
-    #[inline]
-    fn head(&mut self, kind: u8, number: i64) {
-        if let digit @ 0..=9 = number {
-            self.out.extend_from_slice(&[kind, b'0' + digit as u8, b'\r', b'\n']);
-        } else if let two @ 10..=99 = number {
-            let (tens, ones) = (two as u8 / 10, two as u8 % 10);
-            self.out.extend_from_slice(&[kind, b'0' + tens, b'0' + ones, b'\r', b'\n']);
-        } else {
-            self.out.extend_from_slice(Head::new(kind, number).as_bytes());
-        }
+        number::put_head(&mut self.out, b':', value);
     }
 
     /// A header with a length of memory.
     #[inline]
     fn count(&mut self, kind: u8, count: usize) {
-        self.head(kind, i64::try_from(count).expect("a length in memory is below 2^63"));
+        number::put_count(&mut self.out, kind, count);
     }
 
     /// A bulk string.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
-        self.out.reserve(HEAD_BYTES_MAX + bytes.len() + CRLF.len());
-        self.count(b'$', bytes.len());
-        self.out.extend_from_slice(bytes);
-        self.out.extend_from_slice(CRLF);
+        number::put_bulk(&mut self.out, bytes);
     }
 
     /// A bulk string whose bytes are those of `parts`, one behind the other.

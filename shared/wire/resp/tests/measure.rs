@@ -1,10 +1,12 @@
-//! What reading a request and writing a reply take. Run alone:
+//! What reading and writing requests and replies take. Run alone:
 //! `cargo nextest run --release -p sextant-resp --run-ignored only --no-capture`.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use sextant_resp::{Limits, Parsed, Reply, RequestParser};
+use sextant_resp::{
+    Limits, Parsed, Reply, ReplyLimits, ReplyParser, RequestParser, encode_command, skip,
+};
 
 /// Commands in a pipeline.
 const COMMANDS: usize = 1000;
@@ -12,12 +14,8 @@ const COMMANDS: usize = 1000;
 const PIECE_BYTES: usize = 16 << 10;
 
 fn request(words: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
-    }
+    let mut bytes = Vec::new();
+    encode_command(&mut bytes, words);
     bytes
 }
 
@@ -116,4 +114,40 @@ fn measure_replies() {
         (0..50).for_each(|number| reply.int(number));
         reply.end_array(deferred, 50);
     });
+}
+
+#[test]
+#[ignore = "measures, and says what it found"]
+fn measure_the_clients_end() {
+    let mut out = Vec::new();
+    let all = least(300, || {
+        out.clear();
+        for _ in 0..COMMANDS {
+            encode_command(black_box(&mut out), [&b"SET"[..], b"key:000000012345", &[b'v'; 64]]);
+        }
+    });
+    say("write SET of 64 B", all, COMMANDS);
+    for (what, reply) in [
+        ("+OK", b"+OK\r\n".to_vec()),
+        ("bulk of 64 B", [&b"$64\r\n"[..], &[b'v'; 64], b"\r\n"].concat()),
+        ("array of 10 integers", [&b"*10\r\n"[..], &b":12345\r\n".repeat(10)].concat()),
+    ] {
+        let replies = reply.repeat(COMMANDS);
+        let all = least(300, || {
+            let mut rest = black_box(&replies[..]);
+            while let Ok(Some(len)) = skip(rest) {
+                rest = &rest[len..];
+            }
+            assert!(rest.is_empty());
+        });
+        say(&format!("skip {what}"), all, COMMANDS);
+        let mut parser = ReplyParser::new(ReplyLimits::default());
+        let all = least(300, || {
+            parser.push(&replies);
+            while let Ok(Some(value)) = parser.next_reply() {
+                black_box(value);
+            }
+        });
+        say(&format!("read {what}"), all, COMMANDS);
+    }
 }
