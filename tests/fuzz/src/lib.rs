@@ -23,6 +23,7 @@ mod push_rules;
 mod push_scram;
 mod push_tokens;
 mod push_transport;
+mod resp;
 mod segment_log;
 mod service_quantities;
 mod websocket;
@@ -37,7 +38,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     Target { name: "audit-index", run: audit_index::run },
     Target { name: "audit-record", run: audit_record::run },
     Target { name: "mqtt-decode", run: mqtt_decode::run },
@@ -51,6 +52,7 @@ pub const TARGETS: [Target; 16] = [
     Target { name: "push-scram", run: push_scram::run },
     Target { name: "push-tokens", run: push_tokens::run },
     Target { name: "push-transport", run: push_transport::run },
+    Target { name: "resp", run: resp::run },
     Target { name: "segment-log", run: segment_log::run },
     Target { name: "service-quantities", run: service_quantities::run },
     Target { name: "websocket", run: websocket::run },
