@@ -85,14 +85,10 @@ pub(crate) fn put_head(out: &mut Vec<u8>, kind: u8, number: i64) {
         let (tens, ones) = (two as u8 / 10, two as u8 % 10);
         out.extend_from_slice(&[kind, b'0' + tens, b'0' + ones, b'\r', b'\n']);
     } else {
-<<<<<<< Updated upstream
         out.reserve(HEAD_BYTES_MAX);
         out.push(kind);
         out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         out.extend_from_slice(CRLF);
-=======
-        out.extend_from_slice(Head::new(kind, number).as_bytes());
->>>>>>> Stashed changes
     }
 }
 
