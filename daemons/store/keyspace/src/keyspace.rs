@@ -220,9 +220,11 @@ impl Keyspace {
     }
 
     /// Whether changed keys shall be told by [`Keyspace::take_touched`]: somebody watches.
-    pub fn watch(&mut self, watching: bool) {
+    pub fn set_watching(&mut self, watching: bool) {
         self.watching = watching;
-        self.touched.clear();
+        if !watching {
+            self.touched.clear();
+        }
     }
 
     /// The keys that changed since this was last asked.
@@ -303,6 +305,11 @@ impl Keyspace {
     /// Finds a key without a trace: it does not count as used, and stays if its time has come.
     pub fn peek(&self, db: usize, key: &[u8]) -> Option<Found> {
         self.find_any(db, key).filter(|found| !self.is_due(*found))
+    }
+
+    /// Whether a key is in memory, though its time may have come.
+    pub fn is_there(&self, db: usize, key: &[u8]) -> bool {
+        self.find_any(db, key).is_some()
     }
 
     pub(crate) fn find_any(&self, db: usize, key: &[u8]) -> Option<Found> {

@@ -1,0 +1,72 @@
+//! A command that is being done: what its handler works with.
+
+use sextant_keyspace::Keyspace;
+
+use crate::blocking::Wait;
+use crate::client::{Client, ClientId};
+use crate::command::Spec;
+use crate::engine::Engine;
+use crate::notify::Class;
+use crate::output::Output;
+
+/// Who calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A client, by a command of its own.
+    Client,
+    /// A client's transaction.
+    Transaction,
+    /// A script.
+    Script,
+    /// A client that had waited, again.
+    Woken,
+}
+
+/// A command that is being done. Its words are the handler's other argument.
+pub(crate) struct Call<'e> {
+    pub(crate) engine: &'e mut Engine,
+    pub(crate) id: ClientId,
+    /// The database that is selected.
+    pub(crate) db: usize,
+    /// Where the reply goes. The client's own output is elsewhere while its command is done.
+    pub(crate) out: Output,
+    pub(crate) caller: Caller,
+    pub(crate) spec: &'static Spec,
+    /// What the command waits for instead of a reply.
+    pub(crate) wait: Option<Wait>,
+}
+
+impl Call<'_> {
+    /// The databases.
+    #[inline]
+    pub(crate) fn keys(&mut self) -> &mut Keyspace {
+        &mut self.engine.keys
+    }
+
+    /// The client. A script has the client that called it.
+    pub(crate) fn client(&mut self) -> &mut Client {
+        self.engine.clients.get_mut(self.id).expect("a client is there while its command is done")
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn now(&self) -> u64 {
+        self.engine.keys.now()
+    }
+
+    /// Waits, if this caller may; if not, nothing happens and the handler answers what a command
+    /// that gives up would.
+    #[must_use]
+    pub(crate) fn wait(&mut self, wait: Wait) -> bool {
+        let may = matches!(self.caller, Caller::Client | Caller::Woken);
+        if may {
+            self.wait = Some(wait);
+        }
+        may
+    }
+
+    /// Tells of something that happened to a key, to those who have asked for such news.
+    #[inline]
+    pub(crate) fn notify(&mut self, class: Class, event: &'static str, key: &[u8]) {
+        self.engine.notices.note(class, event, self.db, key);
+    }
+}

@@ -1,0 +1,134 @@
+//! A client's connection, as far as the engine knows it.
+
+use hashbrown::HashMap;
+use sextant_resp::OwnedArgs;
+
+use crate::blocking::Waiting;
+use crate::output::Output;
+
+/// Names a client: the number that CLIENT ID tells. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(pub u64);
+
+/// Where a client comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address and port, or the unix socket's path.
+    pub address: String,
+    /// The address and port that it connected to.
+    pub local: String,
+    /// It came by a unix socket.
+    pub unix: bool,
+}
+
+/// What is still to come of a transaction.
+#[derive(Default)]
+pub(crate) struct Multi {
+    pub(crate) commands: Vec<OwnedArgs>,
+    /// A command was refused while it was queued: EXEC does nothing.
+    pub(crate) refused: bool,
+    pub(crate) bytes: usize,
+}
+
+/// A client.
+pub(crate) struct Client {
+    pub(crate) id: ClientId,
+    pub(crate) peer: Peer,
+    pub(crate) name: Vec<u8>,
+    pub(crate) db: usize,
+    pub(crate) output: Output,
+    pub(crate) multi: Option<Multi>,
+    /// Keys that it watches, and whether one of them has changed.
+    pub(crate) watched: Vec<(usize, Vec<u8>)>,
+    pub(crate) watched_changed: bool,
+    pub(crate) waiting: Option<Waiting>,
+    /// The connection ends once what waits was sent.
+    pub(crate) closing: bool,
+    /// It is in the list of those that have something to send.
+    pub(crate) listed: bool,
+    /// What its replies, and what it was told, hold of what is not durable: a batch's number.
+    pub(crate) gate: u64,
+    /// Milliseconds since 1970.
+    pub(crate) created: u64,
+    pub(crate) last_active: u64,
+    pub(crate) last_command: &'static str,
+}
+
+/// All clients of an instance.
+#[derive(Default)]
+pub(crate) struct Clients {
+    map: HashMap<u64, Client, foldhash::fast::RandomState>,
+    next: u64,
+    /// Clients that were told something that was no reply to what they said just now.
+    told: Vec<ClientId>,
+}
+
+impl Clients {
+    pub(crate) fn add(&mut self, peer: Peer, now: u64) -> ClientId {
+        self.next += 1;
+        let id = ClientId(self.next);
+        let client = Client {
+            id,
+            peer,
+            name: Vec::new(),
+            db: 0,
+            output: Output::new(false),
+            multi: None,
+            watched: Vec::new(),
+            watched_changed: false,
+            waiting: None,
+            closing: false,
+            listed: false,
+            gate: 0,
+            created: now,
+            last_active: now,
+            last_command: "",
+        };
+        self.map.insert(id.0, client);
+        id
+    }
+
+    pub(crate) fn remove(&mut self, id: ClientId) -> Option<Client> {
+        self.map.remove(&id.0)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: ClientId) -> Option<&Client> {
+        self.map.get(&id.0)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: ClientId) -> Option<&mut Client> {
+        self.map.get_mut(&id.0)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {
+        self.map.values_mut()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Client> {
+        self.map.values()
+    }
+
+    /// Something was put into a client's output: whoever sends shall look.
+    pub(crate) fn tell(&mut self, id: ClientId) {
+        if let Some(client) = self.map.get_mut(&id.0)
+            && !std::mem::replace(&mut client.listed, true)
+        {
+            self.told.push(id);
+        }
+    }
+
+    /// The next client that was told something.
+    pub(crate) fn next_told(&mut self) -> Option<ClientId> {
+        let id = self.told.pop()?;
+        if let Some(client) = self.map.get_mut(&id.0) {
+            client.listed = false;
+        }
+        Some(id)
+    }
+}

@@ -1,0 +1,225 @@
+//! What there is to know of a command besides how it is done: the table that COMMAND, ACL and the
+//! README's list are made of.
+
+use hashbrown::HashMap;
+use sextant_resp::Args;
+
+use crate::call::Call;
+use crate::fault::Fault;
+
+/// Does a command: writes its reply, or says why not.
+pub(crate) type Handler = fn(&mut Call<'_>, Args<'_>) -> Result<(), Fault>;
+
+/// Properties of a command, as COMMAND tells them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flags(pub(crate) u32);
+
+impl Flags {
+    pub(crate) const NONE: Flags = Flags(0);
+    /// It may change keys.
+    pub(crate) const WRITE: Flags = Flags(1);
+    /// It reads keys and changes none.
+    pub(crate) const READONLY: Flags = Flags(1 << 1);
+    /// It may take memory: refused when there is none left.
+    pub(crate) const DENYOOM: Flags = Flags(1 << 2);
+    /// For operators.
+    pub(crate) const ADMIN: Flags = Flags(1 << 3);
+    /// It is about publish and subscribe.
+    pub(crate) const PUBSUB: Flags = Flags(1 << 4);
+    /// Not to be called by scripts.
+    pub(crate) const NOSCRIPT: Flags = Flags(1 << 5);
+    /// It may wait.
+    pub(crate) const BLOCKING: Flags = Flags(1 << 6);
+    /// Its time does not grow with what there is.
+    pub(crate) const FAST: Flags = Flags(1 << 7);
+    /// Allowed before a client has said who it is.
+    pub(crate) const NO_AUTH: Flags = Flags(1 << 8);
+    /// Allowed while a script is running too long.
+    pub(crate) const ALLOW_BUSY: Flags = Flags(1 << 9);
+    /// Not to be queued by MULTI.
+    pub(crate) const NO_MULTI: Flags = Flags(1 << 10);
+    /// Its keys are found by looking at its words.
+    pub(crate) const MOVABLE_KEYS: Flags = Flags(1 << 11);
+    /// Allowed in a connection of RESP2 that has subscribed.
+    pub(crate) const SUBSCRIBED: Flags = Flags(1 << 12);
+    /// Not told to MONITOR and SLOWLOG, since it has secrets.
+    pub(crate) const SECRET: Flags = Flags(1 << 13);
+    /// Its reply cannot be foreseen.
+    pub(crate) const RANDOM: Flags = Flags(1 << 14);
+
+    pub(crate) const fn and(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
+    #[inline]
+    pub(crate) const fn has(self, other: Flags) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// What a command is about, as ACL and COMMAND DOCS sort it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    Generic,
+    String,
+    List,
+    Set,
+    SortedSet,
+    Hash,
+    PubSub,
+    Transactions,
+    Connection,
+    Server,
+    Scripting,
+    HyperLogLog,
+    Geo,
+    Stream,
+    Bitmap,
+}
+
+/// Which of a command's words are keys.
+#[derive(Clone, Copy)]
+pub(crate) enum Keys {
+    /// None.
+    None,
+    /// From the first to the last (from the end, if negative), every so many.
+    At { first: usize, last: i32, step: usize },
+    /// Their number stands at a place, and they behind it; a destination may stand at another.
+    Counted { count: usize, store: Option<usize> },
+    /// As a function finds them: the places of the keys.
+    Found(fn(Args<'_>) -> Vec<usize>),
+}
+
+impl Keys {
+    /// The first word is the only key.
+    pub(crate) const ONE: Keys = Keys::At { first: 1, last: 1, step: 1 };
+    /// All words are keys.
+    pub(crate) const ALL: Keys = Keys::At { first: 1, last: -1, step: 1 };
+
+    /// The places of a command's keys.
+    pub(crate) fn places(&self, args: Args<'_>) -> Vec<usize> {
+        let len = args.len();
+        match self {
+            Keys::None => Vec::new(),
+            Keys::At { first, last, step } => {
+                let last = if *last < 0 { len as i64 + i64::from(*last) } else { i64::from(*last) };
+                let last = last.min(len as i64 - 1);
+                (*first..).step_by(*step).take_while(|at| *at as i64 <= last).collect()
+            }
+            Keys::Counted { count, store } => {
+                let number = args.get(*count).and_then(sextant_keyspace::canonical_int);
+                let number = usize::try_from(number.unwrap_or(0)).unwrap_or(0);
+                let end = (count + 1).saturating_add(number).min(len);
+                store.iter().copied().chain(count + 1..end).collect()
+            }
+            Keys::Found(find) => find(args),
+        }
+    }
+}
+
+/// A command.
+pub(crate) struct Spec {
+    /// In lower case; a subcommand's own name alone.
+    pub(crate) name: &'static str,
+    /// Its words, its name among them; if negative, at least so many.
+    pub(crate) arity: i32,
+    pub(crate) flags: Flags,
+    pub(crate) keys: Keys,
+    pub(crate) group: Group,
+    /// The version of Redis that had it first.
+    pub(crate) since: &'static str,
+    /// What it does, in a line.
+    pub(crate) summary: &'static str,
+    pub(crate) handler: Handler,
+    /// The commands that its second word chooses from.
+    pub(crate) subs: &'static [Spec],
+}
+
+impl Spec {
+    /// Whether a number of words is right.
+    #[inline]
+    pub(crate) fn takes(&self, words: usize) -> bool {
+        match usize::try_from(self.arity) {
+            Ok(exactly) => words == exactly,
+            Err(_) => words >= self.arity.unsigned_abs() as usize,
+        }
+    }
+
+    /// Whether it looks at or changes keys at all.
+    pub(crate) fn touches_keys(&self) -> bool {
+        self.flags.has(Flags::WRITE.and(Flags::READONLY))
+    }
+}
+
+/// Short for a line of a table of commands.
+#[expect(clippy::too_many_arguments, reason = "a row of a table")]
+pub(crate) const fn spec(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    keys: Keys,
+    group: Group,
+    since: &'static str,
+    summary: &'static str,
+    handler: Handler,
+) -> Spec {
+    Spec { name, arity, flags, keys, group, since, summary, handler, subs: &[] }
+}
+
+/// Short for a line about a command that has subcommands, and does nothing without one.
+pub(crate) const fn container(
+    name: &'static str,
+    group: Group,
+    since: &'static str,
+    summary: &'static str,
+    subs: &'static [Spec],
+) -> Spec {
+    let (flags, keys, handler) = (Flags::NONE, Keys::None, unknown_sub as Handler);
+    Spec { name, arity: -2, flags, keys, group, since, summary, handler, subs }
+}
+
+fn unknown_sub(_: &mut Call<'_>, _: Args<'_>) -> Result<(), Fault> {
+    Err(Fault::Syntax)
+}
+
+/// Commands by name.
+pub(crate) struct Table {
+    specs: Vec<&'static Spec>,
+    by_name: HashMap<&'static [u8], u16, foldhash::fast::RandomState>,
+}
+
+/// The longest name of a command.
+const NAME_BYTES_MAX: usize = 32;
+
+impl Table {
+    pub(crate) fn new(families: &[&'static [Spec]]) -> Table {
+        let specs: Vec<&'static Spec> = families.iter().flat_map(|family| family.iter()).collect();
+        let mut by_name = HashMap::default();
+        for (number, spec) in specs.iter().enumerate() {
+            assert!(spec.name.len() <= NAME_BYTES_MAX, "{} is a short name", spec.name);
+            let double = by_name.insert(spec.name.as_bytes(), number as u16);
+            assert!(double.is_none(), "{} is in the table once", spec.name);
+        }
+        Table { specs, by_name }
+    }
+
+    /// Finds a command by its name, in whatever case, and its number in the table.
+    #[inline]
+    pub(crate) fn find(&self, name: &[u8]) -> Option<(usize, &'static Spec)> {
+        let mut lower = [0; NAME_BYTES_MAX];
+        let lower = lower.get_mut(..name.len())?;
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        let number = *self.by_name.get(&*lower)? as usize;
+        Some((number, self.specs[number]))
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'static Spec> + '_ {
+        self.specs.iter().copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.specs.len()
+    }
+}

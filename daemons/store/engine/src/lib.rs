@@ -1,0 +1,25 @@
+//! One store instance without I/O: what its clients say, what is done, and what they are answered.
+//!
+//! - [`engine`](Engine): the way of a command.
+//! - `command`, `commands`: the table of commands, and what each does, a module a family.
+//! - `call`: what a command's handler works with. `fault`: why it did not.
+//! - `client`, `output`, `blocking`, `notify`: connections, what is sent to them, those that wait,
+//!   and news of keys.
+//! - `words`: numbers, ranges and patterns as Redis reads them.
+//!
+//! Values are in `sextant-keyspace`, the protocol is in `sextant-resp`.
+
+mod blocking;
+mod call;
+mod client;
+mod command;
+mod commands;
+mod engine;
+mod fault;
+mod notify;
+mod output;
+mod words;
+
+pub use client::{ClientId, Peer};
+pub use engine::{Counts, Engine, Executed, Next, Options, Room};
+pub use output::Output;
