@@ -20,6 +20,7 @@ use crate::client::{Client, ClientId, Clients, Peer};
 use crate::command::{Flags, Spec, Table};
 use crate::commands;
 use crate::fault::Fault;
+use crate::info::CommandInfo;
 use crate::notify::{Class, Notices};
 use crate::output::Output;
 use crate::words::quoted;
@@ -112,6 +113,11 @@ impl Engine {
             started: 0,
             watchers: 0,
         }
+    }
+
+    /// All commands that an instance knows, each followed by its subcommands.
+    pub fn commands() -> impl Iterator<Item = CommandInfo> {
+        CommandInfo::all()
     }
 
     /// The databases: for whoever reads and writes the log.

@@ -2,6 +2,7 @@
 //!
 //! - [`engine`](Engine): the way of a command.
 //! - `command`, `commands`: the table of commands, and what each does, a module a family.
+//! - `info`: the table, told to others.
 //! - `call`: what a command's handler works with. `fault`: why it did not.
 //! - `client`, `output`, `blocking`, `notify`: connections, what is sent to them, those that wait,
 //!   and news of keys.
@@ -16,10 +17,12 @@ mod command;
 mod commands;
 mod engine;
 mod fault;
+mod info;
 mod notify;
 mod output;
 mod words;
 
 pub use client::{ClientId, Peer};
 pub use engine::{Counts, Engine, Executed, Next, Options, Room};
+pub use info::CommandInfo;
 pub use output::Output;
