@@ -229,14 +229,14 @@ impl Index {
             return Cursor(0);
         }
         // Empty buckets count too, so that a call's work has a limit.
-        let mut looked = 0;
+        let (mut looked, looks) = (0, count.saturating_mul(10).saturating_add(BUCKETS));
         loop {
             let page = self.directory[(prefix >> (TOP_BITS - self.depth)) as usize];
             let bytes = Page(&heap.from(page)[..PAGE_BYTES]);
             while bucket < BUCKETS as u32 {
                 met += bytes.homed(bucket as usize, &mut each);
                 (bucket, looked) = (bucket + 1, looked + 1);
-                if met >= count || looked > 10 * count + BUCKETS {
+                if met >= count || looked > looks {
                     break;
                 }
             }
@@ -248,7 +248,7 @@ impl Index {
                     return Cursor(0);
                 }
             }
-            if met >= count || looked > 10 * count + BUCKETS {
+            if met >= count || looked > looks {
                 return Cursor(u64::from(prefix) << BUCKET_BITS | u64::from(bucket));
             }
         }
