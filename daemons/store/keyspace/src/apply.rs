@@ -10,7 +10,7 @@ use crate::object::{Object, Shape};
 /// Parts of a string at most: 512 MiB.
 const PARTS_MAX: u64 = (512 << 20) / PART_BYTES as u64;
 /// Objects at most.
-const OBJECTS_MAX: u32 = 1 << 30;
+pub(crate) const OBJECTS_MAX: u32 = 1 << 30;
 
 /// Why the effects of a log were not applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -142,6 +142,9 @@ impl Keyspace {
                     }
                 });
             }
+            Effect::Stream { object, item, name, value } => {
+                self.apply_stream(object, item, name, value)?;
+            }
             other => self.apply_collection(other)?,
         }
         Ok(())
@@ -221,6 +224,9 @@ impl Keyspace {
                 is_so
             }
             Effect::Delete { .. } | Effect::Unbind { .. } | Effect::StringPatch { .. } => false,
+            Effect::Stream { object, item, name, value } => {
+                self.relocate_stream(object, item, name, value)
+            }
             other => self.relocate_collection(other),
         }
     }
@@ -251,6 +257,9 @@ impl Keyspace {
             Effect::ZsetAdd { target, member, .. } => (4, Some(target), member),
             Effect::Meta { name, .. } => (5, None, name),
             Effect::Databases { .. } => (6, None, &[]),
+            Effect::Stream { object, item, name, .. } => {
+                (0x80 | item, Some(Target::Object(object)), name)
+            }
             _ => (7, None, &[]),
         };
         to.clear();

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::collection::Encoding;
 use crate::effect::{Effect, Journal};
 use crate::entry::{
     self, EXPIRE_MAX, Front, Head, Kind, block_bytes, key_of, read_head, same_length_bytes,
@@ -135,6 +136,8 @@ pub struct Keyspace {
     pub(crate) clock: u32,
     pub(crate) random: fastrand::Rng,
     scratch: Vec<u8>,
+    /// Up to where collections are small. A change is for what is written from then on.
+    pub encoding: Encoding,
 }
 
 impl Keyspace {
@@ -164,6 +167,7 @@ impl Keyspace {
             clock: 0,
             random: fastrand::Rng::with_seed(seed ^ 0x9e37_79b9_7f4a_7c15),
             scratch: Vec::new(),
+            encoding: Encoding::default(),
         }
     }
 
@@ -383,6 +387,7 @@ impl Keyspace {
                 Shape::Long => Type::String,
                 Shape::Hash => Type::Hash,
                 Shape::Set => Type::Set,
+                Shape::Stream => Type::Stream,
             },
         }
     }
@@ -571,6 +576,11 @@ impl Keyspace {
             let number = (!self.replaying).then_some(number);
             self.doomed.push_back(Doomed::Object(number, object));
         }
+    }
+
+    /// Gives up what was a part of an object, in the form of one.
+    pub(crate) fn bury_apart(&mut self, object: Object) {
+        self.doomed.push_back(Doomed::Object(None, Box::new(object)));
     }
 
     /// Frees about `count` elements of what was deleted; returns whether there are more.

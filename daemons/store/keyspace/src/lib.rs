@@ -12,6 +12,7 @@
 //! by a cursor.
 
 mod apply;
+mod collection;
 mod effect;
 mod entry;
 mod expiry;
@@ -21,11 +22,13 @@ mod keyspace;
 mod long;
 mod object;
 pub mod packed;
+pub mod stream;
 mod strings;
 mod table;
 pub mod tree;
 
 pub use apply::ApplyError;
+pub use collection::Encoding;
 pub use effect::{Effect, Effects, Journal, NoEffect, Side, Target};
 pub use entry::{EXPIRE_MAX, Kind};
 pub use heap::{Heap, OutOfMemory, Ref};

@@ -1,6 +1,7 @@
 //! What is too large for a block of its key: objects, by numbers that small effects name them by.
 
 use crate::long::Long;
+use crate::stream::Stream;
 use crate::table::{Pool, Table};
 
 /// What an object is. Its number is in effects.
@@ -13,6 +14,8 @@ pub(crate) enum Shape {
     Hash = 1,
     /// A set in a table.
     Set = 2,
+    /// A stream.
+    Stream = 5,
 }
 
 impl Shape {
@@ -21,6 +24,7 @@ impl Shape {
             0 => Shape::Long,
             1 => Shape::Hash,
             2 => Shape::Set,
+            5 => Shape::Stream,
             _ => return None,
         })
     }
@@ -34,6 +38,8 @@ pub(crate) enum Object {
     Hash(Table),
     /// Members, with empty values.
     Set(Table),
+    /// Entries, and groups that read them.
+    Stream(Stream),
 }
 
 impl Object {
@@ -42,6 +48,7 @@ impl Object {
             Shape::Long => Object::Long(Long::default()),
             Shape::Hash => Object::Hash(Table::new()),
             Shape::Set => Object::Set(Table::new()),
+            Shape::Stream => Object::Stream(Stream::default()),
         }
     }
 
@@ -50,6 +57,7 @@ impl Object {
             Object::Long(_) => Shape::Long,
             Object::Hash(_) => Shape::Hash,
             Object::Set(_) => Shape::Set,
+            Object::Stream(_) => Shape::Stream,
         }
     }
 
@@ -58,6 +66,7 @@ impl Object {
         match self {
             Object::Long(long) => long.len() as u64,
             Object::Hash(table) | Object::Set(table) => table.payload_bytes() + 8 * table.len(),
+            Object::Stream(stream) => stream.payload_bytes(),
         }
     }
 
@@ -66,6 +75,7 @@ impl Object {
         match self {
             Object::Long(long) => long.shed(count / 64 + 1),
             Object::Hash(table) | Object::Set(table) => table.drain(pool, count),
+            Object::Stream(stream) => stream.shed(count),
         }
     }
 }
