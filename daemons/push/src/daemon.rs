@@ -159,7 +159,7 @@ pub fn run(
         );
     }
     let auth = Arc::new(Authenticator::load(&config.auth, token_key.clone(), &elsewhere)?);
-    let addresses: Vec<_> = listeners.all.iter().map(|listener| listener.addr()).collect();
+    let addresses: Vec<_> = listeners.all.iter().filter_map(|listener| listener.addr()).collect();
     let mut threads = Vec::new();
     for (core, (remote, port)) in remotes.iter().cloned().zip(ports).enumerate() {
         let parts = Parts {

@@ -13,8 +13,9 @@
 //! A socket has at most one receive or poll, and one send, under way at a time.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -412,7 +413,7 @@ pub enum Op {
         /// What.
         data: Bytes,
     },
-    /// Tells a connection's peer address.
+    /// Tells a connection's peer address; an error on one of a unix socket, which has none.
     PeerAddr {
         /// Which connection.
         socket: Socket,
@@ -493,12 +494,12 @@ pub fn is_starved(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub struct Listener {
     pub(crate) kind: ListenerKind,
-    addr: SocketAddr,
+    addr: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
 pub(crate) enum ListenerKind {
-    Os(std::net::TcpListener),
+    Os(OwnedFd),
     /// Of a simulated network, which finds it by its address.
     Sim,
 }
@@ -508,20 +509,33 @@ impl Listener {
     ///
     /// # Errors
     /// When the socket does not tell its own address.
-    pub fn new(listener: std::net::TcpListener) -> io::Result<Listener> {
+    pub fn new(listener: TcpListener) -> io::Result<Listener> {
         let addr = listener.local_addr()?;
+        Listener::adopt(listener.into(), Some(addr))
+    }
+
+    /// Adopts a listening unix socket of the process, as [`Listener::new`] does. Its connections
+    /// have no peer address: [`Op::PeerAddr`] ends in an error. Its path is the caller's to remove.
+    ///
+    /// # Errors
+    /// When the socket cannot be made to wait.
+    pub fn unix(listener: UnixListener) -> io::Result<Listener> {
+        Listener::adopt(listener.into(), None)
+    }
+
+    fn adopt(fd: OwnedFd, addr: Option<SocketAddr>) -> io::Result<Listener> {
         // An io_uring operation on a non-blocking descriptor does not wait either.
-        listener.set_nonblocking(false)?;
-        Ok(Listener { kind: ListenerKind::Os(listener), addr })
+        rustix::io::ioctl_fionbio(&fd, false)?;
+        Ok(Listener { kind: ListenerKind::Os(fd), addr })
     }
 
     /// A listener of a simulated network.
     pub fn sim(addr: SocketAddr) -> Listener {
-        Listener { kind: ListenerKind::Sim, addr }
+        Listener { kind: ListenerKind::Sim, addr: Some(addr) }
     }
 
-    /// The address that it listens on.
-    pub fn addr(&self) -> SocketAddr {
+    /// The address that it listens on; `None` of a unix socket.
+    pub fn addr(&self) -> Option<SocketAddr> {
         self.addr
     }
 }
@@ -571,7 +585,7 @@ pub trait Driver {
 pub(crate) fn listener_fd(listener: &Listener) -> Option<RawFd> {
     use std::os::fd::AsRawFd;
     match &listener.kind {
-        ListenerKind::Os(listener) => Some(listener.as_raw_fd()),
+        ListenerKind::Os(socket) => Some(socket.as_raw_fd()),
         ListenerKind::Sim => None,
     }
 }

@@ -226,7 +226,8 @@ impl<M> Cx<M> {
         }
     }
 
-    /// Asks for a connection's peer address: [`App::on_peer`].
+    /// Asks for a connection's peer address: [`App::on_peer`]. On a connection of a unix socket
+    /// the answer is an error.
     pub fn ask_peer(&mut self, conn: ConnId) {
         if let Some(c) = self.conns.get_mut(conn.0)
             && c.phase == Phase::Open
@@ -389,6 +390,31 @@ impl<M> Cx<M> {
         self.ops.push_back((Token::new(Kind::Refuse, 0), Op::Close { socket }));
     }
 
+    /// Accepts connections from a further listener, which the core does not have yet, and tells the
+    /// number that [`App::on_accept`] is given with them. Numbers are small, and used again. `None`
+    /// if there are as many listeners as allowed.
+    pub fn listen(&mut self, listener: Arc<Listener>) -> Option<usize> {
+        let id = self.acceptors.insert(Acceptor { listener, armed: false }).ok()?;
+        self.arm_accept(id);
+        Some(id.index())
+    }
+
+    /// Accepts no connection from that listener any more, and has its number free for another; one
+    /// that is accepted in this moment is closed. The connections that came from it stay.
+    ///
+    /// Its socket is closed once its accept has ended, within a few turns, and nobody else holds
+    /// the listener; who still waits there to be accepted is reset. Without such a listener nothing
+    /// happens.
+    pub fn unlisten(&mut self, listener: usize) {
+        let Some(id) = self.acceptors.id_at(listener) else { return };
+        let acceptor = self.acceptors.remove(id).expect("it was just there");
+        if acceptor.armed {
+            let target = Token::new(Kind::Accept, id.to_bits());
+            let op = Op::Cancel { target, socket: None };
+            self.ops.push_back((Token::new(Kind::Refuse, 0), op));
+        }
+    }
+
     /// Whether connections are accepted; they are from the first turn on, unless
     /// [`App::on_start`] says otherwise. Those under way when it is taken back still come.
     pub fn set_accepting(&mut self, accepting: bool) {
@@ -397,14 +423,32 @@ impl<M> Cx<M> {
     }
 
     pub(super) fn arm_accepts(&mut self) {
-        if !self.accepting || self.stop.is_some() {
-            return;
-        }
-        for (n, acceptor) in self.acceptors.iter_mut().enumerate() {
-            if !std::mem::replace(&mut acceptor.armed, true) {
-                let op = Op::Accept { listener: Arc::clone(&acceptor.listener) };
-                self.ops.push_back((Token::new(Kind::Accept, n as u64), op));
+        if self.accepting {
+            for index in 0..self.acceptors.span() {
+                if let Some(id) = self.acceptors.id_at(index) {
+                    self.arm_accept(id);
+                }
             }
+        }
+    }
+
+    /// Begins to accept on a listener, unless it does or the core stops.
+    pub(super) fn arm_accept(&mut self, id: SlotId) {
+        let acceptor = self.acceptors.get_mut(id).filter(|_| self.accepting && self.stop.is_none());
+        if let Some(acceptor) = acceptor.filter(|acceptor| !acceptor.armed) {
+            acceptor.armed = true;
+            let op = Op::Accept { listener: Arc::clone(&acceptor.listener) };
+            self.ops.push_back((Token::new(Kind::Accept, id.to_bits()), op));
+        }
+    }
+
+    /// Accepts again in a moment, on every listener that has to: without a descriptor left, doing
+    /// so at once would only spin.
+    pub(super) fn accept_later(&mut self) {
+        const BACK_OFF: Duration = Duration::from_millis(50);
+        if !self.backing_off {
+            let deadline = self.clock.now + BACK_OFF;
+            self.backing_off = self.wheel.arm(deadline, ACCEPT_TIMER).is_some();
         }
     }
 }

@@ -37,8 +37,8 @@ impl<D: Driver, A: App> Core<D, A> {
         let mut cancel = |target, socket| {
             ops.push_back((Token::new(Kind::Refuse, 0), Op::Cancel { target, socket }));
         };
-        for (n, _) in acceptors.iter().enumerate().filter(|(_, acceptor)| acceptor.armed) {
-            cancel(Token::new(Kind::Accept, n as u64), None);
+        for (id, _) in acceptors.iter().filter(|(_, acceptor)| acceptor.armed) {
+            cancel(Token::new(Kind::Accept, id.to_bits()), None);
         }
         for (id, _) in connects.iter() {
             cancel(Token::new(Kind::Connect, id.to_bits()), None);

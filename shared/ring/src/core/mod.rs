@@ -102,7 +102,8 @@ pub trait App: Sized {
     /// The core is about to take its first turn.
     fn on_start(&mut self, _cx: &mut Cx<Self::Message>) {}
 
-    /// A connection was accepted, from the listener of that number.
+    /// A connection was accepted, from the listener of that number: its place among those that the
+    /// core was made with, or what [`Cx::listen`] gave.
     fn on_accept(&mut self, cx: &mut Cx<Self::Message>, conn: ConnId, listener: usize);
 
     /// A [`Cx::connect`] with this key ended.
@@ -195,6 +196,9 @@ pub struct Handed<M> {
 pub struct Limits {
     /// Connections at once, and connects under way. One more is accepted and closed at once.
     pub connections_max: u32,
+    /// Listeners at once, those included that the core is made with. On io_uring each that waits
+    /// for a caller holds one of the driver's sockets.
+    pub listeners_max: u32,
     /// File operations under way at once.
     pub files_max: u32,
     /// Timers at once.
@@ -217,6 +221,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections_max: 16_384,
+            listeners_max: 1 << 16,
             files_max: 1 << 20,
             timers_max: 1 << 20,
             send_bytes_max: 1 << 20,
@@ -235,7 +240,8 @@ pub struct Stats {
     pub turns: u64,
     /// Connections accepted.
     pub accepted: u64,
-    /// Connections closed on arrival because there were as many as allowed, or no descriptor.
+    /// Connections closed on arrival because there were as many as allowed, or no descriptor, or
+    /// because their listener had just been taken away.
     pub refused: u64,
     /// Times that a pool of receive buffers was found empty.
     pub starved: u64,
@@ -328,6 +334,7 @@ const STOP_TIMER: u64 = CORE_TIMER | (1 << 61);
 /// The core's timer for looking for connections to park.
 const PARK_TIMER: u64 = CORE_TIMER | (1 << 60);
 
+/// A listener, and whether an accept is under way on it.
 struct Acceptor {
     listener: Arc<Listener>,
     armed: bool,
@@ -363,8 +370,12 @@ pub struct Cx<M> {
     parking: Parking,
     /// Connections to go on reading.
     resumed: VecDeque<ConnId>,
-    acceptors: Vec<Acceptor>,
+    /// Their slots' identifiers name the accepts: what an accept brings late, after its listener
+    /// was taken away, is not taken for a call to the listener that has the number now.
+    acceptors: Slots<Acceptor>,
     accepting: bool,
+    /// An accept has failed, and a timer is armed for accepting again.
+    backing_off: bool,
     udp: Vec<Socket>,
     connects: Slots<u64>,
     files: Slots<u64>,
@@ -393,7 +404,8 @@ pub struct Core<D: Driver, A: App> {
 }
 
 impl<D: Driver, A: App> Core<D, A> {
-    /// A core with its driver, its end of the mesh, and the sockets that it accepts from.
+    /// A core with its driver, its end of the mesh, and the sockets that it accepts from, which
+    /// are numbered from 0; [`Cx::listen`] adds further ones.
     pub fn new(
         driver: D,
         app: A,
@@ -403,8 +415,11 @@ impl<D: Driver, A: App> Core<D, A> {
         clock: Clock,
     ) -> Core<D, A> {
         assert!(limits.connections_max > 0 && limits.turn_max > 0 && limits.sends_max > 0);
-        let acceptors =
-            listeners.into_iter().map(|listener| Acceptor { listener, armed: false }).collect();
+        let mut acceptors = Slots::with_generation_bits(limits.listeners_max, GENERATION_BITS);
+        for listener in listeners {
+            let added = acceptors.insert(Acceptor { listener, armed: false });
+            assert!(added.is_ok(), "a core begins with no more listeners than it may have");
+        }
         let cx = Cx {
             clock,
             stats: Stats::default(),
@@ -422,6 +437,7 @@ impl<D: Driver, A: App> Core<D, A> {
             resumed: VecDeque::new(),
             acceptors,
             accepting: true,
+            backing_off: false,
             udp: Vec::new(),
             connects: Slots::with_generation_bits(limits.connections_max, GENERATION_BITS),
             files: Slots::with_generation_bits(limits.files_max, GENERATION_BITS),
@@ -604,7 +620,10 @@ impl<D: Driver, A: App> Core<D, A> {
         for _ in 0..self.cx.limits.turn_max {
             let Some(key) = self.cx.wheel.fire(self.cx.clock.now) else { return };
             match key {
-                ACCEPT_TIMER => self.cx.arm_accepts(),
+                ACCEPT_TIMER => {
+                    self.cx.backing_off = false;
+                    self.cx.arm_accepts();
+                }
                 // It only wakes the core: see `end_overdue`.
                 STOP_TIMER => {}
                 PARK_TIMER => self.cx.pass_hand(),
@@ -623,7 +642,7 @@ impl<D: Driver, A: App> Core<D, A> {
         let Completion { token: at, outcome, more } = completion;
         let (kind, bits) = (at.kind(), at.number());
         match (kind, outcome) {
-            (Kind::Accept, Outcome::Socket(result)) => self.on_accept(bits as usize, result, more),
+            (Kind::Accept, Outcome::Socket(result)) => self.on_accept(bits, result, more),
             (Kind::Connect, Outcome::Socket(result)) => self.on_connect(bits, result),
             (Kind::HandOver, Outcome::Socket(result)) => self.on_moved(bits, result),
             (Kind::RecvFrom, Outcome::RecvFrom(result)) => {

@@ -3,34 +3,42 @@
 use super::*;
 
 impl<D: Driver, A: App> Core<D, A> {
-    pub(super) fn on_accept(&mut self, acceptor: usize, result: io::Result<Socket>, more: bool) {
-        /// Without a descriptor left, accepting again at once would only spin.
-        const BACK_OFF: Duration = Duration::from_millis(50);
+    pub(super) fn on_accept(&mut self, bits: u64, result: io::Result<Socket>, more: bool) {
+        let id = SlotId::from_bits(bits);
+        if self.cx.stop.is_some() || self.cx.acceptors.get(id).is_none() {
+            self.on_unwanted(id, result, more);
+            return;
+        }
         let failed = result.is_err();
         match result {
-            Ok(socket) if self.cx.stop.is_some() => self.cx.refuse(socket),
             Ok(socket) => match self.cx.adopt(socket) {
                 Ok(conn) => {
                     self.cx.stats.accepted += 1;
-                    self.app.on_accept(&mut self.cx, conn, acceptor);
+                    self.app.on_accept(&mut self.cx, conn, id.index());
                     self.cx.arm_recv(conn);
                 }
                 Err(socket) => self.cx.refuse(socket),
             },
-            Err(error) if self.cx.stop.is_some() => debug!(%error, "accepting ended"),
             Err(error) => warn!(%error, "cannot accept"),
         }
-        if more {
-            return;
-        }
-        self.cx.acceptors[acceptor].armed = false;
-        if self.cx.stop.is_some() {
-            return;
-        }
+        // The app may have taken the listener away.
+        let Some(acceptor) = self.cx.acceptors.get_mut(id).filter(|_| !more) else { return };
+        acceptor.armed = false;
         if failed {
-            let _ = self.cx.wheel.arm(self.cx.clock.now + BACK_OFF, ACCEPT_TIMER);
+            self.cx.accept_later();
         } else {
-            self.cx.arm_accepts();
+            self.cx.arm_accept(id);
+        }
+    }
+
+    /// Of a core that stops, or of a listener that was taken away.
+    fn on_unwanted(&mut self, id: SlotId, result: io::Result<Socket>, more: bool) {
+        match result {
+            Ok(socket) => self.cx.refuse(socket),
+            Err(error) => debug!(%error, "accepting ended"),
+        }
+        if let Some(acceptor) = self.cx.acceptors.get_mut(id) {
+            acceptor.armed = more;
         }
     }
 

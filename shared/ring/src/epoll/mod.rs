@@ -39,6 +39,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, getpeername};
+use slab::Slab;
 
 use self::files::FilePool;
 use self::pool::Pool;
@@ -53,7 +54,7 @@ use crate::mesh::Remote;
 const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 /// Names the waker's events.
 const WAKER: usize = usize::MAX;
-/// Names of events with this bit are listeners' numbers, the others descriptors.
+/// Names of events with this bit are accepts' numbers, the others descriptors.
 const LISTENER: usize = 1 << 32;
 /// Events that one enter takes.
 const EVENTS_MAX: usize = 1024;
@@ -101,7 +102,9 @@ pub struct Epoll {
     /// By descriptor.
     sockets: Vec<Option<Sock>>,
     open: u32,
-    listeners: Vec<Accepting>,
+    listeners: Slab<Accepting>,
+    /// Accepts under way, by what they are cancelled with.
+    accepts: HashMap<Token, usize>,
     /// By the number of their [`Group`]; that for datagrams comes with the first such socket.
     pools: Vec<Pool>,
     /// Connects under way, which are cancelled by their token alone.
@@ -123,10 +126,10 @@ pub struct Epoll {
     options: Options,
 }
 
-/// A listener on which this core has accepted. It stays registered.
+/// A listener on which this core accepts. It is registered for that long.
 struct Accepting {
     listener: Arc<Listener>,
-    token: Option<Token>,
+    token: Token,
     readable: bool,
     queued: bool,
     /// The round of the driver in which it last accepted, and how often it did.
@@ -161,7 +164,8 @@ impl Epoll {
             events: Events::with_capacity(EVENTS_MAX),
             sockets: Vec::new(),
             open: 0,
-            listeners: Vec::new(),
+            listeners: Slab::new(),
+            accepts: HashMap::new(),
             pools: vec![
                 Pool::new(Group::Small, options.small),
                 Pool::new(Group::Bulk, options.bulk),
@@ -240,49 +244,39 @@ impl Epoll {
     }
 
     fn start_accept(&mut self, token: Token, listener: Arc<Listener>) {
-        let same = |held: &Accepting| Arc::ptr_eq(&held.listener, &listener);
-        let number = match self.listeners.iter().position(same) {
-            Some(number) => number,
-            None => match self.watch(listener) {
-                Ok(number) => number,
-                Err(error) => return self.end(token, Outcome::Socket(Err(error))),
-            },
-        };
-        let accepting = &mut self.listeners[number];
-        assert!(accepting.token.is_none(), "one accept at a time on a listener");
-        accepting.token = Some(token);
-        self.queue_accept(number);
+        match self.watch(token, listener) {
+            Ok(number) => self.queue_accept(number),
+            Err(error) => self.end(token, Outcome::Socket(Err(error))),
+        }
     }
 
-    fn watch(&mut self, listener: Arc<Listener>) -> io::Result<usize> {
-        let ListenerKind::Os(socket) = &listener.kind else { panic!("a listener of the host's") };
-        socket.set_nonblocking(true)?;
-        let number = self.listeners.len();
+    fn watch(&mut self, token: Token, listener: Arc<Listener>) -> io::Result<usize> {
+        let socket = socket_of(&listener);
+        rustix::io::ioctl_fionbio(socket, true)?;
+        let number = self.listeners.vacant_key();
         let source = &mut SourceFd(&socket.as_raw_fd());
         self.poll.registry().register(source, mio::Token(LISTENER | number), Interest::READABLE)?;
-        self.listeners.push(Accepting {
-            listener,
-            token: None,
-            readable: true,
-            queued: false,
-            served: (0, 0),
-        });
+        let held = Accepting { listener, token, readable: true, queued: false, served: (0, 0) };
+        self.listeners.insert(held);
+        self.accepts.insert(token, number);
         Ok(number)
     }
 
     fn queue_accept(&mut self, number: usize) {
         let accepting = &mut self.listeners[number];
-        if accepting.token.is_some() && accepting.readable && !accepting.queued {
-            accepting.queued = true;
+        if accepting.readable && !std::mem::replace(&mut accepting.queued, true) {
             self.work.push_back(LISTENER | number);
         }
     }
 
     /// Accepts one connection. What is left waits its turn behind the others' work.
     fn accept(&mut self, number: usize) {
-        let accepting = &mut self.listeners[number];
+        // The accept that was queued may have ended; one that has its number tries in vain at worst.
+        let Some(accepting) = self.listeners.get_mut(number) else { return };
         accepting.queued = false;
-        let Some(token) = accepting.token.filter(|_| accepting.readable) else { return };
+        if !accepting.readable {
+            return;
+        }
         let served = if accepting.served.0 == self.round { accepting.served.1 } else { 0 };
         if served >= ACCEPTS_MAX {
             accepting.queued = true;
@@ -290,6 +284,7 @@ impl Epoll {
             return;
         }
         accepting.served = (self.round, served + 1);
+        let token = accepting.token;
         let full = self.open >= self.options.sockets_max;
         let accepted = if full { Err(Errno::NFILE) } else { accept_one(&accepting.listener) };
         match accepted {
@@ -302,16 +297,20 @@ impl Epoll {
                         self.go_on_with(token, Outcome::Socket(Ok(socket)));
                         self.queue_accept(number);
                     }
-                    Err(error) => self.end_accept(number, token, error),
+                    Err(error) => self.end_accept(number, error),
                 }
             }
-            // The listener stays readable, so the next accept tries at once.
-            Err(error) => self.end_accept(number, token, error),
+            Err(error) => self.end_accept(number, error),
         }
     }
 
-    fn end_accept(&mut self, number: usize, token: Token, error: Errno) {
-        self.listeners[number].token = None;
+    /// Ends an accept. The next one on that listener finds who waits there: the kernel tells of
+    /// them when it is registered anew.
+    fn end_accept(&mut self, number: usize, error: Errno) {
+        let Accepting { listener, token, .. } = self.listeners.remove(number);
+        self.accepts.remove(&token);
+        // It is of no use here, whether it was registered or not.
+        let _ = self.poll.registry().deregister(&mut SourceFd(&socket_of(&listener).as_raw_fd()));
         self.end(token, Outcome::Socket(Err(error.into())));
     }
 
@@ -512,11 +511,8 @@ impl Epoll {
             }
         } else if let Some(&socket) = self.connects.get(&target) {
             self.end_connect(socket, target, Err(cancelled()));
-        } else {
-            let accepts = |accepting: &Accepting| accepting.token == Some(target);
-            if let Some(number) = self.listeners.iter().position(accepts) {
-                self.end_accept(number, target, Errno::CANCELED);
-            }
+        } else if let Some(&number) = self.accepts.get(&target) {
+            self.end_accept(number, Errno::CANCELED);
         }
     }
 
@@ -561,10 +557,11 @@ impl Epoll {
                     self.remote.acknowledge();
                 }
                 name if name & LISTENER != 0 => {
-                    let accepting = &mut self.listeners[name & !LISTENER];
+                    let Some(accepting) = self.listeners.get_mut(name & !LISTENER) else {
+                        continue;
+                    };
                     accepting.readable = true;
-                    if accepting.token.is_some() && !accepting.queued {
-                        accepting.queued = true;
+                    if !std::mem::replace(&mut accepting.queued, true) {
                         self.work.push_back(name);
                     }
                 }
@@ -587,13 +584,17 @@ fn index_of(fd: &OwnedFd) -> usize {
     usize::try_from(fd.as_raw_fd()).expect("an open descriptor is not negative")
 }
 
+fn socket_of(listener: &Listener) -> &OwnedFd {
+    let ListenerKind::Os(socket) = &listener.kind else { panic!("a listener of the host's") };
+    socket
+}
+
 /// Accepts one connection, if one waits. Those that failed while they waited are passed over
 /// (accept(2): errors of the new connection are told by the accept).
 fn accept_one(listener: &Listener) -> Result<Option<OwnedFd>, Errno> {
     const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
-    let ListenerKind::Os(socket) = &listener.kind else { panic!("a listener of the host's") };
     loop {
-        match accept_with(socket, FLAGS) {
+        match accept_with(socket_of(listener), FLAGS) {
             Ok(fd) => return Ok(Some(fd)),
             Err(Errno::AGAIN) => return Ok(None),
             Err(

@@ -195,6 +195,11 @@ impl Net {
     }
 }
 
+/// Where a listener listens.
+pub(super) fn addr_of(listener: &Listener) -> SocketAddr {
+    listener.addr().expect("a listener of a simulated network has an address")
+}
+
 /// Finds what is bound to an address, or else to its port on every address.
 fn bound<T>(map: &mut BTreeMap<SocketAddr, T>, to: SocketAddr) -> Option<&mut T> {
     let any: IpAddr = match to {
@@ -213,7 +218,7 @@ impl State {
     // --- Listening and connecting ---
 
     pub(super) fn listen(&mut self, listener: &Arc<Listener>) {
-        let listening = self.net.listening.entry(listener.addr()).or_default();
+        let listening = self.net.listening.entry(addr_of(listener)).or_default();
         listening.handles.retain(|handle| handle.strong_count() > 0);
         if !listening.handles.iter().any(|handle| handle.as_ptr() == Arc::as_ptr(listener)) {
             listening.handles.push(Arc::downgrade(listener));
@@ -222,7 +227,7 @@ impl State {
 
     pub(super) fn arm_accept(&mut self, listener: &Arc<Listener>, core: usize, op: u64) {
         self.listen(listener);
-        let to = listener.addr();
+        let to = addr_of(listener);
         self.net.listening.entry(to).or_default().accepts.push((core, op));
         let at = self.after_local();
         self.schedule(at, Event::Accept { to });

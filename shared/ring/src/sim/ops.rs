@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::files::FileWork;
-use super::net::{EndId, Owner};
+use super::net::{EndId, Owner, addr_of};
 use super::state::{CoreState, Direction, Event, Of, SocketKind, State, rule};
 use crate::driver::{Group, Listener, Op, Outcome, Outgoing, RxBuf, Socket, Token};
 use crate::mesh::Remote;
@@ -430,7 +430,7 @@ impl State {
         let cancelled = libc::ECANCELED;
         let outcome = match &self.cores[core].ops[&op].work {
             Work::Accept { listener } => {
-                let addr = listener.addr();
+                let addr = addr_of(listener);
                 self.disarm_accept(addr, core, op);
                 Outcome::Socket(errno(cancelled))
             }
@@ -524,7 +524,7 @@ impl State {
         for op in ops {
             match &self.cores[core].ops[&op].work {
                 Work::Accept { listener } => {
-                    let addr = listener.addr();
+                    let addr = addr_of(listener);
                     self.disarm_accept(addr, core, op);
                 }
                 Work::File(_) if self.rng.bool() => self.carry_out_file(core, op),

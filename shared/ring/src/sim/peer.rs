@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::World;
-use super::net::{EndId, Owner};
+use super::net::{EndId, Owner, addr_of};
 use super::state::Event;
 use crate::driver::Listener;
 
@@ -174,14 +174,14 @@ impl SimListener {
 
     /// The next connection that has arrived.
     pub fn accept(&self) -> Option<SimPeer> {
-        let end = self.world.lock().take_backlog(self.listener.addr())?;
+        let end = self.world.lock().take_backlog(addr_of(&self.listener))?;
         Some(SimPeer::accepted(self.world.clone(), end))
     }
 }
 
 impl fmt::Debug for SimListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SimListener({})", self.listener.addr())
+        write!(f, "SimListener({})", addr_of(&self.listener))
     }
 }
 

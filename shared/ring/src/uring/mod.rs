@@ -40,6 +40,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ use self::owned::{Owned, Step};
 use self::ring::Ring;
 use self::socket::{ENTRIES_MAX, PROCESS_FD, entry_of, ring_of, socket_of};
 use crate::caps::Caps;
-use crate::driver::{Completion, Driver, Kind, Op, Outcome, RxBuf, Socket, Token};
+use crate::driver::{Completion, Driver, Kind, Listener, Op, Outcome, RxBuf, Socket, Token};
 use crate::mesh::{RINGS_MAX, Remote};
 
 const OWNED: u64 = 1 << 63;
@@ -147,7 +148,9 @@ pub struct Uring {
     /// Where the connects under way are in `owned`: they take several steps, so that their tokens
     /// mean nothing to the kernel.
     connects: HashMap<Token, usize>,
-    accepts: Vec<Accepting>,
+    accepts: HashMap<Token, Accepting>,
+    /// Those that have less than their share of one-shot accepts; who has waited longest is first.
+    wanting: VecDeque<Token>,
     /// Whether there may be accepts to arm.
     room_changed: bool,
     /// Whether it was said that nothing can be accepted, and the tables were not half empty since.
@@ -198,7 +201,8 @@ impl Uring {
             owned: Slab::new(),
             recv_header: Box::new(owned::recv_header()),
             connects: HashMap::new(),
-            accepts: Vec::new(),
+            accepts: HashMap::new(),
+            wanting: VecDeque::new(),
             room_changed: true,
             said_full: false,
             reading: 0,
@@ -294,19 +298,29 @@ impl Uring {
         self.room_changed = true;
     }
 
-    /// Arms accepts where there is room.
+    /// Arms accepts where there is room: of those that want some, in turn.
     fn use_room(&mut self) {
         if !std::mem::take(&mut self.room_changed) {
             return;
         }
-        for accepting in &mut self.accepts {
-            for _ in 0..accepting.wanted(self.remote.room()) {
+        let share = accept::share(self.accepts.len());
+        for _ in 0..self.wanting.len() {
+            if self.remote.room() == 0 {
+                break;
+            }
+            let token = self.wanting.pop_front().expect("it was counted");
+            let accepting = self.accepts.get_mut(&token).expect("who wants accepts is known");
+            for _ in 0..accepting.wanted(self.remote.room(), share) {
                 let Some(ring) = self.remote.take_room() else { break };
                 accepting.armed[ring] += 1;
                 self.rings[ring].push(&[accepting.entry()]);
             }
+            accepting.wants = !accepting.is_content(share);
+            if accepting.wants {
+                self.wanting.push_back(token);
+            }
         }
-        let deaf = self.accepts.iter().any(Accepting::is_deaf);
+        let deaf = self.wanting.iter().any(|token| self.accepts[token].is_deaf());
         if deaf && !self.said_full {
             let sockets_max = self.caps.sockets_max;
             warn!(sockets_max, "no descriptor left: callers wait until connections are closed");
@@ -318,53 +332,73 @@ impl Uring {
 
     // --- Accepting ---
 
+    fn start_accepting(&mut self, token: Token, listener: Arc<Listener>) {
+        let accepting = Accepting::new(token, listener, self.rings.len());
+        let before = self.accepts.insert(token, accepting);
+        assert!(before.is_none(), "an accept's token is used again after its end");
+        self.want_accepts(token);
+    }
+
+    /// Has more one-shot accepts armed when there is room.
+    fn want_accepts(&mut self, token: Token) {
+        let accepting = self.accepts.get_mut(&token).expect("it is under way");
+        if !std::mem::replace(&mut accepting.wants, true) {
+            self.wanting.push_back(token);
+        }
+        self.room_changed = true;
+    }
+
     fn accepted(&mut self, ring: usize, token: Token, result: i32) {
-        let at = self.accepts.iter().position(|accepting| accepting.token == token);
-        let at = at.expect("an accept is known until its last one-shot has ended");
+        let accepting = self.accepts.get_mut(&token);
+        let accepting = accepting.expect("an accept is known until its last one-shot has ended");
         let result = check(result).map(|entry| socket_of(ring, entry));
+        accepting.armed[ring] -= 1;
+        let ending = accepting.ending.is_some();
         let outcome = Outcome::Socket(result);
-        self.accepts[at].armed[ring] -= 1;
         self.settle(ring, &outcome);
         match outcome {
-            Outcome::Socket(Err(error)) if self.accepts[at].ending.is_none() => {
-                if !accept::is_passing(&error) {
-                    self.end_accepting(at, error);
-                }
+            Outcome::Socket(Err(error)) if !ending && !accept::is_passing(&error) => {
+                self.end_accepting(token, error);
             }
             Outcome::Socket(Err(_)) => {}
             accepted => self.complete(token, accepted, true),
         }
-        self.finish_accepting(at);
+        self.finish_accepting(token);
     }
 
     /// Begins the end of an accept: no caller is taken any more, but those under way are.
-    fn end_accepting(&mut self, at: usize, why: io::Error) {
-        let accepting = &mut self.accepts[at];
-        let target = accepting.token.0;
+    fn end_accepting(&mut self, token: Token, why: io::Error) {
+        let accepting = self.accepts.get_mut(&token).expect("it is under way");
         accepting.ending.get_or_insert(why);
+        if std::mem::take(&mut accepting.wants) {
+            self.wanting.retain(|&other| other != token);
+        }
         for (ring, _) in accepting.armed.iter().enumerate().filter(|(_, armed)| **armed > 0) {
-            let all = CancelBuilder::user_data(target).all();
+            let all = CancelBuilder::user_data(token.0).all();
             let cancel = opcode::AsyncCancel2::new(all).build();
             self.rings[ring].push(&[cancel.user_data(NOBODY)]);
         }
     }
 
-    fn finish_accepting(&mut self, at: usize) {
-        if !self.accepts[at].is_over() {
-            return;
+    /// Goes on with an accept of which a one-shot has ended, or tells that it is over.
+    fn finish_accepting(&mut self, token: Token) {
+        let accepting = &self.accepts[&token];
+        if accepting.ending.is_none() {
+            self.want_accepts(token);
+        } else if accepting.is_over() {
+            let ended = self.accepts.remove(&token).expect("it was just there");
+            let error = ended.ending.expect("it is over");
+            self.complete(token, Outcome::Socket(Err(error)), false);
         }
-        let Accepting { token, ending, .. } = self.accepts.remove(at);
-        let error = ending.expect("it is over");
-        self.complete(token, Outcome::Socket(Err(error)), false);
     }
 
     // --- Cancelling ---
 
     fn cancel(&mut self, token: Token, target: Token, socket: Option<Socket>) {
-        if let Some(at) = self.accepts.iter().position(|accepting| accepting.token == target) {
-            self.end_accepting(at, io::Error::from_raw_os_error(libc::ECANCELED));
+        if self.accepts.contains_key(&target) {
+            self.end_accepting(target, io::Error::from_raw_os_error(libc::ECANCELED));
             self.complete(token, Outcome::Done, false);
-            self.finish_accepting(at);
+            self.finish_accepting(target);
             return;
         }
         let at = (socket.map_or(0, ring_of), target.0);
@@ -451,11 +485,10 @@ impl Uring {
     /// Ends everything under way, as far as the kernel does so in time.
     fn reap(&mut self) -> bool {
         const ROUNDS: usize = 100;
-        for at in 0..self.accepts.len() {
-            self.end_accepting(at, io::Error::from_raw_os_error(libc::ECANCELED));
-        }
-        for at in (0..self.accepts.len()).rev() {
-            self.finish_accepting(at);
+        let accepts: Vec<Token> = self.accepts.keys().copied().collect();
+        for token in accepts {
+            self.end_accepting(token, io::Error::from_raw_os_error(libc::ECANCELED));
+            self.finish_accepting(token);
         }
         for ring in &mut self.rings {
             let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
@@ -568,8 +601,7 @@ impl Driver for Uring {
         self.in_flight += 1;
         let entry = match op {
             Op::Accept { listener } => {
-                self.accepts.push(Accepting::new(token, listener, self.rings.len()));
-                self.room_changed = true;
+                self.start_accepting(token, listener);
                 return Ok(());
             }
             Op::Recv { socket, group } => {
@@ -687,13 +719,12 @@ fn check(result: i32) -> io::Result<u32> {
 mod tests {
     use super::*;
     use crate::core::{App, CloseReason, ConnId, Core, Cx, Limits};
-    use crate::driver::{FileDone, FileOp, FileOutput, Files, Listener, OpenMode};
+    use crate::driver::{FileDone, FileOp, FileOutput, Files, OpenMode};
     use crate::mesh::mesh;
     use crate::time::Clock;
     use bytes::Bytes;
     use std::io::{Read, Write};
     use std::net::TcpStream;
-    use std::sync::Arc;
 
     struct Echo {
         peer: Option<SocketAddr>,

@@ -103,7 +103,7 @@ impl Moody {
                 let stop_after = Duration::from_millis(self.rng.u64(1..60));
                 cx.arm(cx.now() + stop_after, STOP).unwrap();
             }
-            Event::Accepted(conn) => {
+            Event::Accepted(conn, _) => {
                 let before = self.streams.insert(conn, Stream::default());
                 assert!(before.is_none(), "an identifier is used once");
                 self.whim(cx, conn);
@@ -359,7 +359,8 @@ fn chaos(stage: &mut Stage, gentle: bool) {
         let role = Role::new(move |cx, event| app.hear(cx, event));
         roles.push(role.listening(&listener).limits(|l| limits(l, &mut rng)));
     }
-    let client = caller(rng.fork(), listener.addr(), Duration::from_millis(rng.u64(10..80)));
+    let client =
+        caller(rng.fork(), listener.addr().unwrap(), Duration::from_millis(rng.u64(10..80)));
     // Long enough to tell a server that does not notice the end of a stream.
     roles.push(Role::new(client).limits(|limits| limits.linger = PATIENCE * 2));
     drop(listener);

@@ -127,13 +127,13 @@ fn a_connection_moves_with_every_byte_in_both_directions(stage: &mut Stage) {
     let hello = greeting.clone();
     // Says something long on accept, and gives the connection away with its first bytes.
     let giver = move |cx: &mut Cx<Msg>, event: Event| match event {
-        Event::Accepted(conn) => cx.send_copy(conn, &hello).unwrap(),
+        Event::Accepted(conn, _) => cx.send_copy(conn, &hello).unwrap(),
         Event::Data(conn, data) => cx.hand_over(conn, 1, Msg::Number(42), &data),
         Event::Start | Event::Stopping => {}
         other => panic!("{other:?}"),
     };
     let moved = Shared::new(0);
-    let talker = talker(CALLS, listener.addr(), stage.random(), greeting);
+    let talker = talker(CALLS, listener.addr().unwrap(), stage.random(), greeting);
     stage.play(vec![
         Role::new(giver).listening(&listener),
         Role::new(taker(&moved)),
@@ -159,10 +159,10 @@ fn a_paused_connection_moves_with_what_it_held(stage: &mut Stage) {
             let conn = ConnId::from_bits(key);
             cx.hand_over(conn, 1, Msg::Number(42), &first[&conn]);
         }
-        Event::Start | Event::Accepted(_) | Event::Stopping => {}
+        Event::Start | Event::Accepted(..) | Event::Stopping => {}
         other => panic!("{other:?}"),
     };
-    let talker = talker(CALLS, listener.addr(), stage.random(), Vec::new());
+    let talker = talker(CALLS, listener.addr().unwrap(), stage.random(), Vec::new());
     stage.play(vec![
         Role::new(giver).listening(&listener),
         Role::new(taker(&moved)),
@@ -174,7 +174,7 @@ fn a_paused_connection_moves_with_what_it_held(stage: &mut Stage) {
 fn a_connection_that_ends_while_it_moves_is_heard_of_on_the_other_core(stage: &mut Stage) {
     const CALLS: u64 = 12;
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let client = move |cx: &mut Cx<Msg>, event: Event| match event {
         Event::Start => (0..CALLS).for_each(|key| cx.connect(to, key)),
         Event::Connected(key, result) => {
@@ -196,7 +196,7 @@ fn a_connection_that_ends_while_it_moves_is_heard_of_on_the_other_core(stage: &m
             // It was reset before its first byte was read.
             cx.tell(1, Msg::Number(1));
         }
-        Event::Start | Event::Accepted(_) | Event::Stopping => {}
+        Event::Start | Event::Accepted(..) | Event::Stopping => {}
         other => panic!("{other:?}"),
     };
     let mut open = HashSet::new();
@@ -227,7 +227,7 @@ fn cores_stop_in_time_while_connections_move(stage: &mut Stage) {
     const CALLS: u64 = 20;
     const GRACE: Duration = Duration::from_millis(2);
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let mut rng = stage.random();
     // Two cores pass the connections to and fro, keep them open, and stop at about the same time.
     let mut ball = |listens: bool| {
@@ -235,7 +235,7 @@ fn cores_stop_in_time_while_connections_move(stage: &mut Stage) {
         let mut accepted = 0;
         let mut connections = HashSet::new();
         let role = Role::new(move |cx: &mut Cx<Msg>, event: Event| match event {
-            Event::Accepted(conn) => {
+            Event::Accepted(conn, _) => {
                 connections.insert(conn);
                 accepted += 1;
                 if accepted == CALLS {
@@ -287,10 +287,10 @@ fn cores_stop_in_time_while_connections_move(stage: &mut Stage) {
 fn all_cores_accept_on_one_listener(stage: &mut Stage) {
     const CALLS: u64 = 60;
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let server = || {
         Role::new(|cx: &mut Cx<Msg>, event: Event| match event {
-            Event::Accepted(conn) => {
+            Event::Accepted(conn, _) => {
                 let core = cx.core() as u8;
                 cx.send_copy(conn, &[core]).unwrap();
             }
@@ -325,10 +325,10 @@ fn all_cores_accept_on_one_listener(stage: &mut Stage) {
 fn a_connection_knows_its_peer(stage: &mut Stage) {
     const CALLS: u64 = 10;
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let mut peers = HashSet::new();
     let server = move |cx: &mut Cx<Msg>, event: Event| match event {
-        Event::Accepted(conn) => cx.ask_peer(conn),
+        Event::Accepted(conn, _) => cx.ask_peer(conn),
         Event::Peer(addr) => {
             let addr = addr.unwrap();
             assert!(addr.ip().is_loopback() && addr.port() != 0, "{addr}");

@@ -48,7 +48,7 @@ fn crowd(stage: &mut Stage, connections: u64) {
         need_descriptors(2 * connections + 500);
     }
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let mut closed = 0;
     let server = move |cx: &mut Cx<Msg>, event: Event| match event {
         Event::Data(conn, data) => cx.send_copy(conn, &data).unwrap(),
@@ -61,7 +61,7 @@ fn crowd(stage: &mut Stage, connections: u64) {
                 stop_all(cx);
             }
         }
-        Event::Start | Event::Accepted(_) | Event::Stopping => {}
+        Event::Start | Event::Accepted(..) | Event::Stopping => {}
         other => panic!("{other:?}"),
     };
     let mut callers: BTreeMap<ConnId, Caller> = BTreeMap::new();

@@ -27,7 +27,7 @@ const MANNERS: u64 = 8;
 fn a_peer_may_close_in_any_state_and_is_heard_of_once(stage: &mut Stage) {
     const CALLS: u64 = MANNERS * 4;
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let mut keys: HashMap<ConnId, u64> = HashMap::new();
     let mut ended = 0;
     let flood = Bytes::from(vec![7; 300_000]);
@@ -86,7 +86,7 @@ fn a_peer_may_close_in_any_state_and_is_heard_of_once(stage: &mut Stage) {
     let server = move |cx: &mut Cx<Msg>, event: Event| {
         match event {
             Event::Start | Event::Stopping => {}
-            Event::Accepted(conn) => {
+            Event::Accepted(conn, _) => {
                 assert!(open.insert(conn), "an identifier is used once");
                 seen += 1;
             }
@@ -134,13 +134,13 @@ fn connections_past_the_limit_are_closed_and_the_others_live(stage: &mut Stage) 
     const MAX: u64 = 3;
     const CALLS: u64 = 8;
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let server = |cx: &mut Cx<Msg>, event: Event| match event {
         Event::Data(conn, data) => cx.send_copy(conn, &data).unwrap(),
         Event::Stopping => {
             assert_eq!((cx.stats().accepted, cx.stats().refused), (MAX, CALLS - MAX));
         }
-        Event::Start | Event::Accepted(_) | Event::Closed(..) => {}
+        Event::Start | Event::Accepted(..) | Event::Closed(..) => {}
         other => panic!("{other:?}"),
     };
     let mut closed = 0;
@@ -181,13 +181,13 @@ fn a_stopping_core_ends_what_is_left_at_its_deadline(stage: &mut Stage) {
     const CALLS: usize = 5;
     const GRACE: Duration = Duration::from_millis(100);
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let mut accepted = 0;
     let stopped: Shared<Vec<(Time, Time)>> = Shared::new(Vec::new());
     let told = stopped.clone();
     let mut deadline = Time::NEVER;
     let server = move |cx: &mut Cx<Msg>, event: Event| match event {
-        Event::Accepted(conn) => {
+        Event::Accepted(conn, _) => {
             accepted += 1;
             // What a peer does not read does not hold up the end either.
             cx.send(conn, Bytes::from(vec![1; 1 << 20])).unwrap();
@@ -226,10 +226,10 @@ fn a_stopping_core_ends_what_is_left_at_its_deadline(stage: &mut Stage) {
 fn a_stopping_core_is_finished_once_its_app_ended_everything(stage: &mut Stage) {
     const FAR: Duration = Duration::from_secs(50);
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let mut open = Vec::new();
     let server = move |cx: &mut Cx<Msg>, event: Event| match event {
-        Event::Accepted(conn) => {
+        Event::Accepted(conn, _) => {
             open.push(conn);
             if open.len() == 4 {
                 cx.stop(cx.now() + FAR);
@@ -276,9 +276,9 @@ fn a_stopping_core_is_finished_once_its_app_ended_everything(stage: &mut Stage) 
 
 fn a_finished_connection_ends_though_its_peer_does_not(stage: &mut Stage) {
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let server = move |cx: &mut Cx<Msg>, event: Event| match event {
-        Event::Accepted(conn) => {
+        Event::Accepted(conn, _) => {
             cx.send(conn, Bytes::from(vec![1; 1 << 20])).unwrap();
             cx.finish(conn);
             cx.arm(cx.now() + Duration::from_millis(400), 0).unwrap();
@@ -304,20 +304,20 @@ fn a_finished_connection_ends_though_its_peer_does_not(stage: &mut Stage) {
 
 fn a_core_that_does_not_accept_lets_callers_wait(stage: &mut Stage) {
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let mut open_at = Time::NEVER;
     let server = move |cx: &mut Cx<Msg>, event: Event| match event {
         Event::Start => {
             // The simulated network learns of a listener with the first accept on it.
             cx.set_accepting(true);
         }
-        Event::Accepted(conn) if open_at == Time::NEVER => {
+        Event::Accepted(conn, _) if open_at == Time::NEVER => {
             cx.set_accepting(false);
             open_at = cx.now() + Duration::from_millis(50);
             cx.arm(open_at, 0).unwrap();
             cx.send_copy(conn, b"first").unwrap();
         }
-        Event::Accepted(conn) => {
+        Event::Accepted(conn, _) => {
             cx.send_copy(conn, b"later").unwrap();
         }
         Event::Timer(_) => cx.set_accepting(true),

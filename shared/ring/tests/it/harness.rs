@@ -42,7 +42,8 @@ pub(crate) enum Msg {
 #[derive(Debug)]
 pub(crate) enum Event {
     Start,
-    Accepted(ConnId),
+    /// A connection, and the number of its listener.
+    Accepted(ConnId, usize),
     Connected(u64, io::Result<ConnId>),
     Handed(ConnId, Msg, Vec<u8>),
     HandOverFailed(ConnId),
@@ -133,8 +134,8 @@ impl App for Actor {
         (self.0)(cx, Event::Start);
     }
 
-    fn on_accept(&mut self, cx: &mut Cx<Msg>, conn: ConnId, _listener: usize) {
-        (self.0)(cx, Event::Accepted(conn));
+    fn on_accept(&mut self, cx: &mut Cx<Msg>, conn: ConnId, listener: usize) {
+        (self.0)(cx, Event::Accepted(conn, listener));
     }
 
     fn on_connect(&mut self, cx: &mut Cx<Msg>, key: u64, result: io::Result<ConnId>) {

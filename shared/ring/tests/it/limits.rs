@@ -67,7 +67,7 @@ fn persistent_caller(
 fn without_descriptors_callers_wait_and_are_served_when_others_have_gone(stage: &mut Stage) {
     stage.sockets_max(SOCKETS as u32);
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let (served, turns, most) = (Shared::new(0), Shared::new(0), Shared::new(0));
     let (told_turns, told_most) = (turns.clone(), most.clone());
     let server = move |cx: &mut Cx<Msg>, event: Event| match event {
@@ -77,7 +77,7 @@ fn without_descriptors_callers_wait_and_are_served_when_others_have_gone(stage: 
             cx.send_copy(conn, &data).unwrap();
         }
         Event::Stopping => *told_turns.lock() = cx.stats().turns,
-        Event::Start | Event::Accepted(_) | Event::Closed(..) => {}
+        Event::Start | Event::Accepted(..) | Event::Closed(..) => {}
         other => panic!("{other:?}"),
     };
     let mut roles = vec![Role::new(server).listening(&listener)];
@@ -102,7 +102,7 @@ fn a_consumer_that_does_not_read_is_paused_then_shed_and_the_others_get_everythi
     const PIECE: usize = 10_000;
     let stream = if stage.is_sim() { STREAM / 10 } else { STREAM * 3 };
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let piece = Bytes::from((0..PIECE).map(|n| n as u8).collect::<Vec<_>>());
     let mut offered: HashMap<ConnId, usize> = HashMap::new();
     let mut shed = HashSet::new();
@@ -128,7 +128,7 @@ fn a_consumer_that_does_not_read_is_paused_then_shed_and_the_others_get_everythi
                 }
                 return;
             }
-            Event::Start | Event::Accepted(_) | Event::Stopping => return,
+            Event::Start | Event::Accepted(..) | Event::Stopping => return,
             Event::Closed(conn, CloseReason::PeerClosed) => {
                 assert_eq!(offered.remove(&conn), Some(stream), "it left too early");
                 return;
@@ -262,7 +262,7 @@ fn call_a_starved_server(addr: SocketAddr) {
 
 fn be_a_starved_server(stage: &mut Stage) {
     let listener = stage.listener();
-    let addr = listener.addr();
+    let addr = listener.addr().unwrap();
     let served = Shared::new((0, 0));
     let told = served.clone();
     let server = move |cx: &mut Cx<Msg>, event: Event| match event {
@@ -275,7 +275,7 @@ fn be_a_starved_server(stage: &mut Stage) {
         Event::Data(_, data) if data == b"stop" => stop_all(cx),
         Event::Data(conn, data) => cx.send_copy(conn, &data).unwrap(),
         Event::Stopping => *told.lock() = (cx.stats().accepted, cx.stats().turns),
-        Event::Accepted(_) | Event::Closed(..) => {}
+        Event::Accepted(..) | Event::Closed(..) => {}
         other => panic!("{other:?}"),
     };
     stage.play(vec![Role::new(server).listening(&listener)]);

@@ -4,7 +4,7 @@
 //!
 //! - [`harness`]: cores that play scripted roles, on any driver.
 //! - [`streams`], [`endings`], [`cores`], [`datagrams`], [`files`], [`timers`], [`limits`],
-//!   [`requests`], [`crowds`], [`resets`]: the scenarios.
+//!   [`requests`], [`crowds`], [`resets`], [`listening`]: the scenarios.
 //! - [`parking`]: connections that wait for long, cheaply.
 //! - [`rings`]: more of them than fit in one table of descriptors.
 //! - [`operations`]: what a driver promises a core.
@@ -20,6 +20,7 @@ mod endings;
 mod files;
 mod harness;
 mod limits;
+mod listening;
 mod operations;
 mod parking;
 mod requests;

@@ -127,7 +127,7 @@ impl<'a> Rig<'a> {
     }
 
     fn connect(&mut self) -> Token {
-        let to = self.listener.addr();
+        let to = self.listener.addr().unwrap();
         self.submit(Kind::Connect, Op::Connect { to })
     }
 

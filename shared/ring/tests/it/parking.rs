@@ -28,7 +28,7 @@ const FATES: u64 = 6;
 fn what_happens_to_a_connection_that_waits_is_noticed(stage: &mut Stage) {
     const CALLS: u64 = FATES * 3;
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let mut rng = stage.random();
     let mut calls: HashMap<ConnId, (u64, Vec<u8>, usize)> = HashMap::new();
     let mut client = {
@@ -83,7 +83,7 @@ fn what_happens_to_a_connection_that_waits_is_noticed(stage: &mut Stage) {
         let mut open: HashMap<ConnId, (u64, bool)> = HashMap::new();
         move |cx: &mut Cx<Msg>, event: Event| {
             match event {
-                Event::Accepted(conn) => drop(open.insert(conn, (u64::MAX, false))),
+                Event::Accepted(conn, _) => drop(open.insert(conn, (u64::MAX, false))),
                 Event::Handed(conn, Msg::Number(key), data) => {
                     open.insert(conn, (key, true));
                     cx.send_copy(conn, &data).unwrap();
@@ -169,10 +169,10 @@ fn a_core_whose_connections_all_wait_sleeps(stage: &mut Stage) {
     const CALLS: u64 = 20;
     const WAIT: Duration = Duration::from_millis(300);
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let mut turns = 0;
     let server = move |cx: &mut Cx<Msg>, event: Event| match event {
-        Event::Accepted(_) if cx.stats().accepted == CALLS => {
+        Event::Accepted(..) if cx.stats().accepted == CALLS => {
             cx.arm(cx.now() + PARK_AFTER * 5, 0).unwrap();
         }
         Event::Timer(0) => {
@@ -185,7 +185,7 @@ fn a_core_whose_connections_all_wait_sleeps(stage: &mut Stage) {
             assert!(turns < 20, "{turns} turns in {WAIT:?}");
             stop_all(cx);
         }
-        Event::Start | Event::Accepted(_) | Event::Closed(..) | Event::Stopping => {}
+        Event::Start | Event::Accepted(..) | Event::Closed(..) | Event::Stopping => {}
         other => panic!("{other:?}"),
     };
     let client = move |cx: &mut Cx<Msg>, event: Event| match event {
@@ -223,10 +223,10 @@ fn slab_of_connections_that_wait() {
             options.sockets_max = CALLS as u32 + 100;
         }
         let listener = wide_listener([127, 0, 1, 1]);
-        let to = listener.addr();
+        let to = listener.addr().unwrap();
         let mut armed = HashMap::new();
         let server = move |cx: &mut Cx<Msg>, event: Event| match event {
-            Event::Accepted(_) if cx.stats().accepted == CALLS => {
+            Event::Accepted(..) if cx.stats().accepted == CALLS => {
                 cx.arm(cx.now() + Duration::from_secs(1), 0).unwrap();
             }
             Event::Timer(0) => {
@@ -243,7 +243,7 @@ fn slab_of_connections_that_wait() {
                 }
                 stop_all(cx);
             }
-            Event::Start | Event::Accepted(_) | Event::Closed(..) | Event::Stopping => {}
+            Event::Start | Event::Accepted(..) | Event::Closed(..) | Event::Stopping => {}
             other => panic!("{other:?}"),
         };
         let mut begun = 50;

@@ -22,9 +22,9 @@ fn a_connect_too_many_fails_and_the_others_do_not(stage: &mut Stage) {
     const MAX: u64 = 4;
     const CALLS: u64 = 10;
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let server = |_: &mut Cx<Msg>, event: Event| match event {
-        Event::Start | Event::Accepted(_) | Event::Closed(..) | Event::Stopping => {}
+        Event::Start | Event::Accepted(..) | Event::Closed(..) | Event::Stopping => {}
         other => panic!("{other:?}"),
     };
     let (mut connected, mut declined) = (0, Vec::new());

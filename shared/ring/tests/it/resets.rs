@@ -70,7 +70,7 @@ impl Server {
 
     fn hear(&mut self, cx: &mut Cx<Msg>, event: Event, flood: &Bytes) {
         match event {
-            Event::Accepted(conn) => {
+            Event::Accepted(conn, _) => {
                 assert!(self.open.insert(conn), "an identifier is used once");
                 // The caller does not read it, so that its end is a reset.
                 cx.send_copy(conn, b"unread").unwrap();
@@ -105,7 +105,7 @@ impl Server {
 fn a_reset_ends_a_connection_in_every_state(stage: &mut Stage) {
     const CALLS: u64 = STATES as u64 * 8;
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let mut rng = stage.random();
     // More than both kernels' buffers hold.
     let flood = Bytes::from(vec![9; if stage.is_sim() { 300_000 } else { 12_000_000 }]);
@@ -150,7 +150,7 @@ fn a_reset_ends_a_connection_in_every_state(stage: &mut Stage) {
 fn who_parts_sends_what_waits_and_then_waits_for_nobody(stage: &mut Stage) {
     const CALLS: u64 = 12;
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let flood = Bytes::from(vec![7; if stage.is_sim() { 300_000 } else { 12_000_000 }]);
     let (answer, long) = (flood.clone(), flood.len());
     let server = move |cx: &mut Cx<Msg>, event: Event| match event {
@@ -162,7 +162,7 @@ fn who_parts_sends_what_waits_and_then_waits_for_nobody(stage: &mut Stage) {
             assert_eq!(cx.send_copy(conn, b"late"), Err(SendError::Closed));
             cx.part(conn);
         }
-        Event::Start | Event::Accepted(_) | Event::Stopping => {}
+        Event::Start | Event::Accepted(..) | Event::Stopping => {}
         other => panic!("{other:?}"),
     };
     let mut expected = HashMap::new();
@@ -198,13 +198,13 @@ fn who_parts_sends_what_waits_and_then_waits_for_nobody(stage: &mut Stage) {
 fn an_identifier_of_a_former_life_finds_nothing(stage: &mut Stage) {
     const LIVES: usize = 12;
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let reused = Shared::new(0);
     let told = reused.clone();
     let mut former: Vec<ConnId> = Vec::new();
     let mut told_peer = HashMap::new();
     let server = move |cx: &mut Cx<Msg>, event: Event| match event {
-        Event::Accepted(conn) => {
+        Event::Accepted(conn, _) => {
             assert!(!former.contains(&conn), "an identifier is used once");
             *told.lock() += usize::from(former.iter().any(|old| old.index() == conn.index()));
             cx.ask_peer(conn);

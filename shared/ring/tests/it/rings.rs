@@ -97,7 +97,7 @@ fn multitude(stage: &mut Stage) {
     let listeners: Vec<Arc<Listener>> = (1..=4).map(|n| wide_listener([127, 0, 1, n])).collect();
     let (mut open, mut most) = (0, 0);
     let server = move |cx: &mut Cx<Msg>, event: Event| match event {
-        Event::Accepted(_) => {
+        Event::Accepted(..) => {
             open += 1;
             most = open.max(most);
         }
@@ -110,7 +110,7 @@ fn multitude(stage: &mut Stage) {
         Event::Start => {}
         other => panic!("{other:?}"),
     };
-    let to = listeners.iter().map(|listener| listener.addr()).collect();
+    let to = listeners.iter().map(|listener| listener.addr().unwrap()).collect();
     let mut crowd = Crowd { to, begun: 0, open: HashMap::new(), answered: 0, round: 0 };
     let most = |role: Role| {
         role.limits(|limits| {
@@ -269,7 +269,7 @@ fn churn(stage: &mut Stage) {
             }
             // There is no room on the other core, and what was to go along is here.
             Event::HandOverFailed(conn) => cx.abort(conn),
-            Event::Start | Event::Accepted(_) | Event::Closed(..) | Event::Stopping => {}
+            Event::Start | Event::Accepted(..) | Event::Closed(..) | Event::Stopping => {}
             other => panic!("{other:?}"),
         };
         Role::new(script).listening(&listener)
@@ -277,7 +277,7 @@ fn churn(stage: &mut Stage) {
     let caller = |rng: Rng| {
         let mut churn = Churn {
             rng,
-            to: listener.addr(),
+            to: listener.addr().unwrap(),
             calls_left: 2000,
             connecting: 0,
             open: HashMap::new(),

@@ -31,7 +31,7 @@ impl Echo {
 
     fn hear(&mut self, cx: &mut Cx<Msg>, event: Event) {
         match event {
-            Event::Start | Event::Accepted(_) | Event::Stopping => {}
+            Event::Start | Event::Accepted(..) | Event::Stopping => {}
             Event::Data(conn, data) => match cx.send_copy(conn, &data) {
                 Ok(()) => {}
                 Err(SendError::Full) => {
@@ -97,7 +97,7 @@ fn echo_client(
 
 fn echo(stage: &mut Stage, count: usize, max: usize) {
     let listener = stage.listener();
-    let client = echo_client(count, listener.addr(), stage.random(), max);
+    let client = echo_client(count, listener.addr().unwrap(), stage.random(), max);
     let mut server = Echo::new();
     stage.play(vec![
         Role::new(move |cx, event| server.hear(cx, event)).listening(&listener),
@@ -116,7 +116,7 @@ fn every_byte_comes_back_on_a_hundred_connections(stage: &mut Stage) {
 fn many_connections_share_few_receive_buffers(stage: &mut Stage) {
     stage.buffers(Buffers { small: (4, 512), bulk: (2, 4096) });
     let listener = stage.listener();
-    let client = echo_client(30, listener.addr(), stage.random(), 60_000);
+    let client = echo_client(30, listener.addr().unwrap(), stage.random(), 60_000);
     let mut server = Echo::new();
     let starved = Shared::new(0);
     let seen = starved.clone();
@@ -164,7 +164,7 @@ const SEND_MAX: usize = 64 * 1024;
 
 fn a_slow_reader_fills_the_senders_queue_and_gets_everything(stage: &mut Stage) {
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     // More than both kernels' buffers and the queue hold together.
     let len = if stage.is_sim() { 400_000 } else { 24_000_000 };
     let sent = payload(&mut stage.random(), len);
@@ -194,7 +194,7 @@ fn a_slow_reader_fills_the_senders_queue_and_gets_everything(stage: &mut Stage) 
     let mut reading = None;
     let mut last_seen = 0;
     let reader = move |cx: &mut Cx<Msg>, event: Event| match event {
-        Event::Accepted(conn) => {
+        Event::Accepted(conn, _) => {
             cx.pause(conn);
             reading = Some(conn);
             cx.arm(cx.now() + Duration::from_millis(20), 0).unwrap();
@@ -227,14 +227,14 @@ fn a_slow_reader_fills_the_senders_queue_and_gets_everything(stage: &mut Stage) 
 
 fn what_was_sent_before_finish_arrives_before_the_end(stage: &mut Stage) {
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let mut rng = stage.random();
     let len = rng.usize(0..1_000_000);
     let sent = payload(&mut rng, len);
     let answer = sent.clone();
     // The server answers a connection at once, and ends it in the same breath.
     let server = move |cx: &mut Cx<Msg>, event: Event| match event {
-        Event::Accepted(conn) => {
+        Event::Accepted(conn, _) => {
             cx.send_copy(conn, &answer).unwrap();
             cx.finish(conn);
             assert_eq!(cx.send_copy(conn, b"late"), Err(SendError::Closed));
@@ -262,7 +262,7 @@ fn what_was_sent_before_finish_arrives_before_the_end(stage: &mut Stage) {
 
 fn what_a_peer_sent_before_it_closed_is_read_after_a_pause(stage: &mut Stage) {
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let mut rng = stage.random();
     let len = rng.usize(1..30_000);
     let sent = payload(&mut rng, len);
@@ -281,7 +281,7 @@ fn what_a_peer_sent_before_it_closed_is_read_after_a_pause(stage: &mut Stage) {
     let mut reading = None;
     let pause = Duration::from_micros(rng.u64(0..5_000));
     let server = move |cx: &mut Cx<Msg>, event: Event| match event {
-        Event::Accepted(conn) => reading = Some(conn),
+        Event::Accepted(conn, _) => reading = Some(conn),
         Event::Data(conn, data) => {
             // One bite, then a pause, in which the rest and the end arrive.
             got.extend(data);
@@ -301,7 +301,7 @@ fn what_a_peer_sent_before_it_closed_is_read_after_a_pause(stage: &mut Stage) {
 
 fn large_payloads_of_many_sizes_leave_in_order(stage: &mut Stage) {
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let mut rng = stage.random();
     let mut pieces = Vec::new();
     for _ in 0..rng.usize(1..300) {
@@ -338,7 +338,7 @@ fn large_payloads_of_many_sizes_leave_in_order(stage: &mut Stage) {
             assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
             stop_all(cx);
         }
-        Event::Start | Event::Accepted(_) | Event::Stopping => {}
+        Event::Start | Event::Accepted(..) | Event::Stopping => {}
         other => panic!("{other:?}"),
     };
     let client = Role::new(client).limits(|limits| {
@@ -359,13 +359,13 @@ fn a_turn_that_sends_to_a_crowd_sends_to_some_of_it_and_later_turns_to_the_rest(
     const CROWD: usize = 60;
     const ROUNDS: u8 = 5;
     let listener = stage.listener();
-    let to = listener.addr();
+    let to = listener.addr().unwrap();
     let sends_max = stage.random().usize(1..12);
     let mut crowd: Vec<ConnId> = Vec::new();
     let mut rounds = 0..ROUNDS;
     let mut sends_before = 0;
     let serve = move |cx: &mut Cx<Msg>, event: Event| match event {
-        Event::Accepted(conn) => {
+        Event::Accepted(conn, _) => {
             crowd.push(conn);
             if crowd.len() == CROWD {
                 cx.tell(cx.core(), Msg::Number(0));
