@@ -2,7 +2,8 @@
 //! still worth, when the oldest part of a log shall go.
 
 use crate::effect::{Effect, Effects, NoEffect, Target};
-use crate::entry::Kind;
+use crate::entry::{Kind, read_head};
+use crate::index::Cursor;
 use crate::keyspace::{Found, Keyspace};
 use crate::long::PART_BYTES;
 use crate::object::{Object, Shape};
@@ -33,17 +34,32 @@ impl Keyspace {
 
     /// A log was read. What it had about keys that are no more goes.
     pub fn end_replay(&mut self) {
+        self.drop_placeless();
         let mut named = vec![false; self.objects.numbers().max().map_or(0, |max| max as usize + 1)];
         for db in 0..self.dbs.len() {
-            let mut numbers = Vec::new();
-            self.scan(db, crate::index::Cursor(0), usize::MAX, |at| numbers.push(at));
-            for at in numbers {
-                let head = crate::entry::read_head(self.pool.heap.from(at));
-                if head.kind == Kind::Object {
-                    let value = &self.pool.heap.from(at)[head.value];
+            let mut void = Vec::new();
+            self.scan(db, Cursor(0), usize::MAX, |at| {
+                let block = self.pool.heap.from(at);
+                let head = read_head(block);
+                let value = &block[head.value];
+                let hollow = self.is_hollow_value(head.kind, value);
+                let named = (head.kind == Kind::Object).then(|| {
                     let number = u32::from_le_bytes(value.try_into().expect("four bytes"));
-                    named[number as usize] = true;
+                    named.get_mut(number as usize)
+                });
+                // A log of ours has one name for an object.
+                let void_name = match named {
+                    Some(Some(named)) if !hollow => std::mem::replace(named, true),
+                    Some(_) => true,
+                    None => false,
+                };
+                if hollow || void_name {
+                    void.push(block[head.key].to_vec());
                 }
+            });
+            for key in void {
+                let found = self.find_any(db, &key).expect("it was met just now");
+                self.take_out(found, false);
             }
         }
         let nameless: Vec<u32> =
@@ -67,7 +83,7 @@ impl Keyspace {
     fn apply_one(&mut self, effect: Effect<'_>) -> Result<(), ApplyError> {
         match effect {
             Effect::Set { db, key, expire, value } => {
-                let Some(db) = self.slot_of(db) else { return Ok(()) };
+                let Some(db) = self.slot_in_log(db) else { return Ok(()) };
                 let expire = (expire != 0).then_some(expire);
                 self.set(db, key, value, expire).map_err(|_| crate::heap::OutOfMemory)?;
             }
@@ -88,13 +104,13 @@ impl Keyspace {
             }
             Effect::Put { db, key, expire, kind, value } => {
                 self.check_put(kind, value)?;
-                let Some(db) = self.slot_of(db) else { return Ok(()) };
+                let Some(db) = self.slot_in_log(db) else { return Ok(()) };
                 let (found, expire) = (self.find_any(db, key), (expire != 0).then_some(expire));
                 self.put(db, key, found, kind, &[value], expire)?;
             }
             Effect::Bind { db, key, expire, object, shape, fresh } => {
                 let shape = Shape::from_number(shape).ok_or(NoEffect)?;
-                let Some(db) = self.slot_of(db) else { return Ok(()) };
+                let Some(db) = self.slot_in_log(db) else { return Ok(()) };
                 if object > OBJECTS_MAX {
                     return Err(NoEffect.into());
                 }
@@ -114,7 +130,7 @@ impl Keyspace {
             }
             Effect::Databases { ids } => {
                 let known = !ids.is_empty() && ids.len().is_multiple_of(4);
-                match known && ids.len() / 4 <= self.dbs.len() {
+                match known && ids.len() / 4 <= self.count {
                     true => self.set_databases(ids),
                     false => return Err(NoEffect.into()),
                 }
@@ -150,18 +166,18 @@ impl Keyspace {
         Ok(())
     }
 
-    fn named(&self, db: u32, key: &[u8]) -> Option<Found> {
+    pub(crate) fn named(&self, db: u32, key: &[u8]) -> Option<Found> {
         self.find_any(self.slot_of(db)?, key)
     }
 
-    /// Whether a small collection that a log has whole is one that can be read.
-    fn check_put(&self, _kind: Kind, _value: &[u8]) -> Result<(), NoEffect> {
-        Ok(())
-    }
-
     fn apply_collection(&mut self, effect: Effect<'_>) -> Result<(), ApplyError> {
-        let _ = effect;
-        Err(NoEffect.into())
+        match effect {
+            Effect::HashSet { target, field, value } => self.apply_hash_set(target, field, value),
+            Effect::HashDelete { target, field } => self.apply_hash_delete(target, field),
+            Effect::SetAdd { target, member } => self.apply_set_add(target, member),
+            Effect::SetRemove { target, member } => self.apply_set_remove(target, member),
+            _ => Err(NoEffect.into()),
+        }
     }
 
     /// Notes again what an effect of the past says that is still so and that nothing later need
@@ -239,13 +255,19 @@ impl Keyspace {
     }
 
     fn relocate_collection(&mut self, effect: Effect<'_>) -> bool {
-        let _ = effect;
-        false
+        match effect {
+            Effect::HashSet { target, field, value } => {
+                self.relocate_hash_set(target, field, value)
+            }
+            Effect::SetAdd { target, member } => self.relocate_set_add(target, member),
+            _ => false,
+        }
     }
 
     /// What an effect is about, so that whoever goes through many of the past can tell whether one
     /// of the same was noted again already.
     pub fn subject(effect: Effect<'_>, to: &mut Vec<u8>) {
+        let number;
         let (kind, target, name): (u8, Option<Target<'_>>, &[u8]) = match effect {
             Effect::Set { db, key, .. } | Effect::Put { db, key, .. } => {
                 (0, Some(Target::Named(db, key)), &[])
@@ -260,10 +282,15 @@ impl Keyspace {
             Effect::Stream { object, item, name, .. } => {
                 (0x80 | item, Some(Target::Object(object)), name)
             }
+            Effect::StringPart { object, part, .. } => {
+                number = part.to_le_bytes();
+                (8, Some(Target::Object(object)), &number)
+            }
             _ => (7, None, &[]),
         };
         to.clear();
         to.push(kind);
+        to.push(u8::from(matches!(target, Some(Target::Named(..)))));
         match target {
             Some(Target::Named(db, key)) => {
                 to.extend_from_slice(&db.to_le_bytes());

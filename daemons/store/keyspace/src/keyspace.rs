@@ -104,13 +104,17 @@ impl Database {
 /// What is given up, a little at a time.
 enum Doomed {
     Object(Option<u32>, Box<Object>),
-    Database(Index),
+    /// With the objects that its keys name. If a log said so, those are not its own any more: they
+    /// go when nothing names them at the log's end.
+    Database(Index, bool),
 }
 
 /// The databases of an instance.
 pub struct Keyspace {
     pub(crate) pool: Pool,
     pub(crate) dbs: Vec<Database>,
+    /// Databases that clients see. There are more of them only while a log is read.
+    pub(crate) count: usize,
     pub(crate) objects: Objects,
     pub(crate) journal: Journal,
     pub(crate) expiry: ExpiryQueue,
@@ -136,6 +140,8 @@ pub struct Keyspace {
     pub(crate) clock: u32,
     pub(crate) random: fastrand::Rng,
     scratch: Vec<u8>,
+    /// What is inserted into a packed value.
+    pub(crate) insert: Vec<u8>,
     /// Up to where collections are small. A change is for what is written from then on.
     pub encoding: Encoding,
 }
@@ -148,6 +154,7 @@ impl Keyspace {
         Keyspace {
             pool: Pool::new(seed),
             dbs: (1..=count).map(Database::new).collect(),
+            count: databases,
             objects: Objects::default(),
             journal,
             expiry: ExpiryQueue::default(),
@@ -167,6 +174,7 @@ impl Keyspace {
             clock: 0,
             random: fastrand::Rng::with_seed(seed ^ 0x9e37_79b9_7f4a_7c15),
             scratch: Vec::new(),
+            insert: Vec::new(),
             encoding: Encoding::default(),
         }
     }
@@ -588,12 +596,12 @@ impl Keyspace {
         let Some(doomed) = self.doomed.front_mut() else { return false };
         let more = match doomed {
             Doomed::Object(_, object) => object.shed(&mut self.pool, count),
-            Doomed::Database(index) => {
+            Doomed::Database(index, owns) => {
                 let (objects, mut gone) = (&mut self.objects, Vec::new());
                 let more = index.drain(&mut self.pool.heap, count, |heap, at| {
                     let block = heap.from(at);
                     let head = read_head(block);
-                    if head.kind == Kind::Object {
+                    if *owns && head.kind == Kind::Object {
                         let number = block[head.value].try_into().expect("four bytes");
                         let number = u32::from_le_bytes(number);
                         gone.extend(objects.remove(number).map(|object| (number, object)));
@@ -644,7 +652,7 @@ impl Keyspace {
         let id = self.next_db_id;
         self.next_db_id += 1;
         let old = std::mem::replace(&mut self.dbs[db], Database::new(id));
-        self.doomed.push_back(Doomed::Database(old.index));
+        self.doomed.push_back(Doomed::Database(old.index, true));
     }
 
     /// Makes two databases change places.
@@ -668,18 +676,35 @@ impl Keyspace {
     pub(crate) fn set_databases(&mut self, ids: &[u8]) {
         let ids = ids.chunks_exact(4).map(|id| id.try_into().expect("four bytes"));
         let mut old: Vec<Database> = std::mem::take(&mut self.dbs);
-        let count = old.len();
         for id in ids.map(u32::from_le_bytes) {
             let known = old.iter().position(|db| db.id == id);
             let db = known.map_or_else(|| Database::new(id), |at| old.swap_remove(at));
             self.next_db_id = self.next_db_id.max(id.saturating_add(1));
             self.dbs.push(db);
         }
-        self.doomed.extend(old.into_iter().map(|db| Doomed::Database(db.index)));
-        while self.dbs.len() < count {
+        self.doomed.extend(old.into_iter().map(|db| Doomed::Database(db.index, false)));
+        while self.dbs.len() < self.count {
             self.dbs.push(Database::new(self.next_db_id));
             self.next_db_id += 1;
         }
+    }
+
+    /// The place of a database that an effect of a log names. The first effects are older than what
+    /// says where the databases are, so one that is not known gets a place beyond the others until
+    /// then; there are not more than of those that are known.
+    pub(crate) fn slot_in_log(&mut self, id: u32) -> Option<usize> {
+        let known = self.slot_of(id);
+        if known.is_some() || !self.replaying || self.dbs.len() >= 2 * self.count {
+            return known;
+        }
+        self.dbs.push(Database::new(id));
+        Some(self.dbs.len() - 1)
+    }
+
+    /// Forgets databases that nothing in a log said the place of.
+    pub(crate) fn drop_placeless(&mut self) {
+        let placeless = self.dbs.drain(self.count..).map(|db| Doomed::Database(db.index, false));
+        self.doomed.extend(placeless);
     }
 
     pub(crate) fn slot_of(&self, id: u32) -> Option<usize> {
@@ -722,6 +747,11 @@ impl Keyspace {
                 each(&block[head.key]);
             }
         })
+    }
+
+    /// Numbers by chance, of its own each time.
+    pub fn random(&mut self) -> fastrand::Rng {
+        self.random.fork()
     }
 
     /// A key by chance.

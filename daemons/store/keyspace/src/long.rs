@@ -161,6 +161,13 @@ impl Long {
         self.len = self.parts.iter().map(|part| part.bytes.len()).sum();
     }
 
+    /// Whether every part is there, and all but the last are full, as they are but while a log is
+    /// read.
+    pub(crate) fn is_whole(&self) -> bool {
+        let Some((last, full)) = self.parts.split_last() else { return false };
+        full.iter().all(|part| part.bytes.len() == PART_BYTES) && !last.bytes.is_empty()
+    }
+
     /// Takes up to `count` parts off the end; returns whether there are more.
     pub(crate) fn shed(&mut self, count: usize) -> bool {
         self.parts.truncate(self.parts.len().saturating_sub(count));

@@ -87,6 +87,13 @@ impl<'a> Packed<'a> {
         if behind < index { self.iter().nth_back(behind) } else { self.iter().nth(index) }
     }
 
+    /// The item that begins at this byte, or none if the bytes end there: for who has found the
+    /// one before it.
+    pub fn item_at(self, offset: usize) -> Option<(Range<usize>, Word<'a>)> {
+        let rest = self.0.get(offset..).filter(|rest| !rest.is_empty())?;
+        Some((offset..offset + word::item_bytes(rest), word::read(rest)))
+    }
+
     /// The index and the bytes of the first item that is `word`.
     pub fn find(self, word: Word<'_>) -> Option<(usize, Range<usize>)> {
         self.find_every(word, 1)

@@ -1,6 +1,7 @@
 //! A table in the heap: the fields of a large hash, the members of a large set. Both parts of an
 //! item are byte strings.
 
+use std::collections::HashSet;
 use std::hash::BuildHasher;
 
 use foldhash::SharedSeed;
@@ -142,12 +143,12 @@ impl Table {
     }
 
     /// See [`Index::scan`].
-    pub fn scan(
+    pub fn scan<'p>(
         &self,
-        pool: &Pool,
+        pool: &'p Pool,
         cursor: Cursor,
         count: usize,
-        mut each: impl FnMut(&[u8], &[u8]),
+        mut each: impl FnMut(&'p [u8], &'p [u8]),
     ) -> Cursor {
         self.index.scan(&pool.heap, cursor, count, |at| {
             let (key, value) = pool.item(at);
@@ -166,6 +167,39 @@ impl Table {
         }
     }
 
+    /// All items, each once.
+    pub fn items<'a>(&'a self, pool: &'a Pool) -> Items<'a> {
+        Items { table: self, pool, next: Some(Cursor(0)), met: Vec::new() }
+    }
+
+    /// So many different items by chance, or all if there are no more. The work is that of the
+    /// items chosen, or of all if those are a good part of them.
+    pub fn choose<'a>(
+        &'a self,
+        pool: &'a Pool,
+        count: usize,
+        random: &mut fastrand::Rng,
+    ) -> Vec<(&'a [u8], &'a [u8])> {
+        /// Items for each one chosen from which on they are drawn one by one.
+        const SPARSE: u64 = 3;
+        if (count as u64).saturating_mul(SPARSE) > self.len() {
+            return choose(self.items(pool), self.len(), count, random);
+        }
+        let (mut chosen, mut seen) = (Vec::with_capacity(count), HashSet::new());
+        // Most are drawn at once, since two thirds of all are left to the last.
+        for _ in 0..count.saturating_mul(8) + 1000 {
+            if chosen.len() == count {
+                return chosen;
+            }
+            let at = self.index.sample(&pool.heap, || random.u64(..));
+            let at = at.expect("a table with items has one");
+            if seen.insert(at) {
+                chosen.push(pool.item(at));
+            }
+        }
+        choose(self.items(pool), self.len(), count, random)
+    }
+
     /// An item by chance.
     pub fn sample<'p>(
         &self,
@@ -180,4 +214,53 @@ impl Table {
     pub fn drain(&mut self, pool: &mut Pool, count: usize) -> bool {
         self.index.drain(&mut pool.heap, count, Heap::free)
     }
+}
+
+/// The items of a table.
+#[derive(Clone)]
+pub struct Items<'a> {
+    table: &'a Table,
+    pool: &'a Pool,
+    /// Where those are that are not met yet.
+    next: Option<Cursor>,
+    met: Vec<Ref>,
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        const BATCH: usize = 64;
+        loop {
+            if let Some(at) = self.met.pop() {
+                return Some(self.pool.item(at));
+            }
+            let from = self.next.take()?;
+            let met = &mut self.met;
+            let to = self.table.index.scan(&self.pool.heap, from, BATCH, |at| met.push(at));
+            self.next = (to != Cursor(0)).then_some(to);
+        }
+    }
+}
+
+/// So many of `len` items by chance, in their order; all if there are no more.
+pub(crate) fn choose<T>(
+    items: impl Iterator<Item = T>,
+    len: u64,
+    count: usize,
+    random: &mut fastrand::Rng,
+) -> Vec<T> {
+    let (mut left, mut wanted) = (len, (count as u64).min(len));
+    let mut chosen = Vec::with_capacity(wanted as usize);
+    for item in items {
+        if wanted == 0 {
+            break;
+        }
+        if random.u64(..left) < wanted {
+            chosen.push(item);
+            wanted -= 1;
+        }
+        left -= 1;
+    }
+    chosen
 }

@@ -1,0 +1,315 @@
+//! Whatever is done to databases, and whenever the oldest part of their log goes, what is left of
+//! the log makes the same databases again.
+//!
+//! A play is random operations on a [`Keyspace`] whose journal is cut into segments. Now and then
+//! the oldest segment goes, as it does in a store: each of its effects is offered to
+//! [`Keyspace::relocate`]. A type of values adds its operations to [`OPERATIONS`] and what it looks
+//! like to [`content`].
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use crate::collection::Encoding;
+use crate::effect::{Effects, Journal};
+use crate::index::Cursor;
+use crate::keyspace::{Found, Keyspace, Type};
+
+const DATABASES: usize = 2;
+
+type Random = fastrand::Rng;
+type Operation = fn(&mut Keyspace, &mut Random);
+
+/// What is done, each about as often.
+const OPERATIONS: &[Operation] = &[
+    set_string,
+    append_string,
+    delete,
+    expire,
+    persist,
+    rename,
+    pass_time,
+    swap_or_flush,
+    set_fields,
+    set_fields,
+    set_fields,
+    delete_fields,
+    delete_fields,
+    add_members,
+    add_members,
+    add_members,
+    remove_members,
+    remove_members,
+    pop_members,
+    store_members,
+];
+
+fn db(random: &mut Random) -> usize {
+    // Mostly the first one, so that much happens to the same keys.
+    usize::from(random.u8(..8) == 0)
+}
+
+fn key(random: &mut Random) -> Vec<u8> {
+    vec![b'a' + random.u8(..6)]
+}
+
+fn word(random: &mut Random) -> Vec<u8> {
+    match random.u8(..8) {
+        0 => Vec::new(),
+        1..5 => random.i16(-20..20).to_string().into_bytes(),
+        5 => vec![random.u8(..2); random.usize(..20)],
+        _ => vec![b'm', random.u8(..30)],
+    }
+}
+
+fn words(random: &mut Random) -> Vec<Vec<u8>> {
+    let most = if random.u8(..10) == 0 { 40 } else { 4 };
+    (0..random.usize(1..most)).map(|_| word(random)).collect()
+}
+
+fn set_string(keys: &mut Keyspace, random: &mut Random) {
+    let value = word(random);
+    let expire = random.bool().then(|| keys.now() + random.u64(1..500));
+    keys.set(db(random), &key(random), &value, expire).expect("there is memory");
+}
+
+fn append_string(keys: &mut Keyspace, random: &mut Random) {
+    let bytes = vec![random.u8(..); random.usize(1..1500)];
+    // Another type refuses.
+    let _ = keys.append(db(random), &key(random), &bytes);
+}
+
+fn delete(keys: &mut Keyspace, random: &mut Random) {
+    keys.delete(db(random), &key(random));
+}
+
+fn expire(keys: &mut Keyspace, random: &mut Random) {
+    let expire = keys.now() + random.u64(1..2000);
+    if let Some(found) = keys.find(db(random), &key(random)) {
+        keys.set_expire(found, Some(expire)).expect("there is memory");
+    }
+}
+
+fn persist(keys: &mut Keyspace, random: &mut Random) {
+    if let Some(found) = keys.find(db(random), &key(random)) {
+        keys.set_expire(found, None).expect("there is memory");
+    }
+}
+
+fn rename(keys: &mut Keyspace, random: &mut Random) {
+    let (from, to) = ((db(random), key(random)), (db(random), key(random)));
+    if let Some(found) = keys.find(from.0, &from.1).filter(|_| from != to) {
+        keys.rename(found, to.0, &to.1).expect("there is memory");
+    }
+}
+
+fn pass_time(keys: &mut Keyspace, random: &mut Random) {
+    keys.set_now(keys.now() + random.u64(..100));
+    if random.bool() {
+        keys.expire_due(2);
+    }
+}
+
+fn swap_or_flush(keys: &mut Keyspace, random: &mut Random) {
+    match random.u8(..20) {
+        0 => keys.flush(db(random)),
+        1..4 => keys.swap(0, 1),
+        _ => drop(keys.shed(5)),
+    }
+}
+
+fn set_fields(keys: &mut Keyspace, random: &mut Random) {
+    let (fields, value) = (words(random), word(random));
+    let pairs = fields.iter().map(|field| (field.as_slice(), value.as_slice()));
+    let _ = keys.hash_set(db(random), &key(random), pairs);
+}
+
+fn delete_fields(keys: &mut Keyspace, random: &mut Random) {
+    let fields = words(random);
+    let _ = keys.hash_delete(db(random), &key(random), fields.iter().map(Vec::as_slice));
+}
+
+fn add_members(keys: &mut Keyspace, random: &mut Random) {
+    let members = words(random);
+    let _ = keys.set_add(db(random), &key(random), members.iter().map(Vec::as_slice));
+}
+
+fn remove_members(keys: &mut Keyspace, random: &mut Random) {
+    let members = words(random);
+    let _ = keys.set_remove(db(random), &key(random), members.iter().map(Vec::as_slice));
+}
+
+fn pop_members(keys: &mut Keyspace, random: &mut Random) {
+    let _ = keys.set_pop(db(random), &key(random), random.usize(..6));
+}
+
+fn store_members(keys: &mut Keyspace, random: &mut Random) {
+    let members: HashSet<Vec<u8>> = words(random).into_iter().skip(1).collect();
+    let members: Vec<Vec<u8>> = members.into_iter().collect();
+    keys.set_store(db(random), &key(random), &members).expect("there is memory");
+}
+
+/// A value as a client could see it, however it is kept.
+fn content(keys: &Keyspace, found: Found) -> Vec<Vec<u8>> {
+    const RIGHT: &str = "the type was asked for";
+    match keys.type_of(found) {
+        Type::String => vec![keys.text(found).expect(RIGHT).bytes().into_owned()],
+        Type::Hash => {
+            let fields = keys.fields(found).expect(RIGHT).iter();
+            let fields: BTreeMap<_, _> = fields
+                .map(|(field, value)| {
+                    let own = |word: crate::packed::Word<'_>| word.as_bytes(&mut [0; 20]).to_vec();
+                    (own(field), own(value))
+                })
+                .collect();
+            fields.into_iter().flat_map(|(field, value)| [field, value]).collect()
+        }
+        Type::Set => {
+            let members = keys.members(found).expect(RIGHT).iter();
+            let mut members: Vec<_> =
+                members.map(|member| member.as_bytes(&mut [0; 20]).to_vec()).collect();
+            members.sort();
+            members
+        }
+        Type::List | Type::Zset | Type::Stream => Vec::new(),
+    }
+}
+
+type Dump = BTreeMap<(usize, Vec<u8>), (Type, Vec<Vec<u8>>, Option<u64>)>;
+
+fn dump(keys: &mut Keyspace) -> Dump {
+    let mut dump = Dump::new();
+    for db in 0..keys.databases() {
+        let mut names = Vec::new();
+        keys.scan_keys(db, Cursor(0), usize::MAX, |key| names.push(key.to_vec()));
+        for key in names {
+            let found = keys.peek(db, &key).expect("it was met just now");
+            let value = (keys.type_of(found), content(keys, found), keys.expires_at(found));
+            dump.insert((db, key), value);
+        }
+    }
+    dump
+}
+
+/// Says where they differ, without saying all that is alike.
+fn compare(made: &Dump, right: &Dump, seed: u64) {
+    for at in made.keys().chain(right.keys()) {
+        let tell = |dump: &Dump| {
+            dump.get(at).map(|(kind, content, expire)| {
+                let words = content.iter().map(|word| word[..word.len().min(20)].escape_ascii());
+                (*kind, words.map(|word| word.to_string()).collect::<Vec<_>>(), *expire)
+            })
+        };
+        let same = made.get(at) == right.get(at);
+        assert!(same, "seed {seed}, {at:?}: {:?}, and not {:?}", tell(made), tell(right));
+    }
+}
+
+/// So small that most collections become large.
+fn small() -> Encoding {
+    Encoding {
+        hash_entries_max: 6,
+        hash_value_max: 10,
+        set_ints_max: 8,
+        set_entries_max: 6,
+        set_value_max: 10,
+        ..Encoding::default()
+    }
+}
+
+/// A log in segments, the oldest first.
+#[derive(Default)]
+struct Log {
+    segments: VecDeque<Vec<u8>>,
+    current: Vec<u8>,
+}
+
+impl Log {
+    fn take(&mut self, keys: &mut Keyspace) {
+        self.current.extend_from_slice(keys.journal().bytes());
+        keys.journal().clear();
+    }
+
+    fn cut(&mut self) {
+        self.segments.push_back(std::mem::take(&mut self.current));
+    }
+
+    /// Gives the oldest segment up. What was noted again already is not, or is.
+    fn relocate(&mut self, keys: &mut Keyspace, once: bool) {
+        let Some(oldest) = self.segments.pop_front() else { return };
+        let (mut subjects, mut subject) = (HashSet::new(), Vec::new());
+        for effect in Effects::new(&oldest) {
+            let effect = effect.expect("the journal wrote it");
+            Keyspace::subject(effect, &mut subject);
+            if (!once || !subjects.contains(&subject)) && keys.relocate(effect) {
+                subjects.insert(subject.clone());
+            }
+        }
+        self.take(keys);
+    }
+}
+
+fn play(seed: u64, operations: usize) {
+    let mut random = Random::with_seed(seed);
+    let mut keys = Keyspace::new(seed, DATABASES, Journal::default());
+    keys.set_now(1000);
+    keys.encoding = if random.u8(..4) == 0 { Encoding::default() } else { small() };
+    let (mut log, once, cut) = (Log::default(), random.bool(), random.usize(1..30));
+    for at in 0..operations {
+        let operation = OPERATIONS[random.usize(..OPERATIONS.len())];
+        operation(&mut keys, &mut random);
+        log.take(&mut keys);
+        if at % cut == 0 {
+            log.cut();
+        }
+        if random.usize(..cut * 2) == 0 {
+            log.relocate(&mut keys, once);
+        }
+    }
+    while random.bool() {
+        log.relocate(&mut keys, once);
+    }
+    log.cut();
+    let mut again = Keyspace::new(!seed, DATABASES, Journal::default());
+    again.begin_replay();
+    for segment in &log.segments {
+        again.apply(segment).expect("the journal wrote it");
+    }
+    again.end_replay();
+    while again.shed(20) {}
+    again.set_now(keys.now());
+    compare(&dump(&mut again), &dump(&mut keys), seed);
+    while keys.shed(20) {}
+    let holds = |keys: &mut Keyspace| keys.payload_bytes() > 0;
+    assert_eq!(holds(&mut again), holds(&mut keys), "seed {seed}");
+}
+
+#[test]
+fn what_is_left_of_a_log_makes_the_same_databases() {
+    let from = fastrand::u64(..u64::MAX / 2);
+    (from..from + 400).for_each(|seed| play(seed, 400));
+}
+
+#[test]
+fn no_bytes_of_a_log_make_a_panic() {
+    let from = fastrand::u64(..u64::MAX / 2);
+    for seed in from..from + 100 {
+        let mut random = Random::with_seed(seed);
+        let mut keys = Keyspace::new(seed, DATABASES, Journal::default());
+        keys.encoding = small();
+        for _ in 0..100 {
+            OPERATIONS[random.usize(..OPERATIONS.len())](&mut keys, &mut random);
+        }
+        let mut log = keys.journal().bytes().to_vec();
+        for _ in 0..random.usize(1..20) {
+            // Numbers stay small, so that no table of objects grows beyond the test's memory.
+            let at = random.usize(..log.len());
+            log[at] = random.u8(..0x20);
+        }
+        let mut again = Keyspace::new(seed, DATABASES, Journal::default());
+        again.begin_replay();
+        let _ = again.apply(&log);
+        again.end_replay();
+        println!("seed {seed}");
+        dump(&mut again);
+        (0..50).for_each(|_| OPERATIONS[random.usize(..OPERATIONS.len())](&mut again, &mut random));
+    }
+}
