@@ -349,6 +349,18 @@ impl Log {
                 || (!self.fits(span) && self.ready.is_none() && coming()))
     }
 
+    /// Whether the log would take a record of so many payload bytes, as far as its quota and the
+    /// disk's room go: for whoever has to know before it does what the record tells. That the disk
+    /// has yet to catch up ([`Log::is_backlogged`]) does not count.
+    pub fn has_room(&mut self, payload_bytes: usize) -> bool {
+        if self.read_only.is_some() || payload_bytes > self.options.record_bytes_max as usize {
+            return false;
+        }
+        let span = stored_bytes(payload_bytes);
+        let coming = self.prepare.is_under_way() || self.can_prepare();
+        (self.fits(span) || self.ready.is_some() || coming) && self.leaves_room(span)
+    }
+
     /// Ends the active segment and goes on in the next, if that is ready.
     fn seal_and_switch(&mut self) -> Result<(), AppendError> {
         let Some(ready) = self.ready.take() else {

@@ -171,6 +171,18 @@ impl Engine {
         self.clients.get_mut(id).map(|client| &mut client.output)
     }
 
+    /// The batch of the journal that has to be durable before anything is sent to a client.
+    pub fn gate(&self, id: ClientId) -> u64 {
+        self.clients.get(id).map_or(0, |client| client.gate)
+    }
+
+    /// Where a client comes from, once that is known.
+    pub fn set_address(&mut self, id: ClientId, address: String) {
+        if let Some(client) = self.clients.get_mut(id) {
+            client.peer.address = address;
+        }
+    }
+
     /// Whether a client waits for a key.
     pub fn is_waiting(&self, id: ClientId) -> bool {
         self.clients.get(id).is_some_and(|client| client.waiting.is_some())

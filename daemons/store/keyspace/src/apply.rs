@@ -35,6 +35,15 @@ impl Keyspace {
     /// A log was read. What it had about keys that are no more goes.
     pub fn end_replay(&mut self) {
         self.drop_placeless();
+        // A log of short strings has nothing of that kind, however many they are.
+        if self.replayed_collections {
+            self.bury_void();
+        }
+        self.replaying = false;
+        self.objects.count_free();
+    }
+
+    fn bury_void(&mut self) {
         let mut named = vec![false; self.objects.numbers().max().map_or(0, |max| max as usize + 1)];
         for db in 0..self.dbs.len() {
             let mut void = Vec::new();
@@ -65,8 +74,6 @@ impl Keyspace {
         let nameless: Vec<u32> =
             self.objects.numbers().filter(|number| !named[*number as usize]).collect();
         nameless.into_iter().for_each(|number| self.bury(number));
-        self.replaying = false;
-        self.objects.count_free();
     }
 
     /// Applies the effects of one record.
@@ -102,6 +109,18 @@ impl Keyspace {
                     self.set_expire(found, (expire != 0).then_some(expire))?;
                 }
             }
+            other => {
+                let beside = matches!(other, Effect::Databases { .. } | Effect::Meta { .. });
+                self.replayed_collections |= !beside;
+                self.apply_other(other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies an effect that is about anything but short strings.
+    fn apply_other(&mut self, effect: Effect<'_>) -> Result<(), ApplyError> {
+        match effect {
             Effect::Put { db, key, expire, kind, value } => {
                 self.check_put(kind, value)?;
                 let Some(db) = self.slot_in_log(db) else { return Ok(()) };
@@ -265,8 +284,9 @@ impl Keyspace {
     }
 
     /// What an effect is about, so that whoever goes through many of the past can tell whether one
-    /// of the same was noted again already.
+    /// of the same was noted again already; empty, if it tells that itself.
     pub fn subject(effect: Effect<'_>, to: &mut Vec<u8>) {
+        to.clear();
         let number;
         let (kind, target, name): (u8, Option<Target<'_>>, &[u8]) = match effect {
             Effect::Set { db, key, .. } | Effect::Put { db, key, .. } => {
@@ -286,9 +306,8 @@ impl Keyspace {
                 number = part.to_le_bytes();
                 (8, Some(Target::Object(object)), &number)
             }
-            _ => (7, None, &[]),
+            _ => return,
         };
-        to.clear();
         to.push(kind);
         to.push(u8::from(matches!(target, Some(Target::Named(..)))));
         match target {

@@ -314,6 +314,11 @@ impl<'a> Effects<'a> {
         Effects { bytes }
     }
 
+    /// The bytes that were not looked at yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     fn byte(&mut self) -> Result<u8, NoEffect> {
         let (first, rest) = self.bytes.split_first().ok_or(NoEffect)?;
         self.bytes = rest;

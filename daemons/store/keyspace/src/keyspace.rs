@@ -126,12 +126,16 @@ pub struct Keyspace {
     pub(crate) next_base: u64,
     /// A log is being read.
     pub(crate) replaying: bool,
+    /// And something in it was no string of one block.
+    pub(crate) replayed_collections: bool,
     /// Changes since the start.
     pub(crate) changes: u64,
     /// The batch of the journal that changes now go into.
     batch: u64,
     /// For a part of the hashes each: the last batch that has a change of such a key.
     changed_in: Vec<u64>,
+    /// The last batch that has a change.
+    changed_last: u64,
     /// The latest batch whose changes were seen since this was last asked.
     seen: u64,
     watching: bool,
@@ -164,9 +168,11 @@ impl Keyspace {
             next_db_id: count + 1,
             next_base: 1,
             replaying: false,
+            replayed_collections: false,
             changes: 0,
             batch: 0,
             changed_in: Vec::new(),
+            changed_last: 0,
             seen: 0,
             watching: false,
             touched: Vec::new(),
@@ -276,15 +282,20 @@ impl Keyspace {
         std::mem::take(&mut self.seen)
     }
 
+    /// Whether anything has changed in the batch that changes now go into.
+    pub fn has_changes(&self) -> bool {
+        self.batch != 0 && self.changed_last == self.batch
+    }
+
     /// Everything was seen.
     pub(crate) fn see_all(&mut self) {
-        self.seen = self.batch;
+        self.seen = self.changed_last;
     }
 
     /// A key changed.
     pub(crate) fn touch(&mut self, db: usize, key: &[u8]) {
         self.changes += 1;
-        self.seen = self.batch;
+        (self.changed_last, self.seen) = (self.batch, self.batch);
         if !self.changed_in.is_empty() {
             let part = self.pool.hash(key) as usize % CHANGED_PARTS;
             self.changed_in[part] = self.batch;
@@ -638,7 +649,7 @@ impl Keyspace {
     fn changed_everything(&mut self) {
         self.changes += 1;
         self.changed_in.fill(self.batch);
-        self.see_all();
+        (self.changed_last, self.seen) = (self.batch, self.batch);
     }
 
     fn empty(&mut self, db: usize) {
