@@ -32,6 +32,8 @@ pub(crate) struct Call<'e> {
     pub(crate) out: Output,
     pub(crate) caller: Caller,
     pub(crate) spec: &'static Spec,
+    /// Its number in the table.
+    pub(crate) number: u16,
     /// What the command waits for instead of a reply.
     pub(crate) wait: Option<Wait>,
 }

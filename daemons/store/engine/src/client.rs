@@ -5,6 +5,8 @@ use sextant_resp::OwnedArgs;
 
 use crate::blocking::Waiting;
 use crate::output::Output;
+use crate::pubsub::{Space, Subscriptions};
+use crate::tracking::Tracking;
 
 /// Names a client: the number that CLIENT ID tells. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,6 +30,20 @@ pub(crate) struct Multi {
     /// A command was refused while it was queued: EXEC does nothing.
     pub(crate) refused: bool,
     pub(crate) bytes: usize,
+    /// The flags of all commands together.
+    pub(crate) flags: u32,
+}
+
+/// Which replies a client wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mute {
+    /// All.
+    #[default]
+    No,
+    /// None.
+    Yes,
+    /// None to the next command.
+    Next,
 }
 
 /// A client.
@@ -51,7 +67,34 @@ pub(crate) struct Client {
     /// Milliseconds since 1970.
     pub(crate) created: u64,
     pub(crate) last_active: u64,
-    pub(crate) last_command: &'static str,
+    /// A command's number in the table.
+    pub(crate) last_command: Option<u16>,
+    /// There is more to look at before its commands are done: see
+    /// [`Engine::admit`](crate::engine::Engine::admit).
+    pub(crate) guarded: bool,
+    pub(crate) mute: Mute,
+    /// It sees all commands that are done.
+    pub(crate) monitors: bool,
+    pub(crate) no_evict: bool,
+    pub(crate) no_touch: bool,
+    /// The library that it says it uses, and its version.
+    pub(crate) library: Option<Box<[Vec<u8>; 2]>>,
+    pub(crate) subscriptions: Option<Box<Subscriptions>>,
+    pub(crate) tracking: Option<Box<Tracking>>,
+    /// What it said in a pause, to be done when that is over.
+    pub(crate) postponed: Option<OwnedArgs>,
+}
+
+impl Client {
+    /// Names of a kind that it subscribes to.
+    pub(crate) fn subscribed(&self, space: Space) -> usize {
+        self.subscriptions.as_ref().map_or(0, |own| own.count(space))
+    }
+
+    /// Whether its next command has to wait.
+    pub(crate) fn waits(&self) -> bool {
+        self.waiting.is_some() || self.postponed.is_some()
+    }
 }
 
 /// All clients of an instance.
@@ -82,7 +125,16 @@ impl Clients {
             gate: 0,
             created: now,
             last_active: now,
-            last_command: "",
+            last_command: None,
+            guarded: false,
+            mute: Mute::No,
+            monitors: false,
+            no_evict: false,
+            no_touch: false,
+            library: None,
+            subscriptions: None,
+            tracking: None,
+            postponed: None,
         };
         self.map.insert(id.0, client);
         id

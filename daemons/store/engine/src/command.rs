@@ -182,10 +182,30 @@ fn unknown_sub(_: &mut Call<'_>, _: Args<'_>) -> Result<(), Fault> {
     Err(Fault::Syntax)
 }
 
+/// A command, and its number in the table.
+#[derive(Clone, Copy)]
+pub(crate) struct Known {
+    pub(crate) spec: &'static Spec,
+    /// What is kept for each command is kept by this: less than [`Table::count`].
+    pub(crate) number: u16,
+}
+
+/// A command or subcommand in the order of numbers.
+pub(crate) struct Row {
+    pub(crate) spec: &'static Spec,
+    /// Its whole name: `config|get`.
+    pub(crate) name: String,
+    /// The number of the command that it belongs to, if it is a subcommand.
+    pub(crate) parent: Option<u16>,
+}
+
 /// Commands by name.
 pub(crate) struct Table {
     specs: Vec<&'static Spec>,
     by_name: HashMap<&'static [u8], u16, foldhash::fast::RandomState>,
+    /// The number of each of `specs`; those of its subcommands follow.
+    numbers: Vec<u16>,
+    rows: Vec<Row>,
 }
 
 /// The longest name of a command.
@@ -194,32 +214,67 @@ const NAME_BYTES_MAX: usize = 32;
 impl Table {
     pub(crate) fn new(families: &[&'static [Spec]]) -> Table {
         let specs: Vec<&'static Spec> = families.iter().flat_map(|family| family.iter()).collect();
-        let mut by_name = HashMap::default();
+        let (mut by_name, mut numbers, mut rows) = (HashMap::default(), Vec::new(), Vec::new());
         for (number, spec) in specs.iter().enumerate() {
             assert!(spec.name.len() <= NAME_BYTES_MAX, "{} is a short name", spec.name);
             let double = by_name.insert(spec.name.as_bytes(), number as u16);
             assert!(double.is_none(), "{} is in the table once", spec.name);
+            let parent = rows.len() as u16;
+            numbers.push(parent);
+            rows.push(Row { spec, name: spec.name.to_owned(), parent: None });
+            rows.extend(spec.subs.iter().map(|sub| Row {
+                spec: sub,
+                name: format!("{}|{}", spec.name, sub.name),
+                parent: Some(parent),
+            }));
         }
-        Table { specs, by_name }
+        assert!(rows.len() <= COMMANDS_MAX, "there are few commands");
+        Table { specs, by_name, numbers, rows }
     }
 
     /// Finds a command by its name, in whatever case, and its number in the table.
     #[inline]
-    pub(crate) fn find(&self, name: &[u8]) -> Option<(usize, &'static Spec)> {
+    pub(crate) fn find(&self, name: &[u8]) -> Option<Known> {
         let mut lower = [0; NAME_BYTES_MAX];
         let lower = lower.get_mut(..name.len())?;
         lower.copy_from_slice(name);
         lower.make_ascii_lowercase();
-        let number = *self.by_name.get(&*lower)? as usize;
-        Some((number, self.specs[number]))
+        let at = *self.by_name.get(&*lower)? as usize;
+        Some(Known { spec: self.specs[at], number: self.numbers[at] })
     }
 
-    /// All of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &'static Spec> + '_ {
-        self.specs.iter().copied()
+    /// Finds a command by its whole name: `config|get`, or `config` for all that it has.
+    pub(crate) fn find_whole(&self, name: &[u8]) -> Option<Known> {
+        let Some(bar) = name.iter().position(|byte| *byte == b'|') else { return self.find(name) };
+        let sub = &name[bar + 1..];
+        self.find(&name[..bar])?.sub(sub)
+    }
+
+    /// Commands with their subcommands, by number.
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// All commands, without their subcommands.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Known> + '_ {
+        let known = |(spec, number): (&&'static Spec, &u16)| Known { spec, number: *number };
+        self.specs.iter().zip(&self.numbers).map(known)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.specs.len()
+    }
+}
+
+/// Commands and subcommands at most.
+pub(crate) const COMMANDS_MAX: usize = 512;
+
+impl Known {
+    /// The subcommand of a name, in whatever case.
+    #[inline]
+    pub(crate) fn sub(self, name: &[u8]) -> Option<Known> {
+        let is_it = |known: &Spec| name.eq_ignore_ascii_case(known.name.as_bytes());
+        let at = self.spec.subs.iter().position(is_it)?;
+        Some(Known { spec: &self.spec.subs[at], number: self.number + 1 + at as u16 })
     }
 }

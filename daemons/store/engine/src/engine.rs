@@ -14,15 +14,18 @@
 use sextant_keyspace::{Event, Journal, Keyspace, Type};
 use sextant_resp::{Args, OwnedArgs};
 
+use crate::admission::{Admitted, Pause};
 use crate::blocking::{Blocking, Waiting};
 use crate::call::{Call, Caller};
-use crate::client::{Client, ClientId, Clients, Peer};
-use crate::command::{Flags, Spec, Table};
+use crate::client::{Client, ClientId, Clients, Mute, Peer};
+use crate::command::{Known, Spec, Table};
 use crate::commands;
 use crate::fault::Fault;
 use crate::info::CommandInfo;
 use crate::notify::{Class, Notices};
 use crate::output::Output;
+use crate::pubsub::{PubSub, Space};
+use crate::tracking::Tracked;
 use crate::words::quoted;
 
 /// What an instance is made with.
@@ -96,6 +99,11 @@ pub struct Engine {
     pub(crate) started: u64,
     /// Clients that watch keys.
     pub(crate) watchers: usize,
+    pub(crate) pubsub: PubSub,
+    pub(crate) tracked: Tracked,
+    pub(crate) pause: Option<Pause>,
+    /// The client whose command is being done.
+    pub(crate) current: Option<ClientId>,
 }
 
 impl Engine {
@@ -112,6 +120,10 @@ impl Engine {
             room: Room::default(),
             started: 0,
             watchers: 0,
+            pubsub: PubSub::default(),
+            tracked: Tracked::default(),
+            pause: None,
+            current: None,
         }
     }
 
@@ -163,6 +175,12 @@ impl Engine {
         if !client.watched.is_empty() {
             self.watchers -= 1;
         }
+        if let Some(own) = client.subscriptions.take() {
+            self.pubsub.remove(id, *own);
+        }
+        if let Some(own) = client.tracking.take() {
+            self.tracked.stop(id, &own);
+        }
         self.watch_if_needed();
     }
 
@@ -185,7 +203,7 @@ impl Engine {
 
     /// Whether a client waits for a key.
     pub fn is_waiting(&self, id: ClientId) -> bool {
-        self.clients.get(id).is_some_and(|client| client.waiting.is_some())
+        self.clients.get(id).is_some_and(Client::waits)
     }
 
     /// The next client that was told something although it did not just ask, with what
@@ -193,9 +211,8 @@ impl Engine {
     pub fn next_told(&mut self) -> Option<(ClientId, Executed)> {
         let id = self.clients.next_told()?;
         let client = self.clients.get_mut(id);
-        let (gate, closing, waits) = client.map_or((0, true, false), |client| {
-            (client.gate, client.closing, client.waiting.is_some())
-        });
+        let (gate, closing, waits) =
+            client.map_or((0, true, false), |client| (client.gate, client.closing, client.waits()));
         let next = match (closing, waits) {
             (true, _) => Next::Close,
             (_, true) => Next::Waiting,
@@ -210,58 +227,54 @@ impl Engine {
             return Executed { gate: 0, next: Next::Close };
         };
         client.last_active = self.keys.now();
+        let (mute, mark) = (client.mute, client.output.mark());
         self.counts.commands += 1;
         match self.admit(id, args) {
-            Ok(Admitted::Now(spec)) => self.run(id, spec, args),
-            Ok(Admitted::Queue) => self.queue(id, args),
+            Ok(Admitted::Now(known)) => self.run(id, known, args),
+            Ok(Admitted::Queue(known)) => self.queue(id, known, args),
+            Ok(Admitted::Postponed) => self.postpone(id, args),
             Err(fault) => self.refuse(id, &fault),
         }
         let gate = self.keys.take_seen();
         let client = self.clients.get_mut(id).expect("a client ends by `disconnect` alone");
         client.gate = client.gate.max(gate);
-        let next = match (client.closing, &client.waiting) {
+        if mute != Mute::No && client.mute != Mute::No {
+            client.output.cut(mark);
+            if mute == Mute::Next {
+                client.mute = Mute::No;
+            }
+        }
+        let next = match (client.closing, client.waits()) {
             (true, _) => Next::Close,
-            (_, Some(_)) => Next::Waiting,
+            (_, true) => Next::Waiting,
             _ => Next::Ready,
         };
         Executed { gate: client.gate, next }
     }
 
-    /// A command that is whole and allowed now, or why not.
-    fn admit(&mut self, id: ClientId, args: Args<'_>) -> Result<Admitted, Fault> {
-        let spec = self.find(args)?;
-        let client = self.clients.get_mut(id).expect("it was looked at a line ago");
-        if client.multi.is_some() && !spec.flags.has(Flags::NO_MULTI) {
-            self.check_room(spec)?;
-            return Ok(Admitted::Queue);
-        }
-        self.check_room(spec)?;
-        Ok(Admitted::Now(spec))
-    }
-
     /// Finds the command that the first words name.
-    pub(crate) fn find(&self, args: Args<'_>) -> Result<&'static Spec, Fault> {
-        let Some((_, spec)) = self.table.find(&args[0]) else { return Err(unknown(args)) };
+    pub(crate) fn find(&self, args: Args<'_>) -> Result<Known, Fault> {
+        let Some(known) = self.table.find(&args[0]) else { return Err(unknown(args)) };
+        let spec = known.spec;
         if spec.subs.is_empty() {
             return match spec.takes(args.len()) {
-                true => Ok(spec),
+                true => Ok(known),
                 false => Err(Fault::arity(spec.name)),
             };
         }
         let Some(sub) = args.get(1) else { return Err(Fault::arity(spec.name)) };
-        let found = spec.subs.iter().find(|known| sub.eq_ignore_ascii_case(known.name.as_bytes()));
-        let Some(found) = found else {
+        let Some(found) = known.sub(sub) else {
             let (sub, upper) = (quoted(sub), spec.name.to_uppercase());
             return Err(Fault::text(format!("ERR unknown subcommand '{sub}'. Try {upper} HELP.")));
         };
-        match found.takes(args.len()) {
+        match found.spec.takes(args.len()) {
             true => Ok(found),
-            false => Err(Fault::arity(&format!("{}|{}", spec.name, found.name))),
+            false => Err(Fault::arity(&format!("{}|{}", spec.name, found.spec.name))),
         }
     }
 
-    fn check_room(&self, spec: &Spec) -> Result<(), Fault> {
-        if !spec.flags.has(Flags::WRITE) {
+    pub(crate) fn check_room(&self, spec: &Spec) -> Result<(), Fault> {
+        if !spec.flags.has(crate::command::Flags::WRITE) {
             return Ok(());
         }
         match self.room {
@@ -284,30 +297,39 @@ impl Engine {
         client.output.error(fault.line());
     }
 
-    fn queue(&mut self, id: ClientId, args: Args<'_>) {
+    fn queue(&mut self, id: ClientId, known: Known, args: Args<'_>) {
         let client = self.clients.get_mut(id).expect("a client is there while its command is done");
         let multi = client.multi.as_mut().expect("it was admitted to be queued");
         multi.bytes += args.bytes();
+        multi.flags |= known.spec.flags.0;
         multi.commands.push(args.to_owned());
         client.output.simple("QUEUED");
     }
 
     /// Does a command whose reply goes to its client, or makes the client wait.
-    fn run(&mut self, id: ClientId, spec: &'static Spec, args: Args<'_>) {
-        self.run_as(id, spec, args, Caller::Client);
+    fn run(&mut self, id: ClientId, known: Known, args: Args<'_>) {
+        self.current = Some(id);
+        self.run_as(id, known, args, Caller::Client);
         self.settle();
+        self.current = None;
     }
 
-    fn run_as(&mut self, id: ClientId, spec: &'static Spec, args: Args<'_>, caller: Caller) {
+    fn run_as(&mut self, id: ClientId, known: Known, args: Args<'_>, caller: Caller) {
         let client = self.clients.get_mut(id).expect("a client is there while its command is done");
-        client.last_command = spec.name;
+        client.last_command = Some(known.number);
+        let Known { spec, number } = known;
         let meanwhile = Output::new(client.output.resp3);
         let (db, out) = (client.db, std::mem::replace(&mut client.output, meanwhile));
-        let mut call = Call { engine: self, id, db, out, caller, spec, wait: None };
+        let mut call = Call { engine: self, id, db, out, caller, spec, number, wait: None };
         perform(&mut call, args);
         let Call { wait, mut out, .. } = call;
         let now = self.keys.now();
         let client = self.clients.get_mut(id).expect("a client ends by `disconnect` alone");
+        if let Some(own) = client.tracking.as_mut().filter(|_| client.multi.is_none())
+            && known.spec.name != "caching"
+        {
+            own.caching = None;
+        }
         // Something may have been told to it meanwhile.
         if !client.output.is_empty() {
             out.append(&mut client.output);
@@ -323,7 +345,8 @@ impl Engine {
 
     /// The databases tell which keys change while anybody cares.
     pub(crate) fn watch_if_needed(&mut self) {
-        self.keys.set_watching(!self.blocking.is_empty() || self.watchers > 0);
+        let anybody = !self.blocking.is_empty() || self.watchers > 0 || !self.tracked.is_off();
+        self.keys.set_watching(anybody);
     }
 
     /// What a command's changes lead to: those who watch, and those who wait.
@@ -337,10 +360,16 @@ impl Engine {
                 if self.watchers > 0 {
                     self.mark_watchers(db, &key);
                 }
+                if !self.tracked.is_off() {
+                    self.tracked.changed(key.clone(), self.current);
+                }
                 if !self.blocking.is_empty() {
                     self.wake(db, &key);
                 }
             }
+        }
+        if self.tracked.has_news() {
+            self.tell_tracking();
         }
         if !self.notices.waiting.is_empty() {
             self.tell_notices();
@@ -356,7 +385,24 @@ impl Engine {
     }
 
     fn tell_notices(&mut self) {
-        self.notices.waiting.clear();
+        for notice in std::mem::take(&mut self.notices.waiting) {
+            let (db, event) = (notice.db, notice.event.as_bytes());
+            if self.notices.by_key() {
+                let channel = [format!("__keyspace@{db}__:").as_bytes(), &notice.key].concat();
+                self.publish(Space::Channels, &channel, event);
+            }
+            if self.notices.by_event() {
+                let channel = [format!("__keyevent@{db}__:").as_bytes(), event].concat();
+                self.publish(Space::Channels, &channel, &notice.key);
+            }
+        }
+    }
+
+    /// Sends a message to all who hear a channel, once what was seen until now is durable; returns
+    /// to how many.
+    pub(crate) fn publish(&mut self, space: Space, channel: &[u8], message: &[u8]) -> usize {
+        let (now, gate) = (self.keys.now(), self.keys.seen());
+        self.pubsub.publish(&mut self.clients, now, gate, space, channel, message)
     }
 
     fn mark_watchers(&mut self, db: usize, key: &[u8]) {
@@ -378,9 +424,9 @@ impl Engine {
             let waiting = client.waiting.take().expect("it was looked at a line ago");
             self.blocking.remove(id, &waiting);
             let since = waiting.since;
-            let Ok(spec) = self.find(waiting.command.args()) else { continue };
+            let Ok(known) = self.find(waiting.command.args()) else { continue };
             let db = std::mem::replace(&mut self.client_mut(id).db, waiting.db);
-            self.run_as(id, spec, waiting.command.args(), Caller::Woken);
+            self.run_as(id, known, waiting.command.args(), Caller::Woken);
             let seen = self.keys.take_seen();
             let client = self.client_mut(id);
             client.db = db;
@@ -393,6 +439,16 @@ impl Engine {
         if self.blocking.is_empty() {
             self.watch_if_needed();
         }
+    }
+
+    /// Ends a client's connection: at once, or once what waits for it was sent.
+    pub(crate) fn close(&mut self, id: ClientId, at_once: bool) {
+        let client = self.client_mut(id);
+        client.closing = true;
+        if at_once {
+            client.output.clear();
+        }
+        self.clients.tell(id);
     }
 
     pub(crate) fn client_mut(&mut self, id: ClientId) -> &mut Client {
@@ -424,6 +480,7 @@ impl Engine {
         }
         let expire = self.keys.expire_due(LIMIT);
         let shed = self.keys.shed(LIMIT * 4);
+        self.end_pause();
         self.settle();
         expire || shed || self.blocking.overdue(now).is_some()
     }
@@ -431,7 +488,8 @@ impl Engine {
     /// When [`Engine::tick`] has to be called at the latest, in milliseconds since 1970.
     pub fn deadline(&self) -> Option<u64> {
         let (expiry, waiting) = (self.keys.next_expiry(), self.blocking.next_deadline());
-        expiry.into_iter().chain(waiting).min()
+        let pause = self.pause.as_ref().map(|pause| pause.until);
+        expiry.into_iter().chain(waiting).chain(pause).min()
     }
 }
 
@@ -443,18 +501,15 @@ fn is_worth_a_look(waiting: &Waiting, kind: Option<Type>) -> bool {
     }
 }
 
-/// A command that may be done now, or has to be queued.
-enum Admitted {
-    Now(&'static Spec),
-    Queue,
-}
-
 /// Does a command that was found and allowed; its reply, or its fault, is in `call.out`.
 pub(crate) fn perform(call: &mut Call<'_>, args: Args<'_>) {
     let mark = call.out.mark();
     if let Err(fault) = (call.spec.handler)(call, args) {
         call.out.cut(mark);
         call.out.error(fault.line());
+    }
+    if !call.engine.tracked.is_off() {
+        call.engine.remember_reads(call.id, call.spec, args);
     }
 }
 
@@ -477,11 +532,12 @@ fn unknown(args: Args<'_>) -> Fault {
 pub(crate) fn run_queued(call: &mut Call<'_>, command: &OwnedArgs) {
     let args = command.args();
     match call.engine.find(args) {
-        Ok(spec) => {
-            let outer = std::mem::replace(&mut call.spec, spec);
+        Ok(Known { spec, number }) => {
+            let outer = (call.spec, call.number);
+            (call.spec, call.number) = (spec, number);
             call.db = call.client().db;
             perform(call, args);
-            call.spec = outer;
+            (call.spec, call.number) = outer;
         }
         Err(fault) => call.out.error(fault.line()),
     }

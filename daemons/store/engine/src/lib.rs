@@ -6,10 +6,12 @@
 //! - `call`: what a command's handler works with. `fault`: why it did not.
 //! - `client`, `output`, `blocking`, `notify`: connections, what is sent to them, those that wait,
 //!   and news of keys.
+//! - `admission`: what a client may. `pubsub`, `tracking`: what it is told unasked.
 //! - `words`: numbers, ranges and patterns as Redis reads them.
 //!
 //! Values are in `sextant-keyspace`, the protocol is in `sextant-resp`.
 
+mod admission;
 mod blocking;
 mod call;
 mod client;
@@ -20,6 +22,8 @@ mod fault;
 mod info;
 mod notify;
 mod output;
+mod pubsub;
+mod tracking;
 mod words;
 
 pub use client::{ClientId, Peer};

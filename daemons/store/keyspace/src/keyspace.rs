@@ -287,6 +287,11 @@ impl Keyspace {
         self.batch != 0 && self.changed_last == self.batch
     }
 
+    /// The same, but it is not forgotten.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
     /// Everything was seen.
     pub(crate) fn see_all(&mut self) {
         self.seen = self.changed_last;

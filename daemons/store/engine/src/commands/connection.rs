@@ -3,8 +3,11 @@
 use sextant_resp::Args;
 
 use crate::call::Call;
+use crate::client::Mute;
 use crate::command::{Flags, Group, Keys, Spec, spec};
+use crate::commands::clients::check_name;
 use crate::commands::keys::database;
+use crate::commands::tracking::stop;
 use crate::commands::transactions::forget;
 use crate::fault::Fault;
 use crate::words::{int, is};
@@ -59,7 +62,13 @@ pub(crate) const COMMANDS: &[Spec] = &[
 ];
 
 fn ping(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
+    let subscribed = call.client().subscriptions.is_some() && !call.out.resp3;
     match args.len() {
+        1 | 2 if subscribed => {
+            call.out.array(2);
+            call.out.bulk(b"pong");
+            call.out.bulk(args.get(1).unwrap_or(b""));
+        }
         1 => call.out.simple("PONG"),
         2 => call.out.bulk(&args[1]),
         _ => return Err(Fault::arity("ping")),
@@ -94,6 +103,7 @@ fn hello(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
     let mut name = None;
     while let Some(word) = args.get(at) {
         if is(word, "SETNAME") && args.len() > at + 1 {
+            check_name(&args[at + 1])?;
             name = Some(args[at + 1].to_vec());
             at += 2;
         } else {
@@ -132,10 +142,17 @@ fn quit(call: &mut Call<'_>, _: Args<'_>) -> Result<(), Fault> {
 
 fn reset(call: &mut Call<'_>, _: Args<'_>) -> Result<(), Fault> {
     forget(call);
+    stop(call);
     call.db = 0;
     call.out.resp3 = false;
+    let id = call.id;
     let client = call.client();
     (client.db, client.name) = (0, Vec::new());
+    (client.mute, client.no_evict, client.no_touch) = (Mute::No, false, false);
+    if let Some(own) = client.subscriptions.take() {
+        call.engine.pubsub.remove(id, *own);
+    }
+    call.engine.guard(id);
     call.out.simple("RESET");
     Ok(())
 }

@@ -314,6 +314,7 @@ fn flushdb(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
     check_flush(args)?;
     let db = call.db;
     call.keys().flush(db);
+    call.engine.tracked.flushed();
     call.out.ok();
     Ok(())
 }
@@ -321,6 +322,7 @@ fn flushdb(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 fn flushall(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
     check_flush(args)?;
     call.keys().flush_all();
+    call.engine.tracked.flushed();
     call.out.ok();
     Ok(())
 }
