@@ -221,6 +221,20 @@ impl Engine {
         Some((id, Executed { gate, next }))
     }
 
+    /// Words of a client that will soon be executed name this key: asks for the memory of its place
+    /// in the index. [`Engine::prefetch_value`] takes what this returns.
+    #[inline]
+    pub fn prefetch(&self, id: ClientId, key: &[u8]) -> (usize, u64) {
+        let db = self.clients.get(id).map_or(0, |client| client.db);
+        (db, self.keys.prefetch(db, key))
+    }
+
+    /// Asks for the memory of a key that was named a moment ago.
+    #[inline]
+    pub fn prefetch_value(&self, (db, hash): (usize, u64)) {
+        self.keys.prefetch_value(db, hash);
+    }
+
     /// Does a command of a client, whose reply is then in its output.
     pub fn execute(&mut self, id: ClientId, args: Args<'_>) -> Executed {
         let Some(client) = self.clients.get_mut(id) else {

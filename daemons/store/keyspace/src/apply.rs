@@ -81,10 +81,29 @@ impl Keyspace {
     /// # Errors
     /// See [`ApplyError`]. What stood before the fault is applied.
     pub fn apply(&mut self, bytes: &[u8]) -> Result<(), ApplyError> {
-        for effect in Effects::new(bytes) {
-            self.apply_one(effect?)?;
+        /// So many effects wait for memory together.
+        const AHEAD: usize = 16;
+        let mut effects = Effects::new(bytes);
+        let mut ahead = Effects::new(bytes);
+        let mut hashes = [(0, 0); AHEAD];
+        loop {
+            let mut count = 0;
+            for effect in ahead.by_ref().take(AHEAD) {
+                if let Ok(Effect::Set { db, key, .. }) = effect
+                    && let Some(db) = self.slot_of(db)
+                {
+                    hashes[count] = (db, self.prefetch(db, key));
+                    count += 1;
+                }
+            }
+            hashes[..count].iter().for_each(|(db, hash)| self.prefetch_value(*db, *hash));
+            for _ in 0..AHEAD {
+                match effects.next() {
+                    Some(effect) => self.apply_one(effect?)?,
+                    None => return Ok(()),
+                }
+            }
         }
-        Ok(())
     }
 
     fn apply_one(&mut self, effect: Effect<'_>) -> Result<(), ApplyError> {

@@ -25,6 +25,7 @@
 //! whatever splits meanwhile.
 
 use crate::heap::{Heap, OutOfMemory, Ref};
+use crate::prefetch::prefetch;
 
 const PAGE_BYTES: usize = 4096;
 const BUCKETS: usize = 64;
@@ -131,6 +132,31 @@ impl Index {
         None
     }
 
+    /// Asks for the memory of a hash's bucket.
+    #[inline]
+    pub(crate) fn prefetch_bucket(&self, heap: &Heap, hash: u64) {
+        if let Some(page) = self.page_of(hash) {
+            prefetch(&heap.from(page)[Tag::new(hash).bucket() * BUCKET_BYTES..]);
+            prefetch(heap.from(page));
+        }
+    }
+
+    /// Asks for the block of the entry that a hash's bucket has, if it has one: the bucket itself
+    /// should have been asked for.
+    #[inline]
+    pub(crate) fn prefetch_block(&self, heap: &Heap, hash: u64) {
+        const LINE_BYTES: usize = 64;
+        let Some(page) = self.page_of(hash) else { return };
+        let tag = Tag::new(hash);
+        let page = Page(&heap.from(page)[..PAGE_BYTES]);
+        let mut words = page.bucket(tag.bucket());
+        if let Some(word) = words.find(|word| (word >> 32) as u32 == tag.0 && *word as u32 != 0) {
+            let block = heap.from(Ref(word as u32));
+            prefetch(block);
+            prefetch(block.get(LINE_BYTES..).unwrap_or(block));
+        }
+    }
+
     /// Says that an entry's block has moved.
     pub(crate) fn moved(&mut self, heap: &mut Heap, place: Place, to: Ref) {
         let mut page = PageMut(&mut heap.from_mut(place.page)[..PAGE_BYTES]);
@@ -147,7 +173,7 @@ impl Index {
         heap: &mut Heap,
         hash: u64,
         block: Ref,
-    ) -> Result<(), OutOfMemory> {
+    ) -> Result<Place, OutOfMemory> {
         if self.directory.is_empty() {
             let page = heap.alloc(PAGE_BYTES)?;
             PageMut(&mut heap.from_mut(page)[..PAGE_BYTES]).clear(0);
@@ -161,10 +187,10 @@ impl Index {
             }
         }
         let page = self.page_of(hash).expect("there is a directory");
-        let mut page = PageMut(&mut heap.from_mut(page)[..PAGE_BYTES]);
-        page.insert(Tag::new(hash), block)?;
+        let mut bytes = PageMut(&mut heap.from_mut(page)[..PAGE_BYTES]);
+        let slot = bytes.insert(Tag::new(hash), block)?;
         self.len += 1;
-        Ok(())
+        Ok(Place { page, slot: slot as u16 })
     }
 
     /// Makes two pages of one; returns whether it could. It cannot where a slot keeps no further
@@ -387,7 +413,7 @@ impl PageMut<'_> {
         self.put(1, u64::from(depth) << 32);
     }
 
-    fn insert(&mut self, tag: Tag, block: Ref) -> Result<(), OutOfMemory> {
+    fn insert(&mut self, tag: Tag, block: Ref) -> Result<usize, OutOfMemory> {
         let mut bucket = tag.bucket();
         for _ in 0..BUCKETS {
             let from = bucket * SLOTS;
@@ -397,7 +423,7 @@ impl PageMut<'_> {
                 self.put(slot, u64::from(tag.0) << 32 | u64::from(block.0));
                 let head = self.as_ref().word(1);
                 self.put(1, head + 1);
-                return Ok(());
+                return Ok(slot);
             }
             let overflow = self.as_ref().overflow();
             self.put(0, overflow | 1 << bucket);

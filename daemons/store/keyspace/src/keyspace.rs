@@ -335,6 +335,21 @@ impl Keyspace {
         self.find_any(db, key).filter(|found| !self.is_due(*found))
     }
 
+    /// A key is about to be looked for: asks for the memory of its place in the index. Returns
+    /// what [`Keyspace::prefetch_value`] takes a moment later.
+    #[inline]
+    pub fn prefetch(&self, db: usize, key: &[u8]) -> u64 {
+        let hash = self.pool.hash(key);
+        self.dbs[db].index.prefetch_bucket(&self.pool.heap, hash);
+        hash
+    }
+
+    /// Asks for the memory of the key itself and of a short value.
+    #[inline]
+    pub fn prefetch_value(&self, db: usize, hash: u64) {
+        self.dbs[db].index.prefetch_block(&self.pool.heap, hash);
+    }
+
     /// Whether a key is in memory, though its time may have come.
     pub fn is_there(&self, db: usize, key: &[u8]) -> bool {
         self.find_any(db, key).is_some()
@@ -439,15 +454,14 @@ impl Keyspace {
             let at = self.pool.heap.alloc(bytes)?;
             self.write(at, front, key, value, value_bytes);
             let hash = self.pool.hash(key);
-            if let Err(error) = self.dbs[db].index.insert(&mut self.pool.heap, hash, at) {
-                self.pool.heap.free(at);
-                return Err(error);
-            }
+            let place = match self.dbs[db].index.insert(&mut self.pool.heap, hash, at) {
+                Ok(place) => place,
+                Err(error) => {
+                    self.pool.heap.free(at);
+                    return Err(error);
+                }
+            };
             self.dbs[db].payload_bytes += (key.len() + value_bytes) as u64;
-            let (place, at) = self.dbs[db]
-                .index
-                .find(&self.pool.heap, hash, |candidate| candidate == at)
-                .expect("it was inserted just now");
             let found = Found { db, place, at };
             self.queue_expiry(found, None, expire);
             return Ok(found);

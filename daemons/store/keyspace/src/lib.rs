@@ -21,8 +21,11 @@ mod heap;
 mod index;
 mod keyspace;
 mod long;
+#[cfg(test)]
+mod measure;
 mod object;
 pub mod packed;
+mod prefetch;
 #[cfg(test)]
 mod replay_tests;
 mod set;

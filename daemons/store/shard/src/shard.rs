@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use sextant_engine::{ClientId, Engine, Executed, Next, Peer, Room};
-use sextant_resp::{Limits, Parsed};
+use sextant_resp::{Limits, Parsed, key_ahead};
 use sextant_ring::core::{App, CloseReason, ConnId, Cx};
 use sextant_ring::driver::{FileDone, Files, Listener};
 use sextant_ring::time::{Clock, Time};
@@ -40,6 +40,10 @@ const JOURNAL_BYTES: usize = 256 << 10;
 const UNSENT_MAX: usize = 1 << 20;
 /// Input of a connection that waits for its turn, before nothing more is read from it.
 const INPUT_MAX: usize = 256 << 10;
+/// Commands whose keys are looked for ahead of time: of a connection, and of all in a turn, so that
+/// the processor's cache has room for them.
+const AHEAD_A_CLIENT: usize = 64;
+const AHEAD_MAX: usize = 1024;
 /// What is handed to the ring in one piece.
 const PIECE_BYTES: usize = 256 << 10;
 /// Replies of a connection whose peer does not take them, before it is closed.
@@ -103,6 +107,8 @@ struct State {
     queue: VecDeque<ConnId>,
     /// Connections whose replies wait for the log.
     held: Vec<ConnId>,
+    /// Keys of commands that arrived in this turn, and whose memory was asked for.
+    ahead: Vec<(usize, u64)>,
     /// Something happened in this turn.
     active: bool,
     timer: Option<(TimerId, Time)>,
@@ -267,16 +273,23 @@ impl Shard {
             stopped = execute_one(instance, connection);
         }
         connection.compact();
-        let wants_pause = connection.unread() > INPUT_MAX && connection.wanted <= 1
-            || connection.closing
-            || stopped && connection.unread() > INPUT_MAX;
-        if wants_pause && !std::mem::replace(&mut connection.paused, true) {
-            cx.pause(conn);
-        } else if !wants_pause && std::mem::replace(&mut connection.paused, false) {
-            cx.resume(conn);
-        }
+        self.pause_if_full(cx, conn);
         self.activate(slot);
         self.hold_or_send(cx, conn);
+    }
+
+    /// Stops reading from a connection that has sent more than is executed for it, and goes on
+    /// when it has not.
+    fn pause_if_full(&mut self, cx: &mut Context, conn: ConnId) {
+        let Some(connection) = self.connection(conn) else { return };
+        let is_full = connection.unread() > INPUT_MAX && connection.unread() >= connection.wanted;
+        let pause = is_full || connection.closing;
+        if pause != std::mem::replace(&mut connection.paused, pause) {
+            match pause {
+                true => cx.pause(conn),
+                false => cx.resume(conn),
+            }
+        }
     }
 
     /// Sends a client's replies, or keeps them until the log has what they tell.
@@ -362,9 +375,16 @@ impl Shard {
     /// The turn's end for one instance.
     fn settle(&mut self, cx: &mut Context, slot: usize) {
         let clock = cx.clock();
+        if let Some(instance) = self.instances[slot].as_deref_mut() {
+            instance.engine.set_now(clock.unix_ms);
+            for key in instance.state.ahead.drain(..) {
+                instance.engine.prefetch_value(key);
+            }
+        }
+        let mut more = self.drain_queue(cx, slot);
         self.tell(cx, slot);
         let Some(instance) = self.instances[slot].as_deref_mut() else { return };
-        let mut more = instance.engine.tick();
+        more |= instance.engine.tick();
         if let Some(keeper) = &mut instance.keeper {
             more |= keeper.compact(instance.engine.keyspace(), cx);
             keeper.flush(instance.engine.keyspace(), clock.unix_ms);
@@ -373,7 +393,6 @@ impl Shard {
         instance.find_room();
         self.tell(cx, slot);
         self.release(cx, slot);
-        more |= self.drain_queue(cx, slot);
         self.arm(cx, slot, clock);
         if more {
             self.activate(slot);
@@ -492,6 +511,20 @@ impl Instance {
         true
     }
 
+    /// Asks for the memory that commands which have just arrived will need.
+    fn look_ahead(&mut self, client: ClientId, data: &[u8]) {
+        let mut at = 0;
+        for _ in 0..AHEAD_A_CLIENT {
+            let Some((key, next)) = key_ahead(data, at) else { return };
+            if self.state.ahead.len() >= AHEAD_MAX {
+                return;
+            }
+            let key = self.engine.prefetch(client, &data[key]);
+            self.state.ahead.push(key);
+            at = next;
+        }
+    }
+
     /// Says to the engine whether commands may change anything.
     fn find_room(&mut self) {
         let Some(keeper) = &mut self.keeper else { return };
@@ -577,14 +610,19 @@ impl App for Shard {
             return;
         }
         connection.input.extend_from_slice(data);
-        let slot = connection.instance;
-        if connection.queued {
+        if connection.unread() < connection.wanted {
             return;
         }
-        if let Some(instance) = self.instances[slot].as_deref_mut() {
-            instance.engine.set_now(cx.clock().unix_ms);
+        let (slot, client) = (connection.instance, connection.client);
+        let is_new = !std::mem::replace(&mut connection.queued, true);
+        let Some(instance) = self.instances[slot].as_deref_mut() else { return };
+        if is_new {
+            instance.state.queue.push_back(conn);
+            instance.look_ahead(client, data);
+            self.activate(slot);
         }
-        self.pump(cx, conn);
+        // What it sends without a pause must not fill the memory before its turn.
+        self.pause_if_full(cx, conn);
     }
 
     fn on_drained(&mut self, cx: &mut Context, conn: ConnId) {

@@ -28,6 +28,7 @@
 //!
 //! Every length is in bytes.
 
+mod ahead;
 mod args;
 mod client;
 mod double;
@@ -38,6 +39,7 @@ mod reply;
 mod request;
 mod value;
 
+pub use ahead::key_ahead;
 pub use args::{Args, OwnedArgs};
 pub use client::{ReplyLimits, ReplyParser, encode_command, skip};
 pub use double::{DOUBLE_BYTES_MAX, DoubleBuf};
