@@ -5,6 +5,7 @@ use crate::effect::{Effect, Effects, NoEffect, Target};
 use crate::entry::{Kind, read_head};
 use crate::index::Cursor;
 use crate::keyspace::{Found, Keyspace};
+use crate::list::base_of;
 use crate::long::PART_BYTES;
 use crate::object::{Object, Shape};
 
@@ -145,6 +146,9 @@ impl Keyspace {
                 let Some(db) = self.slot_in_log(db) else { return Ok(()) };
                 let (found, expire) = (self.find_any(db, key), (expire != 0).then_some(expire));
                 self.put(db, key, found, kind, &[value], expire)?;
+                if kind == Kind::List {
+                    self.take_base(base_of(value));
+                }
             }
             Effect::Bind { db, key, expire, object, shape, fresh } => {
                 let shape = Shape::from_number(shape).ok_or(NoEffect)?;
@@ -214,6 +218,17 @@ impl Keyspace {
             Effect::HashDelete { target, field } => self.apply_hash_delete(target, field),
             Effect::SetAdd { target, member } => self.apply_set_add(target, member),
             Effect::SetRemove { target, member } => self.apply_set_remove(target, member),
+            Effect::ZsetAdd { target, member, score } => self.apply_zset_add(target, member, score),
+            Effect::ZsetRemove { target, member } => self.apply_zset_remove(target, member),
+            Effect::ListPush { target, node, side, element } => {
+                self.apply_list_push(target, node, side, element)
+            }
+            Effect::ListPop { target, node, side, count } => {
+                self.apply_list_pop(target, node, side, count)
+            }
+            Effect::ListNode { object, node, base, value } => {
+                self.apply_list_node(object, node, base, value)
+            }
             _ => Err(NoEffect.into()),
         }
     }
@@ -227,8 +242,10 @@ impl Keyspace {
         match effect {
             Effect::Set { db, key, .. } | Effect::Put { db, key, .. } => {
                 let Some(found) = self.named(db, key) else { return false };
-                if self.kind(found) == Kind::Object {
-                    return false;
+                match self.kind(found) {
+                    Kind::Object => return false,
+                    Kind::List => return self.relocate_small_list(found, effect),
+                    _ => {}
                 }
                 if let Effect::Set { value, .. } = effect {
                     let text = self.text(found);
@@ -298,6 +315,12 @@ impl Keyspace {
                 self.relocate_hash_set(target, field, value)
             }
             Effect::SetAdd { target, member } => self.relocate_set_add(target, member),
+            Effect::ZsetAdd { target, member, score } => {
+                self.relocate_zset_add(target, member, score)
+            }
+            Effect::ListNode { object, node, base, .. } => {
+                self.relocate_list_node(object, node, base)
+            }
             _ => false,
         }
     }
@@ -324,6 +347,10 @@ impl Keyspace {
             Effect::StringPart { object, part, .. } => {
                 number = part.to_le_bytes();
                 (8, Some(Target::Object(object)), &number)
+            }
+            Effect::ListNode { object, node, .. } => {
+                number = node.to_le_bytes();
+                (9, Some(Target::Object(object)), &number)
             }
             _ => return,
         };

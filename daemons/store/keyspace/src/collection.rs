@@ -14,8 +14,10 @@ use crate::effect::{Effect, NoEffect, Target};
 use crate::entry::{Kind, read_head};
 use crate::heap::OutOfMemory;
 use crate::keyspace::{Found, Keyspace};
+use crate::list::{BASE_BYTES, is_small_list};
 use crate::object::{Object, Shape};
 use crate::packed::{Packed, Splice, validate};
+use crate::zset::is_in_order;
 
 /// A small collection has never more bytes than this, whatever the settings say: the blocks of the
 /// heap that share pages are not much longer.
@@ -95,6 +97,8 @@ impl Keyspace {
             Kind::Object => match self.object(found).expect("a key's object is there").shape() {
                 Shape::Long => "raw",
                 Shape::Hash | Shape::Set => "hashtable",
+                Shape::Zset => "skiplist",
+                Shape::List => "quicklist",
                 Shape::Stream => "stream",
             },
         }
@@ -181,16 +185,19 @@ impl Keyspace {
         match kind {
             Kind::Hash | Kind::Set | Kind::Zset => Packed::new(value).is_empty(),
             Kind::Ints => value.is_empty(),
+            Kind::List => Packed::new(&value[BASE_BYTES..]).is_empty(),
             Kind::Object => {
                 let number = u32::from_le_bytes(value.try_into().expect("four bytes"));
                 match self.objects.get(number) {
                     Some(Object::Hash(table) | Object::Set(table)) => table.is_empty(),
+                    Some(Object::Zset(ranking)) => ranking.len() == 0,
+                    Some(Object::List(list)) => list.len() == 0,
                     Some(Object::Long(long)) => !long.is_whole(),
                     Some(Object::Stream(_)) => false,
                     None => true,
                 }
             }
-            Kind::Bytes | Kind::Int | Kind::List => false,
+            Kind::Bytes | Kind::Int => false,
         }
     }
 
@@ -206,6 +213,8 @@ impl Keyspace {
             Kind::Hash => packed(value, 2),
             Kind::Set => packed(value, 1),
             Kind::Ints => crate::set::are_ints(value),
+            Kind::Zset => packed(value, 2) && is_in_order(Packed::new(value)),
+            Kind::List => is_small_list(value),
             _ => false,
         };
         if fits && valid { Ok(()) } else { Err(NoEffect) }

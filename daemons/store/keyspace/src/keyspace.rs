@@ -426,6 +426,8 @@ impl Keyspace {
                 Shape::Long => Type::String,
                 Shape::Hash => Type::Hash,
                 Shape::Set => Type::Set,
+                Shape::Zset => Type::Zset,
+                Shape::List => Type::List,
                 Shape::Stream => Type::Stream,
             },
         }

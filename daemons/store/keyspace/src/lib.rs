@@ -20,6 +20,7 @@ mod hash;
 mod heap;
 mod index;
 mod keyspace;
+mod list;
 mod long;
 #[cfg(test)]
 mod measure;
@@ -33,6 +34,7 @@ pub mod stream;
 mod strings;
 mod table;
 pub mod tree;
+mod zset;
 
 pub use apply::ApplyError;
 pub use collection::{Encoding, Removed};
@@ -42,7 +44,9 @@ pub use hash::{Fields, FieldsIter};
 pub use heap::{Heap, OutOfMemory, Ref};
 pub use index::Cursor;
 pub use keyspace::{Event, Found, Keyspace, Refused, Type};
+pub use list::{Elements, ElementsIter};
 pub use long::{Long, PART_BYTES};
 pub use set::{Ints, Members, MembersIter};
 pub use strings::{Text, canonical_int};
 pub use table::{Items, Pool, Table};
+pub use zset::{Scored, Scores};

@@ -1,8 +1,10 @@
 //! What is too large for a block of its key: objects, by numbers that small effects name them by.
 
+use crate::list::List;
 use crate::long::Long;
 use crate::stream::Stream;
 use crate::table::{Pool, Table};
+use crate::zset::Ranking;
 
 /// What an object is. Its number is in effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +16,10 @@ pub(crate) enum Shape {
     Hash = 1,
     /// A set in a table.
     Set = 2,
+    /// A sorted set in a table and a tree.
+    Zset = 3,
+    /// A list in nodes.
+    List = 4,
     /// A stream.
     Stream = 5,
 }
@@ -24,6 +30,8 @@ impl Shape {
             0 => Shape::Long,
             1 => Shape::Hash,
             2 => Shape::Set,
+            3 => Shape::Zset,
+            4 => Shape::List,
             5 => Shape::Stream,
             _ => return None,
         })
@@ -38,6 +46,10 @@ pub(crate) enum Object {
     Hash(Table),
     /// Members, with empty values.
     Set(Table),
+    /// Members and scores.
+    Zset(Ranking),
+    /// Elements.
+    List(List),
     /// Entries, and groups that read them.
     Stream(Stream),
 }
@@ -48,6 +60,8 @@ impl Object {
             Shape::Long => Object::Long(Long::default()),
             Shape::Hash => Object::Hash(Table::new()),
             Shape::Set => Object::Set(Table::new()),
+            Shape::Zset => Object::Zset(Ranking::default()),
+            Shape::List => Object::List(List::default()),
             Shape::Stream => Object::Stream(Stream::default()),
         }
     }
@@ -57,6 +71,8 @@ impl Object {
             Object::Long(_) => Shape::Long,
             Object::Hash(_) => Shape::Hash,
             Object::Set(_) => Shape::Set,
+            Object::Zset(_) => Shape::Zset,
+            Object::List(_) => Shape::List,
             Object::Stream(_) => Shape::Stream,
         }
     }
@@ -66,6 +82,8 @@ impl Object {
         match self {
             Object::Long(long) => long.len() as u64,
             Object::Hash(table) | Object::Set(table) => table.payload_bytes() + 8 * table.len(),
+            Object::Zset(ranking) => ranking.payload_bytes(),
+            Object::List(list) => list.payload_bytes(),
             Object::Stream(stream) => stream.payload_bytes(),
         }
     }
@@ -75,6 +93,8 @@ impl Object {
         match self {
             Object::Long(long) => long.shed(count / 64 + 1),
             Object::Hash(table) | Object::Set(table) => table.drain(pool, count),
+            Object::Zset(ranking) => ranking.shed(pool, count),
+            Object::List(list) => list.shed(count),
             Object::Stream(stream) => stream.shed(count),
         }
     }

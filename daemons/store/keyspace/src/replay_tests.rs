@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use crate::collection::Encoding;
-use crate::effect::{Effects, Journal};
+use crate::effect::{Effects, Journal, Side};
 use crate::index::Cursor;
 use crate::keyspace::{Found, Keyspace, Type};
 
@@ -40,6 +40,21 @@ const OPERATIONS: &[Operation] = &[
     remove_members,
     pop_members,
     store_members,
+    score_members,
+    score_members,
+    score_members,
+    unscore_members,
+    unscore_range,
+    store_scores,
+    push_elements,
+    push_elements,
+    push_elements,
+    pop_elements,
+    pop_elements,
+    set_element,
+    insert_element,
+    remove_elements,
+    trim_elements,
 ];
 
 fn db(random: &mut Random) -> usize {
@@ -147,6 +162,84 @@ fn store_members(keys: &mut Keyspace, random: &mut Random) {
     keys.set_store(db(random), &key(random), &members).expect("there is memory");
 }
 
+fn score(random: &mut Random) -> f64 {
+    match random.u8(..8) {
+        0 => f64::NEG_INFINITY,
+        1 => -0.0,
+        2 => f64::from(random.i32(..)) / 16.0,
+        _ => f64::from(random.i8(-3..4)),
+    }
+}
+
+fn score_members(keys: &mut Keyspace, random: &mut Random) {
+    let (db, key) = (db(random), key(random));
+    for member in words(random) {
+        let score = score(random);
+        let _ = keys.zset_put(db, &key, &member, |_| Some(score));
+    }
+}
+
+fn unscore_members(keys: &mut Keyspace, random: &mut Random) {
+    let members = words(random);
+    let _ = keys.zset_remove(db(random), &key(random), members.iter().map(Vec::as_slice));
+}
+
+fn unscore_range(keys: &mut Keyspace, random: &mut Random) {
+    let from = random.u64(..4);
+    let _ = keys.zset_remove_range(db(random), &key(random), from..from + random.u64(..4));
+}
+
+fn store_scores(keys: &mut Keyspace, random: &mut Random) {
+    let members: HashSet<Vec<u8>> = words(random).into_iter().skip(1).collect();
+    let mut members: Vec<_> = members.into_iter().map(|member| (member, score(random))).collect();
+    keys.zset_store(db(random), &key(random), &mut members).expect("there is memory");
+}
+
+fn side(random: &mut Random) -> Side {
+    if random.bool() { Side::Left } else { Side::Right }
+}
+
+fn push_elements(keys: &mut Keyspace, random: &mut Random) {
+    let elements = words(random);
+    let (db, key, side) = (db(random), key(random), side(random));
+    let _ = keys.list_push(db, &key, side, elements.iter().map(Vec::as_slice));
+}
+
+fn pop_elements(keys: &mut Keyspace, random: &mut Random) {
+    let (side, count) = (side(random), random.u64(..6));
+    let _ = keys.list_pop(db(random), &key(random), side, count, |_| ());
+}
+
+/// A list that is there, and its length.
+fn some_list(keys: &mut Keyspace, random: &mut Random) -> Option<(usize, Vec<u8>, u64)> {
+    let (db, key) = (db(random), key(random));
+    let len = keys.list(db, &key).ok()??.len();
+    Some((db, key, len))
+}
+
+fn set_element(keys: &mut Keyspace, random: &mut Random) {
+    let Some((db, key, len)) = some_list(keys, random) else { return };
+    keys.list_set(db, &key, random.u64(..len), &word(random)).expect("there is memory");
+}
+
+fn insert_element(keys: &mut Keyspace, random: &mut Random) {
+    let Some((db, key, len)) = some_list(keys, random) else { return };
+    for _ in 0..random.u8(1..4) {
+        keys.list_insert(db, &key, random.u64(..=len), &word(random)).expect("there is memory");
+    }
+}
+
+fn remove_elements(keys: &mut Keyspace, random: &mut Random) {
+    let (side, element) = (side(random), word(random));
+    let _ = keys.list_remove(db(random), &key(random), side, &element, random.u64(..4));
+}
+
+fn trim_elements(keys: &mut Keyspace, random: &mut Random) {
+    let Some((db, key, len)) = some_list(keys, random) else { return };
+    let from = random.u64(..len.min(3));
+    keys.list_trim(db, &key, from..len - random.u64(..len.min(3))).expect("there is memory");
+}
+
 /// A value as a client could see it, however it is kept.
 fn content(keys: &Keyspace, found: Found) -> Vec<Vec<u8>> {
     const RIGHT: &str = "the type was asked for";
@@ -169,7 +262,19 @@ fn content(keys: &Keyspace, found: Found) -> Vec<Vec<u8>> {
             members.sort();
             members
         }
-        Type::List | Type::Zset | Type::Stream => Vec::new(),
+        Type::Zset => {
+            let (scores, mut content) = (keys.scores(found).expect(RIGHT), Vec::new());
+            scores.each_in(0..scores.len(), false, |member, score| {
+                content.push(member.as_bytes(&mut [0; 20]).to_vec());
+                content.push(score.to_string().into_bytes());
+            });
+            content
+        }
+        Type::List => {
+            let elements = keys.elements(found).expect(RIGHT).iter_from(0);
+            elements.map(|element| element.as_bytes(&mut [0; 20]).to_vec()).collect()
+        }
+        Type::Stream => Vec::new(),
     }
 }
 
@@ -211,6 +316,9 @@ fn small() -> Encoding {
         set_ints_max: 8,
         set_entries_max: 6,
         set_value_max: 10,
+        zset_entries_max: 6,
+        zset_value_max: 10,
+        list_max: 4,
         ..Encoding::default()
     }
 }
