@@ -80,6 +80,20 @@ impl Blocking {
         }
     }
 
+    /// Changes when a client gives up.
+    pub(crate) fn set_deadline(
+        &mut self,
+        id: ClientId,
+        waiting: &mut Waiting,
+        deadline: Option<u64>,
+    ) {
+        if let Some(old) = waiting.wait.deadline {
+            self.deadlines.remove(&(old, id));
+        }
+        self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
+        waiting.wait.deadline = deadline;
+    }
+
     /// Who waits for a key, the longest first.
     pub(crate) fn waiting_for(&self, db: usize, key: &[u8]) -> Vec<ClientId> {
         let queue = self.by_key.get(&(db, key.to_vec()));

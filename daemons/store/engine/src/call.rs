@@ -1,6 +1,7 @@
 //! A command that is being done: what its handler works with.
 
 use sextant_keyspace::Keyspace;
+use sextant_resp::OwnedArgs;
 
 use crate::blocking::Wait;
 use crate::client::{Client, ClientId};
@@ -36,6 +37,8 @@ pub(crate) struct Call<'e> {
     pub(crate) number: u16,
     /// What the command waits for instead of a reply.
     pub(crate) wait: Option<Wait>,
+    /// The words that it is done again with then, if those are not its own.
+    pub(crate) again: Option<OwnedArgs>,
 }
 
 impl Call<'_> {

@@ -334,9 +334,10 @@ impl Engine {
         let Known { spec, number } = known;
         let meanwhile = Output::new(client.output.resp3);
         let (db, out) = (client.db, std::mem::replace(&mut client.output, meanwhile));
-        let mut call = Call { engine: self, id, db, out, caller, spec, number, wait: None };
+        let mut call =
+            Call { engine: self, id, db, out, caller, spec, number, wait: None, again: None };
         perform(&mut call, args);
-        let Call { wait, mut out, .. } = call;
+        let Call { wait, again, mut out, .. } = call;
         let now = self.keys.now();
         let client = self.clients.get_mut(id).expect("a client ends by `disconnect` alone");
         if let Some(own) = client.tracking.as_mut().filter(|_| client.multi.is_none())
@@ -350,7 +351,8 @@ impl Engine {
         }
         client.output = out;
         if let Some(wait) = wait {
-            let waiting = Waiting { wait, command: args.to_owned(), db, since: now };
+            let command = again.unwrap_or_else(|| args.to_owned());
+            let waiting = Waiting { wait, command, db, since: now };
             self.blocking.add(id, &waiting);
             client.waiting = Some(waiting);
             self.watch_if_needed();
@@ -437,16 +439,20 @@ impl Engine {
             }
             let waiting = client.waiting.take().expect("it was looked at a line ago");
             self.blocking.remove(id, &waiting);
-            let since = waiting.since;
+            let (since, deadline) = (waiting.since, waiting.wait.deadline);
             let Ok(known) = self.find(waiting.command.args()) else { continue };
             let db = std::mem::replace(&mut self.client_mut(id).db, waiting.db);
             self.run_as(id, known, waiting.command.args(), Caller::Woken);
             let seen = self.keys.take_seen();
-            let client = self.client_mut(id);
+            let client = self.clients.get_mut(id).expect("it was there a line ago");
             client.db = db;
             client.gate = client.gate.max(seen);
             match &mut client.waiting {
-                Some(again) => again.since = since,
+                Some(again) => {
+                    again.since = since;
+                    // To have been woken for nothing is no reason to wait for longer.
+                    self.blocking.set_deadline(id, again, deadline);
+                }
                 None => self.clients.tell(id),
             }
         }
