@@ -141,8 +141,9 @@ impl Stream {
             && id <= self.max_deleted
     }
 
-    /// Entries that a group has not been given, if that can be told.
-    pub fn lag(&self, group: &Group) -> Option<u64> {
+    /// Entries that a group has not been given, if that can be told. It is below zero if somebody
+    /// said that the group was given more than there ever were.
+    pub fn lag(&self, group: &Group) -> Option<i64> {
         if self.added == 0 {
             return Some(0);
         }
@@ -150,7 +151,7 @@ impl Stream {
             Some(read) if !self.has_gap_from(group.last_id()) => read,
             _ => self.number_of(group.last_id())?,
         };
-        Some(self.added.saturating_sub(read))
+        Some(self.added.wrapping_sub(read) as i64)
     }
 
     /// Memory that it takes, in bytes, about.

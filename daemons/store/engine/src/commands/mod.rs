@@ -8,6 +8,7 @@ mod keys;
 mod numbers;
 mod pubsub;
 mod server;
+mod streams;
 mod strings;
 mod tracking;
 mod transactions;
@@ -23,6 +24,7 @@ pub(crate) const FAMILIES: &[&[Spec]] = &[
     numbers::COMMANDS,
     pubsub::COMMANDS,
     server::COMMANDS,
+    streams::COMMANDS,
     strings::COMMANDS,
     transactions::COMMANDS,
 ];
