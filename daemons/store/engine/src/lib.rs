@@ -20,6 +20,8 @@ mod commands;
 mod engine;
 mod fault;
 mod info;
+#[cfg(test)]
+mod measure;
 mod notify;
 mod output;
 mod pubsub;

@@ -3,6 +3,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::io::{self, Read, Write};
+
+use crate::image::{ImageError, In, Out};
 
 /// A key whose time may have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +41,23 @@ impl ExpiryQueue {
             return None;
         }
         self.queue.pop().map(|due| due.0)
+    }
+
+    pub(crate) fn write_image(&self, out: &mut Out<impl Write>) -> io::Result<()> {
+        out.number(self.queue.len() as u64)?;
+        self.queue.iter().try_for_each(|Reverse(due)| {
+            [due.at, due.hash, u64::from(due.db)].into_iter().try_for_each(|part| out.number(part))
+        })
+    }
+
+    pub(crate) fn read_image(&mut self, image: &mut In<impl Read>) -> Result<(), ImageError> {
+        let mut queue = Vec::new();
+        for _ in 0..image.count()? {
+            let (at, hash, db) = (image.number()?, image.number()?, image.small()?);
+            queue.push(Reverse(Due { at, hash, db }));
+        }
+        self.queue = queue.into();
+        Ok(())
     }
 
     pub(crate) fn memory_bytes(&self) -> u64 {

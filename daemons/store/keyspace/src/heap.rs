@@ -15,6 +15,8 @@
 //! the system. Blocks are multiples of eight bytes; up to 256 bytes there is a size for each, above
 //! that eight for each doubling, so a block wastes an eighth at most.
 
+mod image;
+
 use memmap2::{Advice, MmapMut, MmapOptions};
 
 /// Bytes of a chunk.
@@ -306,13 +308,7 @@ impl Heap {
             }
         }
         let at = self.free_chunks(1)?;
-        let map = map_anon(CHUNK_BYTES)?;
-        if at > 0 {
-            // Without it there are more misses in the processor's tables, and nothing else. A
-            // small instance has its first chunk alone, and touches little of that.
-            let _ = map.advise(Advice::HugePage);
-        }
-        self.chunks[at] = Chunk::Runs { map, taken: 0 };
+        self.chunks[at] = Chunk::Runs { map: map_chunk(at)?, taken: 0 };
         self.room_from = self.room_from.min(at);
         Ok((at, 0))
     }
@@ -412,6 +408,17 @@ fn free_bits(taken: u64, count: usize) -> Option<usize> {
     }
     // The shifts brought zeros in at the top, so what is left has room.
     (free != 0).then(|| free.trailing_zeros() as usize)
+}
+
+/// Memory for a chunk of runs.
+fn map_chunk(number: usize) -> Result<MmapMut, OutOfMemory> {
+    let map = map_anon(CHUNK_BYTES)?;
+    if number > 0 {
+        // Without it there are more misses in the processor's tables, and nothing else. A small
+        // instance has its first chunk alone, and touches little of that.
+        let _ = map.advise(Advice::HugePage);
+    }
+    Ok(map)
 }
 
 fn map_anon(bytes: usize) -> Result<MmapMut, OutOfMemory> {

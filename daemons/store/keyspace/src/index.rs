@@ -24,7 +24,10 @@
 //! not in memory, so a scan that goes on for days sees everything that was there all the time,
 //! whatever splits meanwhile.
 
+use std::io::{self, Read, Write};
+
 use crate::heap::{Heap, OutOfMemory, Ref};
+use crate::image::{ImageError, In, Out, put_ref, take_ref};
 use crate::prefetch::prefetch;
 
 const PAGE_BYTES: usize = 4096;
@@ -93,6 +96,26 @@ impl Index {
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    pub(crate) fn write_image(&self, out: &mut Out<impl Write>) -> io::Result<()> {
+        out.number(u64::from(self.depth))?;
+        out.number(self.len)?;
+        out.number(self.directory.len() as u64)?;
+        self.directory.iter().try_for_each(|page| put_ref(out, *page))
+    }
+
+    pub(crate) fn read_image(image: &mut In<impl Read>) -> Result<Index, ImageError> {
+        let (depth, len) = (image.small()?, image.number()?);
+        let count = image.count()?;
+        if count != 0 && (depth > TOP_BITS || count != 1 << depth) {
+            return Err(ImageError::Damaged("an index has another depth than its directory"));
+        }
+        let mut directory = Vec::new();
+        for _ in 0..count {
+            directory.push(take_ref(image)?);
+        }
+        Ok(Index { directory, depth, len })
     }
 
     /// Memory outside of the heap, in bytes.

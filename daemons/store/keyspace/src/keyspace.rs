@@ -92,11 +92,11 @@ pub(crate) struct Database {
     /// Keys that expire.
     pub(crate) volatile: u64,
     /// Bytes of keys and of values that are no objects.
-    payload_bytes: u64,
+    pub(crate) payload_bytes: u64,
 }
 
 impl Database {
-    fn new(id: u32) -> Database {
+    pub(crate) fn new(id: u32) -> Database {
         Database { id, index: Index::new(), volatile: 0, payload_bytes: 0 }
     }
 }
@@ -235,6 +235,19 @@ impl Keyspace {
             + self.objects.payload_bytes()
             + directories as u64
             + self.expiry.memory_bytes()
+    }
+
+    /// Whether something that was deleted is not freed yet.
+    pub fn has_doomed(&self) -> bool {
+        !self.doomed.is_empty()
+    }
+
+    pub(crate) fn next_db_id(&self) -> u32 {
+        self.next_db_id
+    }
+
+    pub(crate) fn set_next_db_id(&mut self, id: u32) {
+        self.next_db_id = id;
     }
 
     /// Whether changed keys shall be told by [`Keyspace::take_touched`]: somebody watches.

@@ -15,7 +15,10 @@
 //! takes the middle between its neighbours; where there is none the nodes behind it are numbered
 //! anew, as far as needed.
 
+use std::io::{self, Read, Write};
+
 use crate::effect::{Effect, Journal, Side, Target};
+use crate::image::{ImageError, In, Out};
 use crate::packed::{Packed, PackedBuf, Splice, Word};
 use crate::tree::{Cursor as Spot, Shed, Tree, Weigh};
 
@@ -142,6 +145,29 @@ pub struct List {
 }
 
 impl List {
+    pub(crate) fn write_image(&self, out: &mut Out<impl Write>) -> io::Result<()> {
+        out.number(self.nodes.len() as u64)?;
+        self.nodes.iter().try_for_each(|node| {
+            out.number(node.order as u64)?;
+            out.number(node.base)?;
+            out.string(node.packed.packed().bytes())
+        })
+    }
+
+    pub(crate) fn read_image(image: &mut In<impl Read>) -> Result<List, ImageError> {
+        let mut list = List::default();
+        for _ in 0..image.count()? {
+            let (order, base) = (image.number()? as i64, image.number()?);
+            let packed = PackedBuf::from_bytes(image.string()?)
+                .map_err(|_| ImageError::Damaged("a list's node is not packed as it should be"))?;
+            if packed.len() == 0 {
+                return Err(ImageError::Damaged("a list's node is empty"));
+            }
+            list.insert_node(list.nodes.end(), Node { packed, order, base });
+        }
+        Ok(list)
+    }
+
     /// Elements.
     pub(crate) fn len(&self) -> u64 {
         self.nodes.weight()

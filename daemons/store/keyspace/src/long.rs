@@ -1,9 +1,12 @@
 //! A long string: parts of 64 KiB, so that a change is logged and made where it is, and an answer
 //! is given piece by piece without a copy.
 
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
+
+use crate::image::{ImageError, In, Out};
 
 /// Bytes of a part; the last may be shorter.
 pub const PART_BYTES: usize = 64 << 10;
@@ -43,6 +46,24 @@ pub(crate) enum Written {
 }
 
 impl Long {
+    pub(crate) fn write_image(&self, out: &mut Out<impl Write>) -> io::Result<()> {
+        out.number(self.parts.len() as u64)?;
+        self.parts.iter().try_for_each(|part| {
+            out.number(part.base)?;
+            out.string(&part.bytes)
+        })
+    }
+
+    pub(crate) fn read_image(image: &mut In<impl Read>) -> Result<Long, ImageError> {
+        let mut long = Long::default();
+        for _ in 0..image.count()? {
+            let (base, bytes) = (image.number()?, Arc::new(image.string()?));
+            long.parts.push(Part { bytes, base });
+        }
+        long.count();
+        Ok(long)
+    }
+
     /// Its length in bytes.
     pub fn len(&self) -> usize {
         self.len

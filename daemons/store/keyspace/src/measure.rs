@@ -53,7 +53,20 @@ fn measure_keys() {
             keys.journal().clear();
         }
         let set = began.elapsed();
+        let path = std::env::temp_dir().join(format!("sextant-image-{}", std::process::id()));
+        let began = Instant::now();
+        let file = std::fs::File::create(&path).expect("a file");
+        keys.write_image(&[0; 16], file).expect("the disk takes it");
+        let written = began.elapsed();
         drop(keys);
+        let mut keys = Keyspace::new(2, 16, Journal::off());
+        let began = Instant::now();
+        let mut file = std::fs::File::open(&path).expect("it is there");
+        Keyspace::read_image_mark(&mut file).expect("an image");
+        keys.read_image(file).expect("an image");
+        let read = began.elapsed();
+        std::fs::remove_file(&path).expect("it is there");
+        assert_eq!(keys.len(0), count);
         let mut keys = Keyspace::new(2, 16, Journal::off());
         let began = Instant::now();
         keys.begin_replay();
@@ -61,7 +74,7 @@ fn measure_keys() {
         keys.end_replay();
         let replayed = began.elapsed();
         println!(
-            "{count} keys: {memory} B resident a key ({counted} counted) for 80; fill {:?}, get {} ns, \
+            "image written {written:?}, read {read:?}; {count} keys: {memory} B resident a key ({counted} counted) for 80; fill {:?}, get {} ns, \
              set {} ns, replay of {} MB {replayed:?}",
             filled,
             got.as_nanos() / 1_000_000,

@@ -1,5 +1,6 @@
 //! What is too large for a block of its key: objects, by numbers that small effects name them by.
 
+use crate::image::ImageError;
 use crate::list::List;
 use crate::long::Long;
 use crate::stream::Stream;
@@ -100,6 +101,9 @@ impl Object {
     }
 }
 
+/// The highest number of an object.
+const NUMBER_MAX: usize = 1 << 30;
+
 /// Objects by number.
 #[derive(Default)]
 pub(crate) struct Objects {
@@ -119,6 +123,24 @@ impl Objects {
         }
         self.slots.push(object);
         (self.slots.len() - 1) as u32
+    }
+
+    /// Objects by their numbers, as an image has them.
+    pub(crate) fn restore(objects: Vec<(u32, Object)>) -> Result<Objects, ImageError> {
+        let mut restored = Objects::default();
+        for (number, object) in objects {
+            let at = number as usize;
+            if at > NUMBER_MAX {
+                return Err(ImageError::Damaged("an object's number is too large"));
+            }
+            if restored.slots.len() <= at {
+                restored.slots.resize_with(at + 1, || None);
+            }
+            restored.payload_bytes += object.payload_bytes();
+            restored.slots[at] = Some(Box::new(object));
+        }
+        restored.count_free();
+        Ok(restored)
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<&Object> {

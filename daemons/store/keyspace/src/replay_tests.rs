@@ -13,7 +13,7 @@ use crate::effect::{Effects, Journal, Side};
 use crate::index::Cursor;
 use crate::keyspace::{Found, Keyspace, Type};
 
-const DATABASES: usize = 2;
+pub(crate) const DATABASES: usize = 2;
 
 type Random = fastrand::Rng;
 type Operation = fn(&mut Keyspace, &mut Random);
@@ -278,9 +278,9 @@ fn content(keys: &Keyspace, found: Found) -> Vec<Vec<u8>> {
     }
 }
 
-type Dump = BTreeMap<(usize, Vec<u8>), (Type, Vec<Vec<u8>>, Option<u64>)>;
+pub(crate) type Dump = BTreeMap<(usize, Vec<u8>), (Type, Vec<Vec<u8>>, Option<u64>)>;
 
-fn dump(keys: &mut Keyspace) -> Dump {
+pub(crate) fn dump(keys: &mut Keyspace) -> Dump {
     let mut dump = Dump::new();
     for db in 0..keys.databases() {
         let mut names = Vec::new();
@@ -353,6 +353,19 @@ impl Log {
         }
         self.take(keys);
     }
+}
+
+/// Databases that random operations were done to.
+pub(crate) fn played(seed: u64, operations: usize) -> Keyspace {
+    let mut random = Random::with_seed(seed);
+    let mut keys = Keyspace::new(seed, DATABASES, Journal::default());
+    keys.set_now(1000);
+    keys.encoding = if random.u8(..4) == 0 { Encoding::default() } else { small() };
+    for _ in 0..operations {
+        OPERATIONS[random.usize(..OPERATIONS.len())](&mut keys, &mut random);
+    }
+    keys.journal().clear();
+    keys
 }
 
 fn play(seed: u64, operations: usize) {

@@ -13,6 +13,7 @@
 mod change;
 mod group;
 mod id;
+mod image;
 mod log;
 mod node;
 mod range;

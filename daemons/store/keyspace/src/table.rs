@@ -3,25 +3,32 @@
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
+use std::io::{self, Read, Write};
 
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 
 use crate::entry::{item_bytes, read_item, write_item_head};
 use crate::heap::{Heap, OutOfMemory, Ref};
+use crate::image::{ImageError, In, Out};
 use crate::index::{Cursor, Index, Place};
 
 /// The heap of an instance, and how its keys are hashed.
 pub struct Pool {
     pub(crate) heap: Heap,
     hasher: SeedableRandomState,
+    seed: u64,
 }
 
 impl Pool {
     /// An empty heap. The seed is secret: who knows it could make keys of one hash.
     pub(crate) fn new(seed: u64) -> Pool {
         let hasher = SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
-        Pool { heap: Heap::new(), hasher }
+        Pool { heap: Heap::new(), hasher, seed }
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
     }
 
     #[inline]
@@ -61,6 +68,16 @@ impl Table {
     /// A table without items.
     pub fn new() -> Table {
         Table::default()
+    }
+
+    pub(crate) fn write_image(&self, out: &mut Out<impl Write>) -> io::Result<()> {
+        out.number(self.payload_bytes)?;
+        self.index.write_image(out)
+    }
+
+    pub(crate) fn read_image(image: &mut In<impl Read>) -> Result<Table, ImageError> {
+        let payload_bytes = image.number()?;
+        Ok(Table { index: Index::read_image(image)?, payload_bytes })
     }
 
     /// Items.

@@ -11,9 +11,11 @@
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
+use std::io::{self, Read, Write};
 use std::ops::{Bound, Range};
 
 use crate::heap::{OutOfMemory, Ref};
+use crate::image::{ImageError, In, Out, put_ref, take_ref};
 use crate::index::Cursor;
 use crate::packed::{Packed, PackedBuf, Word};
 use crate::table::{Pool, Table};
@@ -92,6 +94,23 @@ impl Ranking {
             compare((one.score, pool.item(one.at).0), (other.score, pool.item(other.at).0))
         });
         ranking.tree.extend(ranked);
+        Ok(ranking)
+    }
+
+    pub(crate) fn write_image(&self, out: &mut Out<impl Write>) -> io::Result<()> {
+        self.table.write_image(out)?;
+        self.tree.iter().try_for_each(|ranked| {
+            out.number(ranked.score.to_bits())?;
+            put_ref(out, ranked.at)
+        })
+    }
+
+    pub(crate) fn read_image(image: &mut In<impl Read>) -> Result<Ranking, ImageError> {
+        let mut ranking = Ranking { table: Table::read_image(image)?, ..Ranking::default() };
+        for _ in 0..ranking.table.len() {
+            let score = f64::from_bits(image.number()?);
+            ranking.tree.extend([Ranked { score, at: take_ref(image)? }]);
+        }
         Ok(ranking)
     }
 

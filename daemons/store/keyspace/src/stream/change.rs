@@ -139,7 +139,7 @@ impl Keyspace {
         changed.expect("the object of a key is there")
     }
 
-    pub(super) fn node_limits(&self) -> NodeLimits {
+    pub(crate) fn node_limits(&self) -> NodeLimits {
         let limit = |set: usize, max: usize| if set == 0 { max } else { set.min(max) };
         NodeLimits {
             bytes: limit(self.encoding.stream_node_bytes_max, NODE_BYTES_MAX),

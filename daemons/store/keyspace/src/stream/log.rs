@@ -27,7 +27,7 @@ use crate::keyspace::Keyspace;
 use crate::object::{Object, Shape};
 use crate::stream::id::ID_BYTES;
 use crate::stream::node::{
-    FieldList, PackedFields, push_bytes, push_number, take_bytes, take_number,
+    FieldList, NodeLimits, PackedFields, push_bytes, push_number, take_bytes, take_number,
 };
 use crate::stream::{Stream, StreamId};
 
@@ -73,7 +73,7 @@ fn take_option(from: &mut &[u8]) -> Option<Option<u64>> {
 
 impl<'a> Word<'a> {
     /// Writes it; returns its item.
-    fn encode(self, name: &mut Vec<u8>, value: &mut Vec<u8>) -> u8 {
+    pub(super) fn encode(self, name: &mut Vec<u8>, value: &mut Vec<u8>) -> u8 {
         match self {
             Word::State { last_id, max_deleted, added } => {
                 value.extend_from_slice(&last_id.to_bytes());
@@ -132,7 +132,7 @@ impl<'a> Word<'a> {
         }
     }
 
-    fn decode(item: u8, mut name: &'a [u8], mut value: &'a [u8]) -> Option<Word<'a>> {
+    pub(super) fn decode(item: u8, mut name: &'a [u8], mut value: &'a [u8]) -> Option<Word<'a>> {
         let word = match item {
             STATE => {
                 let (last_id, max_deleted) = (take_id(&mut value)?, take_id(&mut value)?);
@@ -223,20 +223,9 @@ impl Keyspace {
             return Ok(());
         }
         let limits = self.node_limits();
-        let entry = match word {
-            Word::Entry { id, fields, .. } if id != StreamId::MIN => {
-                Some(PackedFields::check(fields).ok_or(NoEffect)?)
-            }
-            Word::Entry { .. } => return Err(NoEffect.into()),
-            _ => None,
-        };
-        self.with_stream(object, |stream| {
-            if let (Word::Entry { id, .. }, Some(fields)) = (word, entry) {
-                stream.insert(id, fields, limits);
-            }
-            stream.apply(word);
-        });
-        Ok(())
+        let mut taken = Ok(());
+        self.with_stream(object, |stream| taken = stream.take_word(word, limits));
+        Ok(taken?)
     }
 
     /// Notes again what a log has of a stream, if it is so.
@@ -297,6 +286,19 @@ impl Keyspace {
 }
 
 impl Stream {
+    /// Applies a word.
+    pub(super) fn take_word(&mut self, word: Word<'_>, limits: NodeLimits) -> Result<(), NoEffect> {
+        match word {
+            Word::Entry { id, fields, .. } if id != StreamId::MIN => {
+                self.insert(id, PackedFields::check(fields).ok_or(NoEffect)?, limits);
+            }
+            Word::Entry { .. } => return Err(NoEffect),
+            _ => {}
+        }
+        self.apply(word);
+        Ok(())
+    }
+
     /// Applies what concerns the stream itself; an entry was put in before.
     fn apply(&mut self, word: Word<'_>) {
         match word {
