@@ -483,6 +483,11 @@ impl Log {
         Seq(self.next_seq - 1)
     }
 
+    /// The log's identity, which no client may see: [`Options::id`].
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Why the log takes no appends, if it does not.
     pub fn read_only(&self) -> Option<ReadOnly> {
         self.read_only

@@ -69,6 +69,9 @@ pub struct Options {
     pub linger: Duration,
     /// What may stay.
     pub retention: Retention,
+    /// An opening reads everything, whatever [checkpoints](crate::Log::checkpoint) say: for whoever
+    /// has lost what made the rest unnecessary.
+    pub whole: bool,
 }
 
 impl Options {
@@ -92,6 +95,7 @@ impl Options {
             durability: Durability::Always,
             linger: Duration::ZERO,
             retention: Retention::default(),
+            whole: false,
         }
     }
 

@@ -144,7 +144,7 @@ pub(crate) fn recover(
         create_first(disk, dir, options)?;
         numbers.push(1);
     }
-    let mut findings = find(disk, dir, &numbers)?;
+    let mut findings = find(disk, dir, &numbers, options.whole)?;
     if findings.corruption.is_none() {
         findings.corruption = judge_last(&findings);
     }
@@ -153,7 +153,7 @@ pub(crate) fn recover(
             dir = %dir.display(), %corruption,
             "the log is read-only: data that was acknowledged is damaged"
         );
-        return Ok(hand_over(findings, created, 0));
+        return Ok(hand_over(findings, created, options.whole, 0));
     }
     for path in temporary.iter().chain(findings.useless.iter()) {
         disk.remove(path).map_err(at(path))?;
@@ -168,7 +168,7 @@ pub(crate) fn recover(
             "cut a torn tail: appends that were under way when the log ended"
         );
     }
-    Ok(hand_over(findings, created, torn_bytes))
+    Ok(hand_over(findings, created, options.whole, torn_bytes))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
@@ -189,7 +189,7 @@ fn create_first(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<(), Op
 }
 
 /// Reads all segments in order.
-fn find(disk: &dyn Disk, dir: &Path, numbers: &[u32]) -> Result<Findings, OpenError> {
+fn find(disk: &dyn Disk, dir: &Path, numbers: &[u32], whole: bool) -> Result<Findings, OpenError> {
     let mut candidates = Vec::with_capacity(numbers.len());
     for number in numbers.iter().copied() {
         let path = dir.join(format::file_name(number));
@@ -209,7 +209,9 @@ fn find(disk: &dyn Disk, dir: &Path, numbers: &[u32]) -> Result<Findings, OpenEr
         });
         candidates.push(Candidate { number, path, view, header, start, walk: None });
     }
-    skip_unneeded(&mut candidates);
+    if !whole {
+        skip_unneeded(&mut candidates);
+    }
     let mut findings = Findings::default();
     let count = candidates.len();
     for (at, candidate) in candidates.into_iter().enumerate() {
@@ -538,16 +540,22 @@ fn repair(disk: &dyn Disk, findings: &mut Findings) -> Result<u64, OpenError> {
     Ok(torn_bytes)
 }
 
-fn hand_over(findings: Findings, created: bool, torn_bytes: u64) -> (Recovered, Recovery) {
+fn hand_over(
+    findings: Findings,
+    created: bool,
+    whole: bool,
+    torn_bytes: u64,
+) -> (Recovered, Recovery) {
     let corruption = findings.corruption;
     let ends = findings.segments.iter().rev().find_map(|found| found.walk.next_seq);
     let next_seq = ends.unwrap_or(1);
     let first = findings.segments.first().map_or(1, |first| first.walk.first_seq);
     let needed = findings.needed();
+    let from = if whole { 0 } else { needed };
     let recovery = Recovery {
         created,
         records: findings.segments.iter().map(|found| found.walk.records).sum(),
-        from: Seq(needed.clamp(first.min(next_seq), next_seq)),
+        from: Seq(from.clamp(first.min(next_seq), next_seq)),
         last: Seq(next_seq - 1),
         segments: findings.segments.len(),
         torn_bytes,

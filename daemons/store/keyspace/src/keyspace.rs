@@ -185,6 +185,14 @@ impl Keyspace {
         }
     }
 
+    /// Forgets everything: the databases are as new.
+    pub fn forget(&mut self) {
+        let journal = std::mem::take(&mut self.journal);
+        let encoding = std::mem::take(&mut self.encoding);
+        let seed = self.random.u64(..) ^ self.pool.seed();
+        *self = Keyspace { encoding, ..Keyspace::new(seed, self.count, journal) };
+    }
+
     /// It is now this many milliseconds since 1970.
     pub fn set_now(&mut self, unix_ms: u64) {
         self.now = unix_ms;

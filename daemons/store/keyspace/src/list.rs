@@ -160,7 +160,7 @@ impl List {
             let (order, base) = (image.number()? as i64, image.number()?);
             let packed = PackedBuf::from_bytes(image.string()?)
                 .map_err(|_| ImageError::Damaged("a list's node is not packed as it should be"))?;
-            if packed.len() == 0 {
+            if packed.is_empty() {
                 return Err(ImageError::Damaged("a list's node is empty"));
             }
             list.insert_node(list.nodes.end(), Node { packed, order, base });

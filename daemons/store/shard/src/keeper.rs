@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hashbrown::HashSet;
 use sextant_keyspace::{ApplyError, Effect, Effects, Keyspace};
@@ -24,6 +24,8 @@ use sextant_segment::{
     AppendError, Log, OpenError, Options, ReadError, Recovery, SegmentId, Seq, Sweep, Swept,
 };
 use tracing::{error, info, warn};
+
+use crate::image;
 
 /// A batch that is in one record.
 const WHOLE: u8 = 1;
@@ -40,6 +42,9 @@ const ROOM_BYTES: usize = PART_BYTES;
 /// appends again for that.
 const SWEPT_A_TURN: usize = 128 << 10;
 const MOVED_A_TURN: usize = 64 << 10;
+/// The image's name in the log's directory, and from which size of the log on there is one.
+const IMAGE: &str = "image";
+const IMAGE_FROM: u64 = 8 << 20;
 /// What a record counts beside its bytes.
 const RECORD_COST: usize = 64;
 /// A log smaller than this is left as it is.
@@ -117,6 +122,9 @@ enum Pass {
 pub struct Keeper {
     log: Log,
     ticket_space: u16,
+    /// Where the image is, and up to which record it goes; zero, if there is none.
+    image: PathBuf,
+    image_after: Seq,
     /// The number of the batch that changes now go into.
     batch: u64,
     /// Batches that may not be acknowledged yet: their numbers, and their last records.
@@ -139,10 +147,64 @@ pub struct Restored {
     pub records: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// An image was read, and of the log only what came after it.
+    pub image: bool,
+}
+
+/// Applies what a log holds behind a record.
+fn replay(
+    log: &Log,
+    after: Seq,
+    keys: &mut Keyspace,
+    restored: &mut Restored,
+) -> Result<(), RestoreError> {
+    keys.begin_replay();
+    let mut cursor = log.records();
+    let mut parts: Option<Vec<u8>> = None;
+    while let Some(record) = cursor.next(log) {
+        let record = match record {
+            Ok(record) => record,
+            // What lies behind the damage of a read-only log is not served.
+            Err(error) if log.read_only().is_some() => {
+                error!(%error, "the rest of a damaged log is not read");
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if record.seq <= after {
+            continue;
+        }
+        restored.records += 1;
+        restored.bytes += record.payload.len() as u64;
+        let seq = record.seq;
+        let applied = match (record.kind, &mut parts) {
+            (WHOLE, _) => {
+                parts = None;
+                keys.apply(&record.payload)
+            }
+            (FIRST, _) => {
+                parts = Some(record.payload.to_vec());
+                Ok(())
+            }
+            (MORE | LAST, Some(begun)) => {
+                begun.extend_from_slice(&record.payload);
+                match record.kind {
+                    LAST => keys.apply(&parts.take().unwrap_or_default()),
+                    _ => Ok(()),
+                }
+            }
+            // The batch's beginning was removed, and what it said was said again.
+            _ => Ok(()),
+        };
+        applied.map_err(|source| RestoreError::Apply { seq, source })?;
+    }
+    keys.end_replay();
+    Ok(())
 }
 
 impl Keeper {
-    /// Opens the log in a directory, and applies to empty databases what it holds. Blocks.
+    /// Opens the log in a directory, and applies to empty databases what it holds: behind what the
+    /// image beside it has, if there is one. Blocks.
     ///
     /// # Errors
     /// See [`RestoreError`].
@@ -152,51 +214,30 @@ impl Keeper {
         options: Options,
         keys: &mut Keyspace,
     ) -> Result<(Keeper, Restored), RestoreError> {
+        let path = dir.join(IMAGE);
+        let image = image::read(&path, keys);
         let ticket_space = options.ticket_space;
-        let (log, recovery) = Log::open(disk, dir, options)?;
-        let mut restored = Restored { recovery, records: 0, bytes: 0 };
-        keys.begin_replay();
-        let mut cursor = log.records();
-        let mut parts: Option<Vec<u8>> = None;
-        while let Some(record) = cursor.next(&log) {
-            let record = match record {
-                Ok(record) => record,
-                // What lies behind the damage of a read-only log is not served.
-                Err(error) if log.read_only().is_some() => {
-                    error!(%error, "the rest of a damaged log is not read");
-                    break;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            restored.records += 1;
-            restored.bytes += record.payload.len() as u64;
-            let seq = record.seq;
-            let applied = match (record.kind, &mut parts) {
-                (WHOLE, _) => {
-                    parts = None;
-                    keys.apply(&record.payload)
-                }
-                (FIRST, _) => {
-                    parts = Some(record.payload.to_vec());
-                    Ok(())
-                }
-                (MORE | LAST, Some(begun)) => {
-                    begun.extend_from_slice(&record.payload);
-                    match record.kind {
-                        LAST => keys.apply(&parts.take().unwrap_or_default()),
-                        _ => Ok(()),
-                    }
-                }
-                // The batch's beginning was removed, and what it said was said again.
-                _ => Ok(()),
-            };
-            applied.map_err(|source| RestoreError::Apply { seq, source })?;
-        }
-        keys.end_replay();
+        let (log, recovery) =
+            Log::open(disk, dir, Options { whole: image.is_none(), ..options.clone() })?;
+        let covers = |(id, seq): (u64, Seq)| {
+            // All that came after it has to be there.
+            id == log.id() && seq <= log.last() && log.first().0 <= seq.0 + 1
+        };
+        let Some(after) = image.map_or(Some(Seq(0)), |mark| covers(mark).then_some(mark.1)) else {
+            warn!(path = %path.display(), "the image does not fit the log, which is read instead");
+            image::remove(&path);
+            keys.forget();
+            drop(log);
+            return Keeper::open(disk, dir, options, keys);
+        };
+        let mut restored = Restored { recovery, records: 0, bytes: 0, image: after != Seq(0) };
+        replay(&log, after, keys, &mut restored)?;
         keys.journal().set_on(log.read_only().is_none());
         let keeper = Keeper {
             log,
             ticket_space,
+            image: path,
+            image_after: after,
             batch: 1,
             open: VecDeque::new(),
             kept: 0,
@@ -207,6 +248,28 @@ impl Keeper {
         };
         keys.set_batch(keeper.batch);
         Ok((keeper, restored))
+    }
+
+    /// Writes an image of what the databases hold, for the next start, if the log is
+    /// [settled](Keeper::is_settled) and has much to read. Blocks; `beat` is called again and again
+    /// meanwhile. An image that cannot be written is done without.
+    pub fn write_image(&mut self, keys: &mut Keyspace, beat: &mut dyn FnMut()) {
+        let last = self.log.last();
+        let is_worth_it = self.log.file_bytes() >= IMAGE_FROM && last > self.image_after;
+        if !is_worth_it || self.log.read_only().is_some() || !self.is_settled() {
+            return;
+        }
+        while keys.shed(1 << 16) {
+            beat();
+        }
+        match image::write(&self.image, (self.log.id(), last), keys, beat) {
+            Ok(()) => {
+                self.image_after = last;
+                let _ = self.log.checkpoint(Seq(last.0 + 1));
+                self.log.settle();
+            }
+            Err(error) => warn!(%error, "no image for the next start, which reads the log"),
+        }
     }
 
     /// The upper bits of the log's tickets.
@@ -358,10 +421,19 @@ impl Keeper {
         };
         assert!(batch < self.batch, "what is still so was appended");
         let last = self.log.last();
-        if let Err(error) = self.log.remove_when_durable(compaction.segment, last) {
-            error!(%error, "the oldest segment cannot be freed");
+        match self.log.remove_when_durable(compaction.segment, last) {
+            // What came after the image is not whole any more.
+            Ok(()) if self.log.first() > self.image_after => self.drop_image(),
+            Ok(()) => {}
+            Err(error) => error!(%error, "the oldest segment cannot be freed"),
         }
         false
+    }
+
+    fn drop_image(&mut self) {
+        if std::mem::take(&mut self.image_after) != Seq(0) {
+            image::remove(&self.image);
+        }
     }
 
     /// Whether the oldest segment shall go: most of the log says what is no longer so.
@@ -485,6 +557,7 @@ impl Keeper {
             instance = name,
             records = restored.records,
             bytes = restored.bytes,
+            image = restored.image,
             torn_bytes = restored.recovery.torn_bytes,
             "log opened"
         );

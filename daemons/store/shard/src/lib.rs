@@ -3,9 +3,11 @@
 //!
 //! - `shard`: the core's [`App`](sextant_ring::core::App).
 //! - `keeper`: an instance's log: group commit, restoring, compaction.
+//! - `image`: what spares the next start the log, after an orderly end.
 //! - `connection`: what is known of a connection.
 
 mod connection;
+mod image;
 mod keeper;
 mod shard;
 

@@ -22,7 +22,7 @@ use hashbrown::HashMap;
 use sextant_engine::{ClientId, Engine, Executed, Next, Peer, Room};
 use sextant_resp::{Limits, Parsed, key_ahead};
 use sextant_ring::core::{App, CloseReason, ConnId, Cx};
-use sextant_ring::driver::{FileDone, Files, Listener};
+use sextant_ring::driver::{FileDone, Listener};
 use sextant_ring::time::{Clock, Time};
 use sextant_ring::wheel::TimerId;
 use tracing::{debug, error, info, warn};
@@ -116,6 +116,8 @@ struct State {
     until: Option<Instant>,
     left: usize,
     closing: Option<Box<dyn FnOnce() + Send>>,
+    /// It ends, and has left an image, or tried to.
+    imaged: bool,
 }
 
 impl Instance {
@@ -397,7 +399,7 @@ impl Shard {
         if more {
             self.activate(slot);
         }
-        self.finish_closing(cx, slot);
+        self.finish_closing(cx, slot, clock);
     }
 
     /// Sends replies that waited for the log.
@@ -451,14 +453,21 @@ impl Shard {
         instance.state.timer = cx.arm(due, slot as u64).map(|timer| (timer, due));
     }
 
-    fn finish_closing(&mut self, cx: &mut Context, slot: usize) {
+    fn finish_closing(&mut self, cx: &mut Context, slot: usize, clock: Clock) {
         let Some(instance) = self.instances[slot].as_deref_mut() else { return };
         if instance.state.closing.is_none() {
             return;
         }
         if let Some(keeper) = &mut instance.keeper {
             if keeper.is_settled() && !keeper.is_closed() {
-                keeper.close(cx);
+                let keys = instance.engine.keyspace();
+                if !std::mem::replace(&mut instance.state.imaged, true) {
+                    keeper.write_image(keys, &mut self.on_turn);
+                    keeper.commit(cx, clock.now);
+                }
+                if keeper.is_settled() {
+                    keeper.close(cx);
+                }
             }
             if !keeper.is_closed() {
                 return;

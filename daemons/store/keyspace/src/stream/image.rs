@@ -17,7 +17,8 @@ impl Stream {
         let (mut name, mut value) = (Vec::new(), Vec::new());
         let mut written = 0;
         self.for_each_word(|word| {
-            (name.clear(), value.clear());
+            name.clear();
+            value.clear();
             let item = word.encode(&mut name, &mut value);
             if let Word::Entry { fields, .. } = &word {
                 value.extend_from_slice(fields);
