@@ -169,6 +169,19 @@ impl<'m> Case<'m> {
         self.ratio(RatioPlan { what, figure: None, of, to, how, wanted })
     }
 
+    /// A rate of `of`, which is one of its figures, beside that of `to` in the same round.
+    pub(crate) fn rates(
+        self,
+        figure: &'static str,
+        of: &str,
+        to: &str,
+        wanted: Option<Wanted>,
+    ) -> Case<'m> {
+        let what = format!("{figure}: {of} / {to}");
+        let (of, to, how) = (of.to_owned(), vec![to.to_owned()], Beside::Best);
+        self.ratio(RatioPlan { what, figure: Some(figure), of, to, how, wanted })
+    }
+
     /// A time of `of`, which is one of its figures, beside the shortest of others in the same
     /// round, which go by one name.
     pub(crate) fn beside_least(
@@ -271,6 +284,11 @@ impl<'m> Bench<'m> {
         let version = first.rsplit([' ', '-']).next().unwrap_or("unknown");
         self.report.versions.push((name.to_owned(), version.to_owned()));
         Ok(())
+    }
+
+    /// Tells the version of a peer that says it in a way of its own.
+    pub(crate) fn told(&mut self, name: &str, version: &str) {
+        self.report.versions.push((name.to_owned(), version.to_owned()));
     }
 
     /// Adds a case.

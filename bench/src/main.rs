@@ -16,6 +16,7 @@ mod push;
 mod report;
 mod server;
 mod soak;
+mod store;
 mod tls;
 mod wake;
 
@@ -56,6 +57,14 @@ enum What {
     PushTls(RunArgs),
     /// A message for all devices of an app, audit and all; and a list of devices that are away
     PushCampaign(CampaignArgs),
+    /// CPU and rate of SET and GET on store, beside Valkey and Redis
+    StoreCommands(RunArgs),
+    /// Rate of SET with each reply on disk, beside Valkey, Redis and the disk
+    StoreDurable(RunArgs),
+    /// Memory of ten million keys, beside Valkey and Redis
+    StoreMemory(RunArgs),
+    /// How long a restart takes with ten million keys, beside Valkey and Redis
+    StoreRestart(RunArgs),
     /// Everything at random for half an hour, and whether anything is left behind
     Soak(SoakArgs),
     /// Durable appends of 64 writers, beside the best of fio
@@ -188,6 +197,10 @@ fn main() -> ExitCode {
         What::PushPairs(args) => devices::run_pairs(&args.run_briefly("push-pairs")),
         What::PushConnect(args) => devices::run_connect(&args.run_briefly("push-connect")),
         What::PushTls(args) => tls::run(&args.run_briefly("push-tls")),
+        What::StoreCommands(args) => store::run_commands(&args.run("store-commands")),
+        What::StoreDurable(args) => store::run_durable(&args.run("store-durable")),
+        What::StoreMemory(args) => store::run_memory(&args.run("store-memory")),
+        What::StoreRestart(args) => store::run_restart(&args.run("store-restart")),
         What::Draw { results } => results.iter().try_for_each(|file| Report::draw_again(file)),
         What::SegmentAppend(args) => append::run(&args.run.run("segment-append"), &args.dir),
         What::WriteLog(args) => append::write_log(&args),

