@@ -1,6 +1,6 @@
 //! A command that is being done: what its handler works with.
 
-use sextant_keyspace::Keyspace;
+use sextant_keyspace::{Found, Keyspace};
 use sextant_resp::OwnedArgs;
 
 use crate::blocking::Wait;
@@ -56,6 +56,18 @@ impl Call<'_> {
     /// Milliseconds since 1970.
     pub(crate) fn now(&self) -> u64 {
         self.engine.keys.now()
+    }
+
+    /// Finds a key that is read, and counts whether it was there.
+    pub(crate) fn look(&mut self, key: &[u8]) -> Option<Found> {
+        let found = self.engine.keys.find(self.db, key);
+        if found.is_some() {
+            self.engine.counts.hits += 1;
+        } else {
+            self.engine.counts.misses += 1;
+            self.notify(Class::MISS, "keymiss", key);
+        }
+        found
     }
 
     /// Waits, if this caller may; if not, nothing happens and the handler answers what a command

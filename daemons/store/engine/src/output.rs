@@ -4,6 +4,7 @@
 use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
+use sextant_keyspace::packed::Word;
 use sextant_resp::Reply;
 
 /// A value longer than this is not copied.
@@ -49,6 +50,15 @@ impl Output {
         self.reply.bulk_head(len);
         pieces.for_each(|piece| self.piece(piece));
         self.reply.crlf();
+    }
+
+    /// Adds an element of a collection as a bulk string.
+    #[inline]
+    pub(crate) fn word(&mut self, word: Word<'_>) {
+        match word {
+            Word::Bytes(bytes) => self.reply.bulk(bytes),
+            Word::Int(number) => self.reply.bulk_int(number),
+        }
     }
 
     /// Whether all of it is in one piece: [`Output::bytes`].

@@ -18,6 +18,30 @@ pub(crate) fn int_within(
     canonical_int(word).filter(|number| range.contains(number)).ok_or(Fault::text(fault))
 }
 
+/// How many elements by chance a client asks for: so many different ones, or if negative so many
+/// that may be the same.
+pub(crate) fn chance_count(word: &[u8]) -> Result<i64, Fault> {
+    let count = int(word)?;
+    match count == i64::MIN {
+        false => Ok(count),
+        true => Err(Fault::text(
+            "ERR value is out of range, value must between -9223372036854775807 and \
+             9223372036854775807",
+        )),
+    }
+}
+
+/// The most elements that may be the same which one reply has: memory for it is taken at once.
+const REPEATED_MAX: u64 = 1 << 24;
+
+/// How many elements a negative count asks for.
+pub(crate) fn repeated(count: i64) -> Result<usize, Fault> {
+    match count.unsigned_abs() {
+        count @ ..=REPEATED_MAX => Ok(count as usize),
+        _ => Err(Fault::text("ERR value is out of range")),
+    }
+}
+
 /// A number, infinities included, as Redis takes it: no spaces, not NaN, hexadecimal too.
 pub(crate) fn float(word: &[u8]) -> Result<f64, Fault> {
     parse_float(word).ok_or(Fault::NotFloat)

@@ -1,13 +1,14 @@
 //! Keys, whatever their values are: DEL, RENAME, SCAN and their kin.
 
-use sextant_keyspace::{Cursor, Type};
+use sextant_keyspace::{Cursor, Found, Type};
 use sextant_resp::Args;
 
 use crate::call::Call;
 use crate::command::{Flags, Group, Keys, Spec, spec};
 use crate::fault::Fault;
 use crate::notify::Class;
-use crate::words::{int, int_within, is, matches};
+use crate::output::Output;
+use crate::words::{int, is, matches};
 
 const READ: Flags = Flags::READONLY.and(Flags::FAST);
 const READ_SLOW: Flags = Flags::READONLY;
@@ -226,6 +227,37 @@ fn keys(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A cursor, as the C library reads a number: with a sign or without, and nothing is zero.
+pub(crate) fn scan_cursor(word: &[u8]) -> Result<Cursor, Fault> {
+    let text = std::str::from_utf8(word).unwrap_or("?");
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let digits = if text.is_empty() { "0" } else { digits };
+    let plain = digits.bytes().all(|digit| digit.is_ascii_digit());
+    let number = digits.parse().ok().filter(|_| plain);
+    let number: u64 = number.ok_or(Fault::text("ERR invalid cursor"))?;
+    Ok(Cursor(if negative { number.wrapping_neg() } else { number }))
+}
+
+/// Begins HSCAN and its kin: finds the key, or answers that there is nothing.
+pub(crate) fn scan_found(call: &mut Call<'_>, args: Args<'_>) -> Result<Option<Found>, Fault> {
+    scan_cursor(&args[2])?;
+    let found = call.look(&args[1]);
+    if found.is_none() {
+        reply_scan(&mut call.out, Cursor(0), 0);
+    }
+    Ok(found)
+}
+
+/// Begins the reply of a scan of so many words.
+pub(crate) fn reply_scan(out: &mut Output, cursor: Cursor, words: usize) {
+    out.array(2);
+    out.bulk(cursor.0.to_string().as_bytes());
+    out.array(words);
+}
+
 /// The options of the SCAN family.
 pub(crate) struct ScanOptions<'a> {
     pub(crate) cursor: Cursor,
@@ -238,15 +270,15 @@ impl<'a> ScanOptions<'a> {
     /// Takes them from the cursor's word on.
     pub(crate) fn parse(args: Args<'a>, with_type: bool) -> Result<ScanOptions<'a>, Fault> {
         let words: Vec<&'a [u8]> = args.iter().collect();
-        let cursor = std::str::from_utf8(words[0]).ok().and_then(|text| text.parse().ok());
-        let cursor = Cursor(cursor.ok_or(Fault::text("ERR invalid cursor"))?);
+        let cursor = scan_cursor(words[0])?;
         let mut options = ScanOptions { cursor, count: 10, pattern: None, kind: None };
         let mut at = 1;
         while at < words.len() {
             let value = *words.get(at + 1).ok_or(Fault::Syntax)?;
             match words[at] {
                 word if is(word, "COUNT") => {
-                    options.count = int_within(value, 1..=i64::MAX, "ERR syntax error")? as usize;
+                    let count = usize::try_from(int(value)?).unwrap_or(0);
+                    options.count = if count > 0 { count } else { return Err(Fault::Syntax) };
                 }
                 word if is(word, "MATCH") => options.pattern = Some(value),
                 word if with_type && is(word, "TYPE") => options.kind = Some(value),
@@ -278,9 +310,7 @@ fn scan(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
         found
             .retain(|key| keys.peek(db, key).is_some_and(|found| is_it(kind, keys.type_of(found))));
     }
-    call.out.array(2);
-    call.out.bulk(cursor.0.to_string().as_bytes());
-    call.out.array(found.len());
+    reply_scan(&mut call.out, cursor, found.len());
     found.iter().for_each(|key| call.out.bulk(key));
     Ok(())
 }

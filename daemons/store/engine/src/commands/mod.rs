@@ -3,11 +3,13 @@
 mod clients;
 mod connection;
 mod expiry;
+mod hashes;
 mod help;
 mod keys;
 mod numbers;
 mod pubsub;
 mod server;
+mod sets;
 mod streams;
 mod strings;
 mod tracking;
@@ -20,10 +22,12 @@ pub(crate) const FAMILIES: &[&[Spec]] = &[
     clients::COMMANDS,
     connection::COMMANDS,
     expiry::COMMANDS,
+    hashes::COMMANDS,
     keys::COMMANDS,
     numbers::COMMANDS,
     pubsub::COMMANDS,
     server::COMMANDS,
+    sets::COMMANDS,
     streams::COMMANDS,
     strings::COMMANDS,
     transactions::COMMANDS,

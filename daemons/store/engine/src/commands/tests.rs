@@ -50,6 +50,31 @@ impl Bench {
         text.trim_end().replace("\r\n", " ")
     }
 
+    /// Says commands, a word `""` being an empty one, and compares what is heard.
+    pub(crate) fn play(&mut self, plays: &[(&str, &str)]) {
+        for (said, reply) in plays {
+            assert_eq!(self.say_quoted(said), *reply, "{said}");
+        }
+    }
+
+    /// The same where elements may come in another order.
+    pub(crate) fn play_in_any_order(&mut self, plays: &[(&str, &str)]) {
+        let sorted = |reply: &str| {
+            let mut words: Vec<String> = reply.split(' ').map(str::to_owned).collect();
+            words.sort();
+            words
+        };
+        for (said, reply) in plays {
+            assert_eq!(sorted(&self.say_quoted(said)), sorted(reply), "{said}");
+        }
+    }
+
+    fn say_quoted(&mut self, said: &str) -> String {
+        let words = said.split(' ').map(|text| if text == "\"\"" { "" } else { text });
+        let words: Vec<&[u8]> = words.map(str::as_bytes).collect();
+        self.say_words(self.client, &words)
+    }
+
     pub(crate) fn pass(&mut self, ms: u64) {
         let now = self.engine.keys.now();
         self.engine.set_now(now + ms);
