@@ -7,6 +7,7 @@
 //! - `client`, `output`, `blocking`, `notify`: connections, what is sent to them, those that wait,
 //!   and news of keys.
 //! - `admission`: what a client may. `pubsub`, `tracking`: what it is told unasked.
+//! - `geohash`: places as numbers.
 //! - `words`: numbers, ranges and patterns as Redis reads them.
 //!
 //! Values are in `sextant-keyspace`, the protocol is in `sextant-resp`.
@@ -19,6 +20,7 @@ mod command;
 mod commands;
 mod engine;
 mod fault;
+mod geohash;
 mod info;
 #[cfg(test)]
 mod measure;

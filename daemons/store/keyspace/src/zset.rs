@@ -381,19 +381,46 @@ impl<'a> Scores<'a> {
         start..end.max(start)
     }
 
-    /// The ranks of the members whose bytes are in a range, if all scores are the same.
-    pub fn lex_range(self, min: Bound<&[u8]>, max: Bound<&[u8]>) -> Range<u64> {
-        let start = match min {
-            Bound::Unbounded => 0,
-            Bound::Included(min) => self.count_while(|_, member| member < min),
-            Bound::Excluded(min) => self.count_while(|_, member| member <= min),
+    /// The ranks of the members whose bytes are in a range, if all scores are the same. If they are
+    /// not, those of a small set are found as a walk from the first, or the last, meets them.
+    pub fn lex_range(self, min: Bound<&[u8]>, max: Bound<&[u8]>, backwards: bool) -> Range<u64> {
+        let is_below = |member: &[u8]| match min {
+            Bound::Unbounded => false,
+            Bound::Included(min) => member < min,
+            Bound::Excluded(min) => member <= min,
         };
-        let end = match max {
-            Bound::Unbounded => self.len(),
-            Bound::Included(max) => self.count_while(|_, member| member <= max),
-            Bound::Excluded(max) => self.count_while(|_, member| member < max),
+        let is_above = |member: &[u8]| match max {
+            Bound::Unbounded => false,
+            Bound::Included(max) => member > max,
+            Bound::Excluded(max) => member >= max,
         };
-        start..end.max(start)
+        let Scores::Small(packed) = self else {
+            let start = self.count_while(|_, member| is_below(member));
+            let end = self.count_while(|_, member| !is_above(member));
+            return start..end.max(start);
+        };
+        let (mut room, len) = ([0; 20], self.len());
+        let mut check = |(member, _): &(Word<'_>, f64), is: &dyn Fn(&[u8]) -> bool| {
+            is(member.as_bytes(&mut room))
+        };
+        let (first, last) = (pairs(packed).next(), pairs(packed).next_back());
+        let is_outside = first.is_none_or(|first| check(&first, &is_above))
+            || last.is_none_or(|last| check(&last, &is_below));
+        if is_outside {
+            return 0..0;
+        }
+        let is_inside = |member: &[u8]| !is_below(member) && !is_above(member);
+        if backwards {
+            let skipped = pairs(packed).rev().take_while(|pair| check(pair, &is_above)).count();
+            let rest = pairs(packed).rev().skip(skipped);
+            let taken = rest.take_while(|pair| check(pair, &is_inside)).count() as u64;
+            let end = len - skipped as u64;
+            return end - taken..end;
+        }
+        let start = pairs(packed).take_while(|pair| check(pair, &is_below)).count();
+        let rest = pairs(packed).skip(start);
+        let taken = rest.take_while(|pair| check(pair, &is_inside)).count() as u64;
+        start as u64..start as u64 + taken
     }
 
     /// Calls `each` for the members of these ranks, from the first on, or from the last one

@@ -3,9 +3,11 @@
 mod clients;
 mod connection;
 mod expiry;
+mod geo;
 mod hashes;
 mod help;
 mod keys;
+mod lists;
 mod numbers;
 mod pubsub;
 mod server;
@@ -14,6 +16,11 @@ mod streams;
 mod strings;
 mod tracking;
 mod transactions;
+mod waiting_lists;
+mod waiting_zsets;
+mod zset_algebra;
+mod zset_ranges;
+mod zsets;
 
 use crate::command::Spec;
 
@@ -22,8 +29,10 @@ pub(crate) const FAMILIES: &[&[Spec]] = &[
     clients::COMMANDS,
     connection::COMMANDS,
     expiry::COMMANDS,
+    geo::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
+    lists::COMMANDS,
     numbers::COMMANDS,
     pubsub::COMMANDS,
     server::COMMANDS,
@@ -31,6 +40,11 @@ pub(crate) const FAMILIES: &[&[Spec]] = &[
     streams::COMMANDS,
     strings::COMMANDS,
     transactions::COMMANDS,
+    waiting_lists::COMMANDS,
+    waiting_zsets::COMMANDS,
+    zset_algebra::COMMANDS,
+    zset_ranges::COMMANDS,
+    zsets::COMMANDS,
 ];
 
 #[cfg(test)]
