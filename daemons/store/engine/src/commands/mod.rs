@@ -12,6 +12,7 @@ mod numbers;
 mod pubsub;
 mod server;
 mod sets;
+mod sort;
 mod streams;
 mod strings;
 mod tracking;
@@ -37,6 +38,7 @@ pub(crate) const FAMILIES: &[&[Spec]] = &[
     pubsub::COMMANDS,
     server::COMMANDS,
     sets::COMMANDS,
+    sort::COMMANDS,
     streams::COMMANDS,
     strings::COMMANDS,
     transactions::COMMANDS,
