@@ -122,7 +122,8 @@ fn place_of(scores: Option<Scores<'_>>, member: &[u8]) -> Option<Point> {
 }
 
 fn geopos(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
-    let scores = call.engine.keys.zset(call.db, &args[1])?;
+    let found = call.look(&args[1]);
+    let scores = found.map(|found| call.engine.keys.scores(found)).transpose()?;
     call.out.array(args.len() - 2);
     for member in args.iter().skip(2) {
         match place_of(scores, member) {
@@ -134,7 +135,8 @@ fn geopos(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 }
 
 fn geohash(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
-    let scores = call.engine.keys.zset(call.db, &args[1])?;
+    let found = call.look(&args[1]);
+    let scores = found.map(|found| call.engine.keys.scores(found)).transpose()?;
     call.out.array(args.len() - 2);
     for member in args.iter().skip(2) {
         match place_of(scores, member) {
@@ -151,7 +153,8 @@ fn geodist(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
         5 => unit(&args[4])?,
         _ => return Err(Fault::Syntax),
     };
-    let scores = call.engine.keys.zset(call.db, &args[1])?;
+    let found = call.look(&args[1]);
+    let scores = found.map(|found| call.engine.keys.scores(found)).transpose()?;
     match place_of(scores, &args[2]).zip(place_of(scores, &args[3])) {
         Some((one, other)) => reply_distance(&mut call.out, one.distance(other) / metres),
         None => call.out.null(),
@@ -411,7 +414,8 @@ fn answer(
 fn geosearch(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
     let words: Vec<&[u8]> = args.iter().collect();
     let mut query = Query { unit: 1.0, ..Query::default() };
-    let scores = call.engine.keys.zset(call.db, words[1])?;
+    let found = call.look(words[1]);
+    let scores = found.map(|found| call.engine.keys.scores(found)).transpose()?;
     query.take_options(&words[2..], Form::Search, scores)?;
     answer(call, words[1], words[0], Form::Search, &query)
 }
@@ -419,14 +423,16 @@ fn geosearch(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 fn geosearchstore(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
     let words: Vec<&[u8]> = args.iter().collect();
     let mut query = Query { unit: 1.0, store: Some(words[1]), ..Query::default() };
-    let scores = call.engine.keys.zset(call.db, words[2])?;
+    let found = call.look(words[2]);
+    let scores = found.map(|found| call.engine.keys.scores(found)).transpose()?;
     query.take_options(&words[3..], Form::SearchStore, scores)?;
     answer(call, words[2], words[0], Form::SearchStore, &query)
 }
 
 fn around_point(call: &mut Call<'_>, args: Args<'_>, form: Form) -> Result<(), Fault> {
     let words: Vec<&[u8]> = args.iter().collect();
-    let scores = call.engine.keys.zset(call.db, words[1])?;
+    let found = call.look(words[1]);
+    let scores = found.map(|found| call.engine.keys.scores(found)).transpose()?;
     let centre = point(words[2], words[3])?;
     let (shape, unit) = radius(words[4], words[5])?;
     let mut query = Query { unit, shape: Some(shape), centre: Some(centre), ..Query::default() };
@@ -444,7 +450,8 @@ fn georadius_ro(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 
 fn around_member(call: &mut Call<'_>, args: Args<'_>, form: Form) -> Result<(), Fault> {
     let words: Vec<&[u8]> = args.iter().collect();
-    let scores = call.engine.keys.zset(call.db, words[1])?;
+    let found = call.look(words[1]);
+    let scores = found.map(|found| call.engine.keys.scores(found)).transpose()?;
     let mut query = Query { unit: 1.0, ..Query::default() };
     // Without a key nothing is wrong with a radius.
     if scores.is_some() {

@@ -1,14 +1,13 @@
 //! Lists: LPUSH, LRANGE and their kin. What waits for a list is in `waiting_lists`.
 
-use sextant_keyspace::Side;
 use sextant_keyspace::packed::Word;
+use sextant_keyspace::{Elements, Side};
 use sextant_resp::Args;
 
 use crate::call::Call;
 use crate::command::{Flags, Group, Keys, Spec, spec};
 use crate::fault::Fault;
 use crate::notify::Class;
-use crate::output::Output;
 use crate::words::{int, int_within, is, range};
 
 const READ: Flags = Flags::READONLY;
@@ -40,15 +39,6 @@ pub(crate) const COMMANDS: &[Spec] = &[
     spec("rpoplpush", 3, GROW, TWO, LIST, "1.2.0", "Moves the last element to the front of a list.", rpoplpush),
     spec("lmpop", -4, WRITE, Keys::Counted { count: 1, store: None }, LIST, "7.0.0", "Takes elements off the first list that has some.", lmpop),
 ];
-
-/// Writes an element or a member as a bulk string.
-#[inline]
-pub(crate) fn reply_word(out: &mut Output, word: Word<'_>) {
-    match word {
-        Word::Bytes(bytes) => out.bulk(bytes),
-        Word::Int(number) => out.bulk_int(number),
-    }
-}
 
 /// The event of a push.
 fn pushed(side: Side) -> &'static str {
@@ -116,7 +106,7 @@ pub(super) fn pop_reply(
     }
     let out = &mut call.out;
     let taken = call.engine.keys.list_pop(call.db, key, side, count.unwrap_or(1), |word| {
-        reply_word(out, word);
+        out.word(word);
     })?;
     let Some(taken) = taken.filter(|taken| taken.count > 0) else { return Ok(()) };
     call.notify(Class::LIST, popped(side), key);
@@ -153,8 +143,9 @@ fn rpop(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 }
 
 fn llen(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
-    let len = len_of(call, &args[1])?.unwrap_or(0);
-    call.out.int(len as i64);
+    let found = call.look(&args[1]);
+    let list = found.map(|found| call.engine.keys.elements(found)).transpose()?;
+    call.out.int(list.map_or(0, Elements::len) as i64);
     Ok(())
 }
 
@@ -165,13 +156,15 @@ fn index_in(index: i64, len: u64) -> Option<u64> {
 }
 
 fn lindex(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
-    let Some(list) = call.engine.keys.list(call.db, &args[1])? else {
+    let found = call.look(&args[1]);
+    let list = found.map(|found| call.engine.keys.elements(found)).transpose()?;
+    let Some(list) = list else {
         call.out.null();
         return Ok(());
     };
     let index = index_in(int(&args[2])?, list.len());
     match index.and_then(|index| list.get(index)) {
-        Some(word) => reply_word(&mut call.out, word),
+        Some(word) => call.out.word(word),
         None => call.out.null(),
     }
     Ok(())
@@ -179,14 +172,16 @@ fn lindex(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 
 fn lrange(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
     let (start, end) = (int(&args[2])?, int(&args[3])?);
-    let Some(list) = call.engine.keys.list(call.db, &args[1])? else {
+    let found = call.look(&args[1]);
+    let list = found.map(|found| call.engine.keys.elements(found)).transpose()?;
+    let Some(list) = list else {
         call.out.array(0);
         return Ok(());
     };
     let range = range(start, end, list.len() as usize);
     call.out.array(range.len());
     let words = list.iter_from(range.start as u64).take(range.len());
-    words.for_each(|word| reply_word(&mut call.out, word));
+    words.for_each(|word| call.out.word(word));
     Ok(())
 }
 
@@ -312,7 +307,9 @@ impl Search {
 fn lpos(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
     let search = Search::parse(args.skip(3))?;
     let wanted = Word::from_bytes(&args[2]);
-    let found = match call.engine.keys.list(call.db, &args[1])? {
+    let found = call.look(&args[1]);
+    let list = found.map(|found| call.engine.keys.elements(found)).transpose()?;
+    let found = match list {
         None => Vec::new(),
         Some(list) if search.side == Side::Left => search.matches(list.iter_from(0), wanted),
         Some(list) => {

@@ -207,7 +207,9 @@ fn reply_range(
     backwards: Option<bool>,
 ) -> Result<(), Fault> {
     let query = Query::parse(args.skip(2), by, backwards, false)?;
-    let Some(scores) = call.engine.keys.zset(call.db, &args[1])? else {
+    let found = call.look(&args[1]);
+    let scores = found.map(|found| call.engine.keys.scores(found)).transpose()?;
+    let Some(scores) = scores else {
         call.out.array(0);
         return Ok(());
     };
@@ -275,7 +277,8 @@ fn zrangestore(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 
 fn count(call: &mut Call<'_>, args: Args<'_>, by: By) -> Result<(), Fault> {
     let asked = Asked::parse(by, &args[2], &args[3])?;
-    let scores = call.engine.keys.zset(call.db, &args[1])?;
+    let found = call.look(&args[1]);
+    let scores = found.map(|found| call.engine.keys.scores(found)).transpose()?;
     let ranks = scores.map_or(0..0, |scores| asked.ranks(scores, false));
     call.out.int((ranks.end - ranks.start) as i64);
     Ok(())

@@ -1,18 +1,18 @@
 //! Sorted sets: ZADD, ZSCORE and their kin. Ranges are in `zset_ranges`, what is made of several
 //! sets in `zset_algebra`, what waits in `waiting_zsets`.
 
+use sextant_keyspace::Scores;
 use sextant_keyspace::packed::Word;
-use sextant_keyspace::{Cursor, Scores};
 use sextant_resp::Args;
 
-use super::keys::ScanOptions;
-use super::lists::{Mpop, reply_word};
+use super::keys::{ScanOptions, reply_scan, scan_found};
+use super::lists::Mpop;
 use crate::call::Call;
 use crate::command::{Flags, Group, Keys, Spec, spec};
 use crate::fault::Fault;
 use crate::notify::Class;
 use crate::output::Output;
-use crate::words::{float, int, int_within, is};
+use crate::words::{chance_count, float, int_within, is, repeated};
 
 const READ: Flags = Flags::READONLY;
 const READ_FAST: Flags = Flags::READONLY.and(Flags::FAST);
@@ -189,7 +189,9 @@ fn zrem(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 }
 
 fn zcard(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
-    let len = call.engine.keys.zset(call.db, &args[1])?.map_or(0, Scores::len);
+    let found = call.look(&args[1]);
+    let scores = found.map(|found| call.engine.keys.scores(found)).transpose()?;
+    let len = scores.map_or(0, Scores::len);
     call.out.int(len as i64);
     Ok(())
 }
@@ -202,14 +204,16 @@ fn reply_score(out: &mut Output, score: Option<f64>) {
 }
 
 fn zscore(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
-    let scores = call.engine.keys.zset(call.db, &args[1])?;
+    let found = call.look(&args[1]);
+    let scores = found.map(|found| call.engine.keys.scores(found)).transpose()?;
     let score = scores.and_then(|scores| scores.score(&args[2]));
     reply_score(&mut call.out, score);
     Ok(())
 }
 
 fn zmscore(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
-    let scores = call.engine.keys.zset(call.db, &args[1])?;
+    let found = call.look(&args[1]);
+    let scores = found.map(|found| call.engine.keys.scores(found)).transpose()?;
     call.out.array(args.len() - 2);
     for member in args.iter().skip(2) {
         reply_score(&mut call.out, scores.and_then(|scores| scores.score(member)));
@@ -225,7 +229,8 @@ fn rank(call: &mut Call<'_>, args: Args<'_>, from_end: bool) -> Result<(), Fault
     if with_score == Some(false) {
         return Err(Fault::Syntax);
     }
-    let scores = call.engine.keys.zset(call.db, &args[1])?;
+    let found = call.look(&args[1]);
+    let scores = found.map(|found| call.engine.keys.scores(found)).transpose()?;
     let ranked = scores.and_then(|scores| Some((scores.rank(&args[2])?, scores.len())));
     match (ranked, with_score) {
         (None, None) => call.out.null(),
@@ -300,7 +305,7 @@ pub(super) fn pop_members(
         if form == Form::Nested {
             out.array(2);
         }
-        reply_word(out, member);
+        out.word(member);
         out.double(score);
     });
     let removed = call.keys().zset_remove_range(db, key, ranks)?;
@@ -376,7 +381,7 @@ pub(super) fn reply_members<'w>(
         if nested {
             out.array(2);
         }
-        reply_word(out, member);
+        out.word(member);
         if with_scores {
             out.double(score);
         }
@@ -384,23 +389,17 @@ pub(super) fn reply_members<'w>(
 }
 
 fn zrandmember(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
-    /// Members that are told more than once, at most.
-    const DRAWN_MAX: i64 = 1 << 24;
-    const LEAST: &str = "ERR value is out of range, value must between -9223372036854775807 and \
-        9223372036854775807";
     let mut random = call.engine.keys.random();
-    let count = args.get(2).map(int).transpose()?;
-    if count == Some(i64::MIN) {
-        return Err(Fault::text(LEAST));
-    }
+    let count = args.get(2).map(chance_count).transpose()?;
     let with_scores = args.len() == 4 && is(&args[3], "WITHSCORES");
     if args.len() > 4 || (args.len() == 4 && !with_scores) {
         return Err(Fault::Syntax);
     }
-    if count.is_some_and(|count| count < -DRAWN_MAX || (with_scores && count > i64::MAX / 2)) {
+    if with_scores && count.is_some_and(|count| count.unsigned_abs() > i64::MAX as u64 / 2) {
         return Err(Fault::text("ERR value is out of range"));
     }
-    let scores = call.engine.keys.zset(call.db, &args[1])?;
+    let found = call.look(&args[1]);
+    let scores = found.map(|found| call.engine.keys.scores(found)).transpose()?;
     let (Some(scores), Some(count)) = (scores, count) else {
         match (scores, count) {
             (None, None) => call.out.null(),
@@ -408,17 +407,17 @@ fn zrandmember(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
             (Some(scores), _) => {
                 let at = scores.at(random.u64(..scores.len()));
                 let (member, _) = at.expect("the rank is one");
-                reply_word(&mut call.out, member);
+                call.out.word(member);
             }
         }
         return Ok(());
     };
     let chosen = match usize::try_from(count) {
         Ok(count) => scores.choose(count, &mut random),
-        Err(_) => (count..0)
-            .map(|_| random.u64(..scores.len()))
-            .map(|rank| scores.at(rank).expect("the rank is one"))
-            .collect(),
+        Err(_) => {
+            let ranks = (0..repeated(count)?).map(|_| random.u64(..scores.len()));
+            ranks.map(|rank| scores.at(rank).expect("the rank is one")).collect()
+        }
     };
     reply_members(&mut call.out, chosen.len(), with_scores, |each| {
         chosen.iter().for_each(|(member, score)| each(*member, *score));
@@ -427,29 +426,18 @@ fn zrandmember(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 }
 
 fn zscan(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
-    let options = ScanOptions::parse(args.skip(2), false);
-    // Other faults do not matter where there is nothing to scan.
-    if options.as_ref().is_err_and(|fault| *fault == Fault::text("ERR invalid cursor")) {
-        return options.map(drop);
-    }
-    let Some(scores) = call.engine.keys.zset(call.db, &args[1])? else {
-        call.out.array(2);
-        call.out.bulk(b"0");
-        call.out.array(0);
-        return Ok(());
-    };
-    let (options, mut members, mut room) = (options?, Vec::new(), [0; 20]);
+    let Some(found) = scan_found(call, args)? else { return Ok(()) };
+    let scores = call.engine.keys.scores(found)?;
+    let options = ScanOptions::parse(args.skip(2), false)?;
+    let (mut members, mut room) = (Vec::new(), [0; 20]);
     let next = scores.scan(options.cursor, options.count, |member, score| {
         if options.takes(member.as_bytes(&mut room)) {
             members.push((member, score));
         }
     });
-    let Cursor(next) = next;
-    call.out.array(2);
-    call.out.bulk(next.to_string().as_bytes());
-    call.out.array(members.len() * 2);
+    reply_scan(&mut call.out, next, members.len() * 2);
     for (member, score) in members {
-        reply_word(&mut call.out, member);
+        call.out.word(member);
         match scores {
             Scores::Small(_) => {
                 let mut printed = sextant_resp::DoubleBuf::new();
