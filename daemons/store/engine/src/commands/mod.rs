@@ -1,5 +1,6 @@
 //! What each command does, a module a family.
 
+mod bitmaps;
 mod clients;
 mod connection;
 mod expiry;
@@ -27,6 +28,7 @@ use crate::command::Spec;
 
 /// All commands.
 pub(crate) const FAMILIES: &[&[Spec]] = &[
+    bitmaps::COMMANDS,
     clients::COMMANDS,
     connection::COMMANDS,
     expiry::COMMANDS,
