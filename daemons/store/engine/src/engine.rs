@@ -17,7 +17,7 @@ use sextant_resp::{Args, OwnedArgs};
 use crate::admission::{Admitted, Pause};
 use crate::blocking::{Blocking, Waiting};
 use crate::call::{Call, Caller};
-use crate::client::{Client, ClientId, Clients, Mute, Peer};
+use crate::client::{Client, ClientId, Clients, Multi, Mute, Peer};
 use crate::command::{Known, Spec, Table};
 use crate::commands;
 use crate::fault::Fault;
@@ -26,7 +26,7 @@ use crate::notify::{Class, Notices};
 use crate::output::Output;
 use crate::pubsub::{PubSub, Space};
 use crate::tracking::Tracked;
-use crate::words::quoted;
+use crate::words::{is, quoted};
 
 /// What an instance is made with.
 #[derive(Clone, Debug)]
@@ -247,6 +247,7 @@ impl Engine {
             Ok(Admitted::Now(known)) => self.run(id, known, args),
             Ok(Admitted::Queue(known)) => self.queue(id, known, args),
             Ok(Admitted::Postponed) => self.postpone(id, args),
+            Err(fault) if is(&args[0], "exec") => self.abort(id, &fault),
             Err(fault) => self.refuse(id, &fault),
         }
         let gate = self.keys.take_seen();
@@ -309,6 +310,31 @@ impl Engine {
             multi.refused = true;
         }
         client.output.error(fault.line());
+    }
+
+    /// Answers an EXEC that is refused itself: its transaction is over.
+    fn abort(&mut self, id: ClientId, fault: &Fault) {
+        self.forget_transaction(id);
+        let reason = fault.line();
+        let reason = reason.strip_prefix("ERR ").unwrap_or(reason);
+        let text = format!("EXECABORT Transaction discarded because of: {reason}");
+        self.client_mut(id).output.error(text);
+    }
+
+    /// Ends a client's transaction, and its watching; returns what was queued.
+    pub(crate) fn forget_transaction(&mut self, id: ClientId) -> Option<Multi> {
+        self.forget_watched(id);
+        self.client_mut(id).multi.take()
+    }
+
+    /// Ends a client's watching.
+    pub(crate) fn forget_watched(&mut self, id: ClientId) {
+        let client = self.client_mut(id);
+        client.watched_changed = false;
+        if !std::mem::take(&mut client.watched).is_empty() {
+            self.watchers -= 1;
+            self.watch_if_needed();
+        }
     }
 
     fn queue(&mut self, id: ClientId, known: Known, args: Args<'_>) {

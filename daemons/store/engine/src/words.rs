@@ -9,6 +9,13 @@ pub(crate) fn int(word: &[u8]) -> Result<i64, Fault> {
     canonical_int(word).ok_or(Fault::NotInteger)
 }
 
+/// An integer of 32 bits.
+pub(crate) fn int_of_32_bits(word: &[u8]) -> Result<i32, Fault> {
+    i32::try_from(int(word)?).map_err(|_| {
+        Fault::text("ERR value is out of range, value must between -2147483648 and 2147483647")
+    })
+}
+
 /// An integer in a range, or a fault of one's own.
 pub(crate) fn int_within(
     word: &[u8],
@@ -59,7 +66,12 @@ pub(crate) fn parse_float(word: &[u8]) -> Option<f64> {
         return Some(if text.starts_with('-') { -number } else { number });
     }
     let number: f64 = text.parse().ok()?;
-    (!number.is_nan()).then_some(number)
+    // What is too large or too small for a double is none, unless it says that it is infinite.
+    let is_digits = unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.');
+    let digits = unsigned.split(['e', 'E']).next().unwrap_or_default();
+    let lost =
+        number.is_infinite() || number == 0.0 && digits.contains(|d| ('1'..='9').contains(&d));
+    (!number.is_nan() && !(is_digits && lost)).then_some(number)
 }
 
 /// Whether a word is this one, in whatever case.
@@ -67,10 +79,12 @@ pub(crate) fn is(word: &[u8], other: &str) -> bool {
     word.eq_ignore_ascii_case(other.as_bytes())
 }
 
-/// A word as text for an error's line, which has no line breaks and is not too long.
+/// A word as text for an error's line: not too long, and up to its first zero byte.
 pub(crate) fn quoted(word: &[u8]) -> String {
     const BYTES_MAX: usize = 128;
-    String::from_utf8_lossy(&word[..word.len().min(BYTES_MAX)]).replace(['\r', '\n'], " ")
+    let word = &word[..word.len().min(BYTES_MAX)];
+    let end = word.iter().position(|byte| *byte == 0).unwrap_or(word.len());
+    String::from_utf8_lossy(&word[..end]).into_owned()
 }
 
 /// A range of positions as GETRANGE and LRANGE take it: negative ones count from the end. Empty if
@@ -88,6 +102,10 @@ pub(crate) fn range(start: i64, end: i64, len: usize) -> std::ops::Range<usize> 
 /// Whether a name matches a pattern, as KEYS and PSUBSCRIBE take it: `*`, `?`, `[a-c]`, `[^a]`,
 /// and `\` before what shall stand for itself.
 pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    // An empty name is no match for a star, as Redis has it.
+    if name.is_empty() {
+        return pattern.is_empty();
+    }
     // One star is tried at a time: the work is at most the product of the lengths.
     let (mut p, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -112,6 +130,11 @@ pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
             (None, _) => return false,
         }
     }
+}
+
+/// The same where names are listed: there a star alone is every name.
+pub(crate) fn lists(pattern: &[u8], name: &[u8]) -> bool {
+    pattern == b"*" || matches(pattern, name)
 }
 
 /// The length of the pattern's first element, if it matches a byte.
@@ -164,7 +187,8 @@ mod tests {
     #[test]
     fn patterns_match_as_redis_has_them() {
         let cases = [
-            ("*", "", true),
+            ("*", "", false),
+            ("*", "a", true),
             ("h?llo", "hello", true),
             ("h?llo", "hllo", false),
             ("h*llo", "heeello", true),
@@ -207,7 +231,7 @@ mod tests {
         assert_eq!(parse_float(b"-inf"), Some(f64::NEG_INFINITY));
         assert_eq!(parse_float(b"+Infinity"), Some(f64::INFINITY));
         assert_eq!(parse_float(b"0x10"), Some(16.0));
-        for bad in ["", "nan", " 1", "1 ", "abc", "1,5", "--1", "1e"] {
+        for bad in ["", "nan", " 1", "1 ", "abc", "1,5", "--1", "1e", "1e400", "1e-400"] {
             assert_eq!(parse_float(bad.as_bytes()), None, "{bad}");
         }
     }

@@ -196,9 +196,10 @@ fn list(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
         (None, _) => {}
         (Some(word), 4) if is(word, "TYPE") => kind = args.get(3),
         (Some(word), 4..) if is(word, "ID") => {
+            // A number that no client has names none.
             let parse = |word| match int(word) {
-                Ok(id @ 1..) => Ok(ClientId(id as u64)),
-                _ => Err(Fault::text("ERR Invalid client ID")),
+                Ok(id) => Ok(ClientId(id.max(0) as u64)),
+                Err(_) => Err(Fault::text("ERR Invalid client ID")),
             };
             ids = Some(args.iter().skip(3).map(parse).collect::<Result<_, _>>()?);
         }

@@ -32,7 +32,7 @@ pub(crate) const COMMANDS: &[Spec] = &[
     spec(
         "hello",
         -1,
-        OPEN.and(Flags::NO_MULTI),
+        OPEN,
         Keys::None,
         CONNECTION,
         "6.0.0",

@@ -150,11 +150,11 @@ impl Condition {
 
     /// Never is later than any time.
     fn holds(self, now: Option<u64>, then: i64) -> bool {
+        let has = now.is_some();
         let now = now.map_or(i64::MAX, |now| now as i64);
-        let has = now != i64::MAX;
         !(self.none && has || self.some && !has)
             && !(self.later && (then <= now || !has))
-            && !(self.earlier && then >= now)
+            && !(self.earlier && has && then >= now)
     }
 }
 
@@ -165,12 +165,12 @@ fn expire_key(
     relative: bool,
     name: &str,
 ) -> Result<(), Fault> {
+    let condition = Condition::parse(args.skip(3))?;
     let number = int(&args[2])?;
     let fault = || Fault::text(format!("ERR invalid expire time in '{name}' command"));
     let scaled = number.checked_mul(scale).ok_or_else(fault)?;
     let base = if relative { call.now() as i64 } else { 0 };
     let at = scaled.checked_add(base).ok_or_else(fault)?;
-    let condition = Condition::parse(args.skip(3))?;
     let (db, key) = (call.db, &args[1]);
     let Some(found) = call.keys().find(db, key) else {
         call.out.int(0);

@@ -8,7 +8,7 @@ use crate::command::{Flags, Group, Keys, Spec, spec};
 use crate::fault::Fault;
 use crate::notify::Class;
 use crate::output::Output;
-use crate::words::{int, is, matches};
+use crate::words::{int, int_of_32_bits, is, lists};
 
 const READ: Flags = Flags::READONLY.and(Flags::FAST);
 const READ_SLOW: Flags = Flags::READONLY;
@@ -184,7 +184,7 @@ fn renamenx(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 
 /// The database of a number that a client gives.
 pub(crate) fn database(call: &mut Call<'_>, word: &[u8]) -> Result<usize, Fault> {
-    let number = int(word)?;
+    let number = int_of_32_bits(word)?;
     let databases = call.keys().databases();
     let number = usize::try_from(number).ok().filter(|number| *number < databases);
     number.ok_or(Fault::text("ERR DB index is out of range"))
@@ -214,7 +214,7 @@ fn keys(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
     let mut cursor = Cursor(0);
     loop {
         cursor = call.engine.keys.scan_keys(db, cursor, 1 << 16, |key| {
-            if matches(pattern, key) {
+            if lists(pattern, key) {
                 out.bulk(key);
                 count += 1;
             }
@@ -277,8 +277,8 @@ impl<'a> ScanOptions<'a> {
             let value = *words.get(at + 1).ok_or(Fault::Syntax)?;
             match words[at] {
                 word if is(word, "COUNT") => {
-                    let count = usize::try_from(int(value)?).unwrap_or(0);
-                    options.count = if count > 0 { count } else { return Err(Fault::Syntax) };
+                    let count = usize::try_from(int(value)?).ok().filter(|count| *count > 0);
+                    options.count = count.ok_or(Fault::Syntax)?;
                 }
                 word if is(word, "MATCH") => options.pattern = Some(value),
                 word if with_type && is(word, "TYPE") => options.kind = Some(value),
@@ -292,7 +292,7 @@ impl<'a> ScanOptions<'a> {
     }
 
     pub(crate) fn takes(&self, name: &[u8]) -> bool {
-        self.pattern.is_none_or(|pattern| matches(pattern, name))
+        self.pattern.is_none_or(|pattern| lists(pattern, name))
     }
 }
 
@@ -360,8 +360,8 @@ fn flushall(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 fn swapdb(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
     let first = Fault::text("ERR invalid first DB index");
     let second = Fault::text("ERR invalid second DB index");
-    int(&args[1]).map_err(|_| first)?;
-    int(&args[2]).map_err(|_| second)?;
+    int_of_32_bits(&args[1]).map_err(|_| first)?;
+    int_of_32_bits(&args[2]).map_err(|_| second)?;
     let (one, other) = (database(call, &args[1])?, database(call, &args[2])?);
     call.keys().swap(one, other);
     call.out.ok();

@@ -2,7 +2,7 @@
 
 use sextant_resp::Args;
 
-use crate::call::Call;
+use crate::call::{Call, Caller};
 use crate::command::{Flags, Group, Keys, Spec, container, spec};
 use crate::commands::help::HELP;
 use crate::fault::Fault;
@@ -55,6 +55,9 @@ fn psubscribe(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 }
 
 fn ssubscribe(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
+    if call.caller == Caller::Transaction {
+        return Err(Fault::text("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"));
+    }
     subscribe_to(call, args, Space::Shards)
 }
 
@@ -163,7 +166,8 @@ fn shardchannels(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 }
 
 fn count(call: &mut Call<'_>, args: Args<'_>, space: Space) {
-    call.out.map(args.len() - 2);
+    // Not a map in RESP3 either.
+    call.out.array(2 * (args.len() - 2));
     for name in args.iter().skip(2) {
         call.out.bulk(name);
         let count = call.engine.pubsub.subscribers(space, name);

@@ -154,23 +154,30 @@ enum Until {
     At(u64),
 }
 
-/// Takes an option that says when to expire: its word, and the number behind it.
-fn expiry_option(
-    call: &Call<'_>,
-    word: &[u8],
-    number: Option<&[u8]>,
-    command: &str,
-) -> Result<Option<Until>, Fault> {
-    let (scale, relative) = match () {
-        () if is(word, "EX") => (1000, true),
-        () if is(word, "PX") => (1, true),
-        () if is(word, "EXAT") => (1000, false),
-        () if is(word, "PXAT") => (1, false),
-        () => return Ok(None),
-    };
-    let number = int(number.ok_or(Fault::Syntax)?)?;
-    let at = expire_at(call.now(), number, scale, relative, command)?;
-    Ok(Some(Until::At(at)))
+/// An option that says when to expire, and the number that was given with it.
+#[derive(Clone, Copy)]
+struct Timed<'a> {
+    option: &'static str,
+    number: &'a [u8],
+}
+
+impl<'a> Timed<'a> {
+    /// Takes an option: its word, and the number behind it.
+    fn parse(word: &[u8], number: Option<&'a [u8]>) -> Option<Timed<'a>> {
+        let option = ["EX", "PX", "EXAT", "PXAT"].into_iter().find(|option| is(word, option))?;
+        Some(Timed { option, number: number? })
+    }
+
+    /// The same option may be given again: the last one counts. Another may not.
+    fn goes_with(self, other: Option<Timed<'_>>) -> bool {
+        other.is_none_or(|other| other.option == self.option)
+    }
+
+    fn at(self, now: u64, command: &str) -> Result<Until, Fault> {
+        let scale = if self.option.starts_with('E') { 1000 } else { 1 };
+        let relative = !self.option.ends_with("AT");
+        expire_at(now, int(self.number)?, scale, relative, command).map(Until::At)
+    }
 }
 
 /// A time to expire at, in milliseconds since 1970, that lies after the beginning of time.
@@ -197,7 +204,7 @@ enum Only {
 
 fn set(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
     let (key, value) = (&args[1], &args[2]);
-    let (mut only, mut until, mut returns) = (Only::Always, Until::Never, false);
+    let (mut only, mut timed, mut keeps, mut returns) = (Only::Always, None, false, false);
     let mut at = 3;
     while let Some(word) = args.get(at) {
         if is(word, "NX") && only != Only::IfThere {
@@ -206,18 +213,24 @@ fn set(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
             only = Only::IfThere;
         } else if is(word, "GET") {
             returns = true;
-        } else if is(word, "KEEPTTL") && !matches!(until, Until::At(_)) {
-            until = Until::Keep;
-        } else if until == Until::Never
-            && let Some(told) = expiry_option(call, word, args.get(at + 1), "set")?
+        } else if is(word, "KEEPTTL") && timed.is_none() {
+            keeps = true;
+        } else if let Some(told) = Timed::parse(word, args.get(at + 1))
+            && !keeps
+            && told.goes_with(timed)
         {
-            until = told;
+            timed = Some(told);
             at += 1;
         } else {
             return Err(Fault::Syntax);
         }
         at += 1;
     }
+    let until = match timed {
+        Some(timed) => timed.at(call.now(), "set")?,
+        None if keeps => Until::Keep,
+        None => Until::Never,
+    };
     if returns || only != Only::Always || until == Until::Keep {
         return set_if(call, key, value, only, until, returns);
     }
@@ -325,13 +338,27 @@ fn getdel(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 }
 
 fn getex(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
-    let until = match args.len() {
-        2 => Until::Keep,
-        3 if is(&args[2], "PERSIST") => Until::Never,
-        4 => expiry_option(call, &args[2], args.get(3), "getex")?.ok_or(Fault::Syntax)?,
-        _ => return Err(Fault::Syntax),
-    };
+    let (mut timed, mut persists, mut at) = (None, false, 2);
+    while let Some(word) = args.get(at) {
+        if is(word, "PERSIST") && timed.is_none() {
+            persists = true;
+        } else if let Some(told) = Timed::parse(word, args.get(at + 1))
+            && !persists
+            && told.goes_with(timed)
+        {
+            timed = Some(told);
+            at += 1;
+        } else {
+            return Err(Fault::Syntax);
+        }
+        at += 1;
+    }
     let Some(found) = reply_key(call, &args[1])? else { return Ok(()) };
+    let until = match timed {
+        Some(timed) => timed.at(call.now(), "getex")?,
+        None if persists => Until::Never,
+        None => Until::Keep,
+    };
     match until {
         Until::Keep => {}
         Until::Never => {

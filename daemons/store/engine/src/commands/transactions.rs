@@ -58,17 +58,7 @@ fn multi(call: &mut Call<'_>, _: Args<'_>) -> Result<(), Fault> {
 
 /// Ends a transaction, and the watching.
 pub(crate) fn forget(call: &mut Call<'_>) -> Option<Multi> {
-    unwatch_all(call);
-    call.client().multi.take()
-}
-
-fn unwatch_all(call: &mut Call<'_>) {
-    let client = call.client();
-    client.watched_changed = false;
-    if !std::mem::take(&mut client.watched).is_empty() {
-        call.engine.watchers -= 1;
-        call.engine.watch_if_needed();
-    }
+    call.engine.forget_transaction(call.id)
 }
 
 /// Whether a watched key has changed, or its time has come.
@@ -146,7 +136,7 @@ fn watch(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 }
 
 fn unwatch(call: &mut Call<'_>, _: Args<'_>) -> Result<(), Fault> {
-    unwatch_all(call);
+    call.engine.forget_watched(call.id);
     call.out.ok();
     Ok(())
 }
