@@ -21,7 +21,7 @@ pub(crate) enum Purpose {
 }
 
 /// A program of the system, the Debian package that has it, and what it is needed for first.
-const PROGRAMS: [(&str, &str, Purpose); 15] = [
+const PROGRAMS: [(&str, &str, Purpose); 16] = [
     ("stdbuf", "coreutils", Purpose::Up),
     ("mosquitto_sub", "mosquitto-clients", Purpose::Up),
     ("mosquitto_pub", "mosquitto-clients", Purpose::Test),
@@ -37,6 +37,7 @@ const PROGRAMS: [(&str, &str, Purpose); 15] = [
     ("node", "nodejs", Purpose::Up),
     ("npm", "npm", Purpose::Up),
     ("chromium", "chromium", Purpose::Test),
+    ("redis-server", "redis-server", Purpose::Test),
 ];
 
 const PAHO: &str = "paho-mqtt>=2,<3";
