@@ -10,6 +10,7 @@
 //! - [`paths`]: the paths.
 
 pub mod paths;
+mod store;
 pub mod wire;
 
 use std::collections::BTreeMap;

@@ -28,6 +28,7 @@ use sextant_segment::{Durability, Log, Options};
 use sextant_service::metrics::Builder;
 use sextant_service::notify::Heartbeats;
 
+use crate::store;
 use crate::wire::Wire;
 
 /// Something that is done often.
@@ -42,7 +43,7 @@ pub struct PathOf {
 }
 
 /// All of them.
-pub const PATHS: [PathOf; 10] = [
+pub const PATHS: [PathOf; 12] = [
     PathOf { name: "mqtt-decode", what: "a QoS 1 PUBLISH of 100 bytes is decoded", run: decode },
     PathOf { name: "mqtt-encode", what: "the head of a PUBLISH is encoded", run: encode },
     PathOf { name: "mqtt-match", what: "a topic is matched with a filter", run: matching },
@@ -57,6 +58,8 @@ pub const PATHS: [PathOf; 10] = [
         what: "a device, one of 100, gets and acknowledges a message",
         run: push_dispatch,
     },
+    PathOf { name: "store-set", what: "a SET of 64 bytes is executed and noted", run: store::set },
+    PathOf { name: "store-get", what: "a GET of 64 bytes is executed", run: store::get },
 ];
 
 /// Receivers of a fan-out.
