@@ -150,6 +150,25 @@ pub(crate) fn write_item_head(block: &mut [u8], at: usize, key: &[u8], value: us
     at + key.len()
 }
 
+/// Gives a short string that never expires another value of the same length; returns whether it is
+/// one.
+#[inline]
+pub(crate) fn overwrite_plain(block: &mut [u8], kind: Kind, access: u32, value: &[u8]) -> bool {
+    let is_plain = block[0] == Kind::Bytes as u8 || block[0] == Kind::Int as u8;
+    if !is_plain {
+        return false;
+    }
+    let (_, held) = read_item(block, FIXED_BYTES);
+    if held.len() != value.len() {
+        return false;
+    }
+    block[0] = kind as u8;
+    set_access(block, access);
+    block[held].copy_from_slice(value);
+    true
+}
+
+#[inline]
 pub(crate) fn set_access(block: &mut [u8], access: u32) {
     block[1..4].copy_from_slice(&access.to_le_bytes()[..3]);
 }
@@ -169,13 +188,18 @@ pub(crate) fn set_value_bytes(block: &mut [u8], head: &Head, value_bytes: usize)
     write_length(block, at, value_bytes);
 }
 
-#[inline]
+#[inline(always)]
 fn read_length(block: &[u8], mut at: usize) -> (usize, usize) {
     let first = block[at];
     at += 1;
     if first < 0x80 {
         return (first as usize, at);
     }
+    read_long_length(block, first, at)
+}
+
+#[cold]
+fn read_long_length(block: &[u8], first: u8, mut at: usize) -> (usize, usize) {
     let (mut length, mut shift) = ((first & 0x7f) as usize, 7);
     loop {
         let byte = block[at];

@@ -71,6 +71,8 @@ pub struct Found {
     pub(crate) db: usize,
     pub(crate) place: Place,
     pub(crate) at: Ref,
+    /// The key's.
+    pub(crate) hash: u64,
 }
 
 /// What happened to a key without a command that asked for it.
@@ -320,11 +322,17 @@ impl Keyspace {
 
     /// A key changed.
     pub(crate) fn touch(&mut self, db: usize, key: &[u8]) {
+        let hash = if self.changed_in.is_empty() { 0 } else { self.pool.hash(key) };
+        self.touch_hashed(db, key, hash);
+    }
+
+    /// A key of this hash changed.
+    #[inline]
+    pub(crate) fn touch_hashed(&mut self, db: usize, key: &[u8], hash: u64) {
         self.changes += 1;
         (self.changed_last, self.seen) = (self.batch, self.batch);
-        if !self.changed_in.is_empty() {
-            let part = self.pool.hash(key) as usize % CHANGED_PARTS;
-            self.changed_in[part] = self.batch;
+        if let Some(batch) = self.changed_in.get_mut(hash as usize % CHANGED_PARTS) {
+            *batch = self.batch;
         }
         if self.watching {
             self.touched.push((db, key.to_vec()));
@@ -381,10 +389,10 @@ impl Keyspace {
     }
 
     #[inline]
-    fn find_hashed(&self, db: usize, key: &[u8], hash: u64) -> Option<Found> {
+    pub(crate) fn find_hashed(&self, db: usize, key: &[u8], hash: u64) -> Option<Found> {
         let heap = &self.pool.heap;
         let found = self.dbs[db].index.find(heap, hash, |at| key_of(heap.from(at)) == key);
-        found.map(|(place, at)| Found { db, place, at })
+        found.map(|(place, at)| Found { db, place, at, hash })
     }
 
     fn is_due(&self, found: Found) -> bool {
@@ -485,14 +493,17 @@ impl Keyspace {
                 }
             };
             self.dbs[db].payload_bytes += (key.len() + value_bytes) as u64;
-            let found = Found { db, place, at };
+            let found = Found { db, place, at, hash };
             self.queue_expiry(found, None, expire);
             return Ok(found);
         };
         let head = self.head(found);
         let front = Front { queued: head.queued && expire.is_some(), ..front };
         let capacity = self.pool.heap.capacity(found.at);
-        let object = self.object_number(found);
+        let object = match head.kind {
+            Kind::Object => self.object_number(found),
+            _ => None,
+        };
         let at = if Heap::rounded(bytes) == capacity {
             found.at
         } else {
@@ -510,6 +521,15 @@ impl Keyspace {
         let found = Found { at, ..found };
         self.queue_expiry(found, head.expire, expire);
         Ok(found)
+    }
+
+    /// Gives a short string another value where it stands, if it is one that never expires, and as
+    /// long; returns whether it was.
+    #[inline]
+    pub(crate) fn overwrite(&mut self, found: Found, kind: Kind, value: &[u8]) -> bool {
+        let clock = self.clock;
+        let block = self.pool.heap.from_mut(found.at);
+        entry::overwrite_plain(block, kind, clock, value)
     }
 
     fn write(&mut self, at: Ref, front: Front, key: &[u8], value: &[&[u8]], value_bytes: usize) {
@@ -560,6 +580,9 @@ impl Keyspace {
 
     /// Keeps account of keys that expire, and of when to look for them.
     fn queue_expiry(&mut self, found: Found, before: Option<u64>, after: Option<u64>) {
+        if before.is_none() && after.is_none() {
+            return;
+        }
         match (before, after) {
             (None, Some(_)) => self.dbs[found.db].volatile += 1,
             (Some(_), None) => self.dbs[found.db].volatile -= 1,
@@ -569,8 +592,7 @@ impl Keyspace {
         let queued = self.head(found).queued;
         // A key that the queue meets too early is put back with its right time.
         if !queued || before.is_some_and(|before| expire < before) {
-            let hash = self.pool.hash(self.key(found));
-            self.expiry.push(expire, hash, self.dbs[found.db].id);
+            self.expiry.push(expire, found.hash, self.dbs[found.db].id);
             set_queued(self.pool.heap.from_mut(found.at), true);
         }
     }
@@ -832,7 +854,7 @@ impl Keyspace {
                 .index
                 .find(heap, due.hash, |at| pool.hash(key_of(heap.from(at))) == due.hash);
             let Some((place, at)) = found else { continue };
-            let found = Found { db, place, at };
+            let found = Found { db, place, at, hash: due.hash };
             match self.head(found).expire {
                 Some(expire) if expire <= self.now => self.expire(found),
                 Some(expire) => self.expiry.push(expire, due.hash, due.db),

@@ -147,8 +147,9 @@ impl Keyspace {
         value: &[u8],
         expire: Option<u64>,
     ) -> Result<(), Refused> {
-        let found = self.find_any(db, key);
-        self.set_found(db, key, found, value, expire)
+        let hash = self.pool.hash(key);
+        let found = self.find_hashed(db, key, hash);
+        self.set_hashed(db, key, hash, found, value, expire)
     }
 
     /// The same for a key that was looked for.
@@ -163,20 +164,55 @@ impl Keyspace {
         value: &[u8],
         expire: Option<u64>,
     ) -> Result<(), Refused> {
+        let hash = found.map_or_else(|| self.pool.hash(key), |found| found.hash);
+        self.set_hashed(db, key, hash, found, value, expire)
+    }
+
+    #[inline]
+    fn set_hashed(
+        &mut self,
+        db: usize,
+        key: &[u8],
+        hash: u64,
+        found: Option<Found>,
+        value: &[u8],
+        expire: Option<u64>,
+    ) -> Result<(), Refused> {
         let expire = expire.map(|expire| expire.min(EXPIRE_MAX));
         if value.len() > PART_BYTES {
             self.set_long(db, key, found, value, expire)?;
         } else {
-            match canonical_int(value).filter(|_| value.len() > 1) {
-                Some(number) => {
-                    self.put(db, key, found, Kind::Int, &[&number.to_le_bytes()], expire)?
-                }
-                None => self.put(db, key, found, Kind::Bytes, &[value], expire)?,
-            };
+            self.set_short(db, key, found, value, expire)?;
             let (db, expire) = (self.dbs[db].id, expire.unwrap_or(0));
             self.journal.note(Effect::Set { db, key, expire, value });
         }
-        self.touch(db, key);
+        self.touch_hashed(db, key, hash);
+        Ok(())
+    }
+
+    #[inline]
+    fn set_short(
+        &mut self,
+        db: usize,
+        key: &[u8],
+        found: Option<Found>,
+        value: &[u8],
+        expire: Option<u64>,
+    ) -> Result<(), Refused> {
+        /// The longest decimal form of an integer.
+        const INT_BYTES_MAX: usize = 20;
+        let number = match value.len() {
+            2..=INT_BYTES_MAX => canonical_int(value).map(i64::to_le_bytes),
+            _ => None,
+        };
+        let (kind, held) = match &number {
+            Some(number) => (Kind::Int, &number[..]),
+            None => (Kind::Bytes, value),
+        };
+        if expire.is_none() && found.is_some_and(|found| self.overwrite(found, kind, held)) {
+            return Ok(());
+        }
+        self.put(db, key, found, kind, &[held], expire)?;
         Ok(())
     }
 
