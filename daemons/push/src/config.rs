@@ -13,18 +13,20 @@ mod presence;
 mod url;
 
 use std::collections::HashSet;
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sextant_cores::layout::{self, CORES_MAX};
 use sextant_mqtt::ServerLimits;
 use sextant_segment::{Options, stored_bytes};
-use sextant_service::config::{Bytes, Faults, QuantityError, Secret, Span};
+use sextant_service::config::{Bytes, Faults, Secret, Span};
 use sextant_service::{admin, telemetry};
+
+pub use sextant_cores::driver::Driver;
+pub use sextant_service::config::Durability;
 
 pub use self::auth::{Http, Jwt, OnFailure};
 pub use self::limits::Limits;
@@ -39,8 +41,6 @@ use crate::tls::{Endpoint, TlsError};
 
 /// The admin port where none is configured.
 pub const ADMIN_PORT: u16 = 7701;
-/// More cores than this are not asked for by a machine, but by a typing error.
-pub const CORES_MAX: u16 = 128;
 /// The longest user name, in bytes.
 pub const USER_NAME_BYTES_MAX: usize = 256;
 
@@ -107,26 +107,6 @@ impl Default for Config {
             platform: Platform::default(),
         }
     }
-}
-
-/// What the cores ask the kernel through: `"auto"`, `"io_uring"` or `"epoll"`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Driver {
-    /// io_uring where kernel and sandbox allow it, else epoll.
-    #[default]
-    #[serde(rename = "auto")]
-    Auto,
-    /// io_uring, or no start.
-    #[serde(rename = "io_uring")]
-    IoUring,
-    /// epoll, with a few threads for files.
-    #[serde(rename = "epoll")]
-    Epoll,
-}
-
-impl Driver {
-    /// All of them, as they are written.
-    pub const NAMES: [&str; 3] = ["auto", "io_uring", "epoll"];
 }
 
 /// The settings under `[mqtt]`.
@@ -230,7 +210,8 @@ impl Default for Mqtt {
 /// The settings under `[log]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Log {
-    /// When a message counts as kept.
+    /// When a message counts as kept. What each promises is said at
+    /// [`sextant_segment::Durability`].
     pub durability: Durability,
     /// All segments of all cores together.
     pub bytes_max: Bytes,
@@ -248,65 +229,12 @@ impl Default for Log {
     }
 }
 
-/// When a message counts as kept: `"always"`, `"os"`, or a length of time such as `"50ms"`. What
-/// each promises is said at [`sextant_segment::Durability`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Once the disk has it.
-    Always,
-    /// At once; the disk has it after this long.
-    Every(Span),
-    /// Once the kernel has it.
-    Os,
-}
-
-/// Why a text is no durability.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected \"always\", \"os\", or a length of time such as \"50ms\": {0}")]
-pub struct DurabilityError(#[from] QuantityError);
-
-impl FromStr for Durability {
-    type Err = DurabilityError;
-
-    fn from_str(text: &str) -> Result<Self, DurabilityError> {
-        match text {
-            "always" => Ok(Durability::Always),
-            "os" => Ok(Durability::Os),
-            _ => Ok(Durability::Every(text.parse()?)),
-        }
-    }
-}
-
-impl fmt::Display for Durability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Durability::Always => f.write_str("always"),
-            Durability::Os => f.write_str("os"),
-            Durability::Every(span) => span.fmt(f),
-        }
-    }
-}
-
-impl Serialize for Durability {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Durability {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl From<Durability> for sextant_segment::Durability {
-    fn from(durability: Durability) -> Self {
-        match durability {
-            Durability::Always => sextant_segment::Durability::Always,
-            Durability::Every(span) => sextant_segment::Durability::Every(span.get()),
-            Durability::Os => sextant_segment::Durability::Os,
-        }
+/// What a setting is to a log.
+fn of_log(durability: Durability) -> sextant_segment::Durability {
+    match durability {
+        Durability::Always => sextant_segment::Durability::Always,
+        Durability::Every(span) => sextant_segment::Durability::Every(span.get()),
+        Durability::Os => sextant_segment::Durability::Os,
     }
 }
 
@@ -438,11 +366,7 @@ pub enum Identity {
 impl Config {
     /// The number of cores: what is configured, else one per CPU that this process may use.
     pub fn cores(&self) -> usize {
-        match self.cores {
-            0 => std::thread::available_parallelism()
-                .map_or(1, |cpus| cpus.get().min(usize::from(CORES_MAX))),
-            cores => usize::from(cores),
-        }
+        layout::cores(self.cores)
     }
 
     /// The limits of the protocol.
@@ -490,7 +414,7 @@ impl Config {
             bytes_max,
             record_bytes_max,
             backlog_bytes_max: longest.saturating_mul(4).saturating_add(128).max(BACKLOG_BYTES_MIN),
-            durability: self.log.durability.into(),
+            durability: of_log(self.log.durability),
             linger: LINGER,
             ..Options::new(id, ticket_space)
         }
@@ -618,13 +542,8 @@ impl Config {
             return faults
                 .add("log.bytes_max", format_args!("{what} {cores} cores: raise it to {least}"));
         }
-        if let Durability::Every(span) = self.log.durability {
-            let sane = (Duration::from_millis(1)..=Duration::from_secs(60)).contains(&span.get());
-            let what = "must be 1ms to 60s, or \"always\" to lose nothing, or \"os\"";
-            faults.require("log.durability", sane, what);
-            if !sane {
-                return;
-            }
+        if let Err(what) = self.log.durability.check() {
+            return faults.add("log.durability", what);
         }
         if let Err(rule) = self.log_options(cores, 0, 0).check() {
             faults.add("log", rule);

@@ -8,14 +8,15 @@
 //! ```
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use sextant_cores::driver::{self, Chosen, DriverError};
+use sextant_cores::layout;
+use sextant_cores::outside::{Busy, Outside};
+use sextant_cores::threads::{self, Thread};
 use sextant_mqtt::SessionLimits;
 use sextant_platform::ledger::{Gauges, Handle};
 use sextant_policy::Policy;
@@ -23,10 +24,9 @@ use sextant_policy::decide::Draft;
 use sextant_ring::core::{Core, Envelope, Limits};
 use sextant_ring::disk::{Disk, HostDisk};
 use sextant_ring::driver::{Driver, Listener};
-use sextant_ring::memory;
 use sextant_ring::mesh::{Port, Remote, mesh};
 use sextant_ring::time::Clock;
-use sextant_service::activation::{Activation, ListenError, listen, tcp_listener};
+use sextant_service::activation::{Activation, listen_soon, tcp_listener};
 use sextant_service::admin::{self, Admin, AdminToken, Health};
 use sextant_service::config::Loaded;
 use sextant_service::metrics::Builder;
@@ -34,7 +34,7 @@ use sextant_service::notify::{self, Heartbeats, Notifier, State};
 use sextant_service::process::DataDir;
 use sextant_service::signals::{Signal, Signals};
 use sextant_service::{runtime, telemetry};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::api::{self, Cores, Kept, Unavailable};
 use crate::auth::hasher::{Deliver, Hasher};
@@ -45,7 +45,6 @@ use crate::bans::Keeper;
 use crate::broker::{Broker, Message, Parts, Settings, Shared, Transports, restore};
 use crate::config::{self, Config, is_loopback};
 use crate::control::{self, Command};
-use crate::drivers::{self, Chosen};
 use crate::meters::Names;
 use crate::platform::{self, Ears, Running, Tokens};
 use crate::presence::{self, Audience};
@@ -59,28 +58,19 @@ const DRAIN: Duration = Duration::from_secs(5);
 const HASHES_MAX: usize = 256;
 /// The daemon's name, version and port in what it logs and reports.
 const NAME: &str = "push";
-
-type Outsider = Port<Envelope<Message>>;
+/// Who has an address that is in use, most likely.
+const DAEMON: &str = "sextant-push";
 
 /// The control plane's way to the cores.
-struct Commands {
-    port: Mutex<Outsider>,
-    cores: usize,
-}
+struct Commands(Outside<Message>);
 
 impl Cores for Commands {
     fn cores(&self) -> usize {
-        self.cores
+        self.0.cores()
     }
 
     fn send(&self, core: usize, command: Command) -> Result<(), Unavailable> {
-        let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
-        if port.is_full(core) {
-            return Err(Unavailable);
-        }
-        port.send(core, Envelope::Message(Message::Command(command)));
-        port.flush();
-        Ok(())
+        self.0.tell(core, Message::Command(command)).map_err(|Busy| Unavailable)
     }
 }
 
@@ -105,7 +95,7 @@ pub fn run(
     for name in activation.left() {
         warn!(name, "a socket that was passed is not used");
     }
-    let cores = lay_out(config, data.path())?;
+    let cores = layout::lay_out(config.cores, data.path())?;
     let driver = Chosen::choose(config.driver)?;
     let sockets_max = driver.sockets_max(config.mqtt.connections_max, cores);
     let mut builder = Builder::new(NAME, env!("CARGO_PKG_VERSION"));
@@ -189,7 +179,7 @@ pub fn run(
     }
     // A webhook ends when the cores, and nobody else, can tell of anything more.
     drop((listeners, audience, ears));
-    let commands = Arc::new(Commands { port: Mutex::new(commands), cores });
+    let commands = Arc::new(Commands(Outside::new(commands)));
     let control = Control {
         config: config.clone(),
         driver,
@@ -210,44 +200,18 @@ pub fn run(
     let sending = running.as_ref().map(|platform| platform.handle.clone());
     let outcome =
         runtime::run(control.serve(admin_listener, kept, sending, &threads, loaded, reload))?;
-    let mut failed = outcome.err();
-    for thread in threads {
-        match thread.join() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => failed = Some(failed.unwrap_or(error)),
-            // A panic has ended the process before.
-            Err(_) => bail!("a core ended in a panic"),
-        }
-    }
-    if let Some(Err(error)) = running.map(Running::stop) {
-        failed = Some(failed.unwrap_or(error));
-    }
+    let outcome = outcome.and(threads::join(threads));
+    let outcome = outcome.and(running.map_or(Ok(()), Running::stop));
     info!("stopped");
     telemetry::flush();
-    failed.map_or(Ok(()), Err)
+    outcome
 }
 
 fn admin_listener(config: &Config, activation: &mut Activation) -> anyhow::Result<TcpListener> {
     match activation.take("admin").pop() {
         Some(fd) => Ok(tcp_listener(fd)?),
-        None => Ok(listen_soon(config.admin.listen)?),
+        None => Ok(listen_soon(config.admin.listen, DAEMON)?),
     }
-}
-
-/// Listens on an address. The kernel may take a moment to close the sockets of a ring whose
-/// process was killed: a daemon that is started again at once has that moment.
-fn listen_soon(addr: SocketAddr) -> Result<TcpListener, ListenError> {
-    const TRIES: u32 = 20;
-    const PAUSE: Duration = Duration::from_millis(100);
-    for _ in 1..TRIES {
-        match listen(addr, "sextant-push") {
-            Err(error) if error.source.kind() == std::io::ErrorKind::AddrInUse => {
-                std::thread::sleep(PAUSE);
-            }
-            other => return other,
-        }
-    }
-    listen(addr, "sextant-push")
 }
 
 /// Where clients connect to: then those for TLS alone, and those behind a proxy last.
@@ -276,7 +240,7 @@ fn listeners_of(
 ) -> anyhow::Result<Vec<Arc<Listener>>> {
     let passed = activation.take(name);
     let listeners: Vec<TcpListener> = if passed.is_empty() {
-        addresses.iter().map(|addr| listen_soon(*addr)).collect::<Result<_, _>>()?
+        addresses.iter().map(|addr| listen_soon(*addr, DAEMON)).collect::<Result<_, _>>()?
     } else {
         passed.into_iter().map(tcp_listener).collect::<Result<_, _>>()?
     };
@@ -316,53 +280,12 @@ fn core_dir(core: usize) -> String {
     format!("log/core-{core}")
 }
 
-/// The number of cores. What a core keeps is in a log of its own, and which core that is depends
-/// on their number: so the number is the data's, from its first start on.
-fn lay_out(config: &Config, data: &Path) -> anyhow::Result<usize> {
-    let path = data.join("cores");
-    let wanted = config.cores();
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let laid_out: usize = text
-                .trim()
-                .parse()
-                .ok()
-                .filter(|cores| (1..=usize::from(crate::config::CORES_MAX)).contains(cores))
-                .with_context(|| format!("{} does not hold a number of cores", path.display()))?;
-            if laid_out != wanted && config.cores != 0 {
-                bail!(
-                    "the data in {} is laid out for {laid_out} cores, and cannot be served by \
-                     {wanted}: set cores = {laid_out}, or leave it out",
-                    data.display()
-                );
-            }
-            if laid_out != wanted {
-                warn!(laid_out, cpus = wanted, "the data is laid out for another number of cores");
-            }
-            Ok(laid_out)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            HostDisk.replace(&path, format!("{wanted}\n").as_bytes())?;
-            Ok(wanted)
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
-}
-
 /// Brings what came of a check to the core that asked.
-fn verdicts(port: Outsider) -> Deliver {
-    let port = Mutex::new(port);
+fn verdicts(port: Port<Envelope<Message>>) -> Deliver {
+    let outside = Outside::new(port);
     Arc::new(move |core, conn, result| {
-        let mut port = port.lock().unwrap_or_else(PoisonError::into_inner);
-        // A core takes its messages many times a second; one that does not for long is stuck, and
-        // its watchdog ends the daemon.
-        while port.is_full(core) {
-            std::thread::sleep(Duration::from_millis(1));
-            port.flush();
-        }
         let command = Command::Verified { conn, result };
-        port.send(core, Envelope::Message(Message::Command(command)));
-        port.flush();
+        outside.tell_patiently(core, Message::Command(command));
     })
 }
 
@@ -381,42 +304,17 @@ struct CoreStart {
 
 impl CoreStart {
     /// Starts the thread; it has opened its log and has its driver when this returns.
-    fn spawn(self, parts: Parts) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
-        let (started, outcome) = std::sync::mpsc::sync_channel(1);
-        let core = self.core;
-        let thread = std::thread::Builder::new().name(format!("core-{core}")).spawn(move || {
-            match self.driver {
-                Chosen::IoUring => self.run(parts, &started, drivers::io_uring),
-                Chosen::Epoll => self.run(parts, &started, drivers::epoll),
-            }
-        })?;
-        outcome.recv().context("a core's thread says how it started")??;
-        Ok(thread)
-    }
-
-    fn run<D: Driver>(
-        self,
-        parts: Parts,
-        started: &SyncSender<anyhow::Result<()>>,
-        make: fn(u32, Remote) -> anyhow::Result<D>,
-    ) -> anyhow::Result<()> {
-        let number = self.core;
-        let core = match self.start(parts, make) {
-            Ok(core) => core,
-            Err(error) => {
-                // Whoever started it waits for this.
-                let _ = started.send(Err(error));
-                return Ok(());
-            }
-        };
-        let _ = started.send(Ok(()));
-        core.run().map(drop).with_context(|| format!("core {number} failed"))
+    fn spawn(self, parts: Parts) -> anyhow::Result<Thread> {
+        threads::spawn(self.core, move |starting| match self.driver {
+            Chosen::IoUring => starting.run(self.start(parts, driver::io_uring)),
+            Chosen::Epoll => starting.run(self.start(parts, driver::epoll)),
+        })
     }
 
     fn start<D: Driver>(
         self,
         parts: Parts,
-        make: fn(u32, Remote) -> anyhow::Result<D>,
+        make: fn(u32, Remote) -> Result<D, DriverError>,
     ) -> anyhow::Result<Core<D, Broker>> {
         let CoreStart { config, sockets_max, cores, core, remote, port, dir, .. } = self;
         let Listeners { all: listeners, secure_from, proxied_from } = self.listeners;
@@ -482,18 +380,6 @@ fn settings(config: &Config, cores: usize, log_bytes_max: u64, transports: Trans
     }
 }
 
-/// Looks twice a minute whether a storm has left memory behind. Never ends.
-async fn give_memory_back() {
-    const EVERY: Duration = Duration::from_secs(30);
-    loop {
-        tokio::time::sleep(EVERY).await;
-        let heap = memory::give_back();
-        if heap.is_slack() {
-            debug!(free = heap.free_bytes, used = heap.used_bytes, "free memory was given back");
-        }
-    }
-}
-
 /// The control plane.
 struct Control {
     config: Config,
@@ -518,7 +404,7 @@ impl Control {
         listener: TcpListener,
         bans: Kept,
         sending: Option<Handle>,
-        threads: &[JoinHandle<anyhow::Result<()>>],
+        threads: &[Thread],
         loaded: Loaded<Config>,
         reload: impl Fn() -> Option<Loaded<Config>>,
     ) -> anyhow::Result<()> {
@@ -543,19 +429,20 @@ impl Control {
             let (stop, stopped) = tokio::sync::oneshot::channel();
             (stop, tokio::spawn(crate::hooks::run(handle, attempts, stopped)))
         });
-        self.wait_ready(threads).await?;
+        let ready = || self.shared.ready.load(Ordering::Acquire) == self.commands.cores();
+        threads::until(ready, threads).await?;
         health.set_ready(true);
         for addr in &self.addresses {
             info!(%addr, "MQTT");
         }
-        info!(addr = %admin_addr, cores = self.commands.cores, "admin and API: ready");
-        let status = format!("{} cores, MQTT on {:?}", self.commands.cores, self.addresses);
+        info!(addr = %admin_addr, cores = self.commands.cores(), "admin and API: ready");
+        let status = format!("{} cores, MQTT on {:?}", self.commands.cores(), self.addresses);
         notifier.notify(&[State::Ready, State::Status(status)])?;
         let outcome = tokio::select! {
             outcome = self.answer_signals(&mut signals, &notifier, sending.as_ref(), loaded, reload) => outcome,
-            outcome = watch_threads(threads) => outcome,
+            outcome = threads::watch(threads) => outcome,
             () = self.tell_levels() => Ok(()),
-            () = give_memory_back() => Ok(()),
+            () = threads::give_memory_back() => Ok(()),
             () = self.certificate.watch(|| Clock::read().unix_ms / 1000) => Ok(()),
             () = notify::watch(&notifier, self.heartbeats.clone(), &health, || self.poke()) => {
                 Ok(())
@@ -614,16 +501,6 @@ impl Control {
 
     fn poke(&self) {
         self.remotes.iter().for_each(Remote::notify);
-    }
-
-    async fn wait_ready(&self, threads: &[JoinHandle<anyhow::Result<()>>]) -> anyhow::Result<()> {
-        while self.shared.ready.load(Ordering::Acquire) < self.commands.cores {
-            if threads.iter().any(JoinHandle::is_finished) {
-                bail!("a core ended while it started");
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        Ok(())
     }
 
     async fn answer_signals(
@@ -709,7 +586,7 @@ impl Control {
     }
 
     fn tell_cores(&self, what: &str, command: impl Fn() -> Command) {
-        for core in 0..self.commands.cores {
+        for core in 0..self.commands.cores() {
             if self.commands.send(core, command()).is_err() {
                 error!(core, what, "the core is too busy for what is new: reload again");
             }
@@ -717,7 +594,7 @@ impl Control {
     }
 
     async fn stop_cores(&self) {
-        for core in 0..self.commands.cores {
+        for core in 0..self.commands.cores() {
             for _ in 0..1000 {
                 let deadline = Clock::read().now + DRAIN;
                 if self.commands.send(core, Command::Stop { deadline }).is_ok() {
@@ -742,14 +619,4 @@ fn take_policy(sending: Handle, policy: &Policy) {
             Err(error) => error!(%error, "the rules of sending stay as they were"),
         }
     });
-}
-
-/// A core that ends by itself has failed.
-async fn watch_threads(threads: &[JoinHandle<anyhow::Result<()>>]) -> anyhow::Result<()> {
-    loop {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        if threads.iter().any(JoinHandle::is_finished) {
-            bail!("a core ended");
-        }
-    }
 }

@@ -5,7 +5,6 @@
 //! - [`control`]: what the control plane asks of the cores; [`api`] asks it over HTTP.
 //! - [`auth`]: who may connect, and what they may do; [`bans`]: who may not, whatever they know.
 //! - [`home`]: which core a name lives on.
-//! - [`drivers`]: what the cores ask the kernel through.
 //! - [`tls`]: what TLS is served with.
 //! - [`platform`]: the sender platform, joined to the cores; [`hooks`] tells apps of it.
 //! - [`config`], [`meters`]: settings, and what is counted; [`sys`] tells subscribers of it.
@@ -19,7 +18,6 @@ pub mod broker;
 pub mod config;
 pub mod control;
 pub mod daemon;
-pub mod drivers;
 pub mod home;
 pub mod hooks;
 pub mod meters;

@@ -16,6 +16,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::io::{Errno, FdFlags};
 use rustix::net::SocketType;
@@ -221,6 +222,26 @@ pub fn listen(addr: SocketAddr, daemon: &'static str) -> Result<TcpListener, Lis
         Ok(socket.into())
     };
     open().map_err(|source| ListenError { addr, source, daemon })
+}
+
+/// As [`listen`], with two seconds of patience. The kernel may take a moment to close the sockets
+/// of a ring whose process was killed: a daemon that is started again at once has that moment.
+///
+/// # Errors
+///
+/// As [`listen`].
+pub fn listen_soon(addr: SocketAddr, daemon: &'static str) -> Result<TcpListener, ListenError> {
+    const TRIES: u32 = 20;
+    const PAUSE: Duration = Duration::from_millis(100);
+    for _ in 1..TRIES {
+        match listen(addr, daemon) {
+            Err(error) if error.source.kind() == io::ErrorKind::AddrInUse => {
+                std::thread::sleep(PAUSE);
+            }
+            other => return other,
+        }
+    }
+    listen(addr, daemon)
 }
 
 /// A passed socket as a non-blocking TCP listener.

@@ -303,7 +303,7 @@ fn a_packet_must_fit_in_the_queues() {
 fn durability_is_a_word_or_a_time() {
     use sextant_segment::Durability as Kept;
     let durability =
-        |text: &str| Kept::from(loaded(&format!("log.durability = \"{text}\"\n")).log.durability);
+        |text: &str| of_log(loaded(&format!("log.durability = \"{text}\"\n")).log.durability);
     assert_eq!(durability("always"), Kept::Always);
     assert_eq!(durability("os"), Kept::Os);
     assert_eq!(durability("50ms"), Kept::Every(Duration::from_millis(50)));

@@ -19,6 +19,7 @@
 //! it what changed.
 
 mod de;
+mod durability;
 mod print;
 mod quantity;
 mod secret;
@@ -38,6 +39,7 @@ use toml::de::DeTable;
 use de::{Findings, NodeDe, inline, nearest};
 use tree::{Lines, Node, Step, Value, dotted};
 
+pub use durability::{Durability, DurabilityError};
 pub use quantity::{Bytes, QuantityError, Span};
 pub use secret::{REDACTED, Secret};
 pub use tree::Origin;

@@ -4,13 +4,46 @@
 
 use std::io;
 
-use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
 use sextant_ring::mesh::Remote;
 use sextant_ring::{epoll, uring};
 use tracing::warn;
 
-use crate::config;
+/// What the cores ask the kernel through: `"auto"`, `"io_uring"` or `"epoll"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Driver {
+    /// io_uring where kernel and sandbox allow it, else epoll.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// io_uring, or no start.
+    #[serde(rename = "io_uring")]
+    IoUring,
+    /// epoll, with a few threads for files.
+    #[serde(rename = "epoll")]
+    Epoll,
+}
+
+impl Driver {
+    /// All of them, as they are written.
+    pub const NAMES: [&str; 3] = ["auto", "io_uring", "epoll"];
+}
+
+/// Why there is no driver.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DriverError {
+    /// io_uring is configured, and the host does not have it.
+    #[error(
+        "cannot make an io_uring: is it forbidden here (sysctl kernel.io_uring_disabled, a seccomp \
+         profile), or the kernel older than 6.1? driver = \"auto\" does without where it has to"
+    )]
+    Forbidden(#[source] io::Error),
+    /// A core cannot have its own.
+    #[error("cannot make a core's {0}")]
+    Core(&'static str, #[source] io::Error),
+}
 
 /// Connections of one core beyond the clients': those that are being refused, or are closing.
 const SPARE_CONNECTIONS: u32 = 256;
@@ -32,18 +65,14 @@ impl Chosen {
     ///
     /// # Errors
     /// io_uring is configured and cannot be used.
-    pub fn choose(configured: config::Driver) -> anyhow::Result<Chosen> {
+    pub fn choose(configured: Driver) -> Result<Chosen, DriverError> {
         match configured {
-            config::Driver::Epoll => Ok(Chosen::Epoll),
-            config::Driver::IoUring => {
-                probe().context(
-                    "cannot make an io_uring: is it forbidden here (sysctl \
-                     kernel.io_uring_disabled, a seccomp profile), or the kernel older than 6.1? \
-                     driver = \"auto\" does without where it has to",
-                )?;
+            Driver::Epoll => Ok(Chosen::Epoll),
+            Driver::IoUring => {
+                probe().map_err(DriverError::Forbidden)?;
                 Ok(Chosen::IoUring)
             }
-            config::Driver::Auto => match probe() {
+            Driver::Auto => match probe() {
                 Ok(()) => Ok(Chosen::IoUring),
                 Err(error) => {
                     warn!(
@@ -121,13 +150,19 @@ fn raise_descriptors() -> u32 {
 }
 
 /// Makes a core's ring.
-pub(crate) fn io_uring(sockets_max: u32, remote: Remote) -> anyhow::Result<uring::Uring> {
+///
+/// # Errors
+/// The system's, as [`uring::Uring::new`].
+pub fn io_uring(sockets_max: u32, remote: Remote) -> Result<uring::Uring, DriverError> {
     let options = uring::Options { sockets_max, ..uring::Options::default() };
-    uring::Uring::new(&options, remote).context("cannot make a core's io_uring")
+    uring::Uring::new(&options, remote).map_err(|error| DriverError::Core("io_uring", error))
 }
 
 /// Makes a core's epoll instance.
-pub(crate) fn epoll(sockets_max: u32, remote: Remote) -> anyhow::Result<epoll::Epoll> {
+///
+/// # Errors
+/// The system's, as [`epoll::Epoll::new`].
+pub fn epoll(sockets_max: u32, remote: Remote) -> Result<epoll::Epoll, DriverError> {
     let options = epoll::Options { sockets_max, ..epoll::Options::default() };
-    epoll::Epoll::new(&options, remote).context("cannot make a core's epoll instance")
+    epoll::Epoll::new(&options, remote).map_err(|error| DriverError::Core("epoll instance", error))
 }
