@@ -2,5 +2,14 @@
 //! on one core.
 //!
 //! - [`config`]: settings.
+//! - [`daemon`]: everything put together, from start to stop.
+//! - [`instances`]: an instance made of its settings and its log.
+//! - [`meters`]: what `/metrics` tells.
+//!
+//! What a core does is in `sextant-shard`, what a command does in `sextant-engine`, how values lie
+//! in memory and in the log in `sextant-keyspace`.
 
 pub mod config;
+pub mod daemon;
+pub mod instances;
+pub mod meters;
