@@ -20,6 +20,7 @@
 //!   platform  senders, reviewers and devices, by curl and mosquitto
 //!   presence  who comes and goes, told to subscribers and to a webhook
 //!   senders   the project's own clients: messages sent, shown, counted, taken back
+//!   store     redis-cli, redis-benchmark and kill -9 against the store daemon
 //!   systemd   units, socket activation, notifications
 //!   tls       certificates of both sides, resumption, renewal
 //!   traces    what one client sends and is sent, packet by packet
@@ -47,6 +48,7 @@ mod platform;
 mod presence;
 mod senders;
 mod smoke;
+mod store;
 mod systemd;
 mod tls;
 mod traces;

@@ -18,14 +18,17 @@ fn units() -> PathBuf {
 /// one.
 fn copied() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let built = binary("sextant-push").display().to_string();
+    let programs = ["sextant-push", "sextant-store"];
+    let built = programs.map(|name| (format!("/usr/bin/{name}"), binary(name)));
     for entry in std::fs::read_dir(units()).unwrap() {
         let path = entry.unwrap().path();
         let kind = path.extension().and_then(|kind| kind.to_str());
         if matches!(kind, Some("service" | "socket")) {
             let text = std::fs::read_to_string(&path).unwrap();
             assert!(!text.contains("/usr/local"), "{}", path.display());
-            let text = text.replace("/usr/bin/sextant-push", &built);
+            let text = built.iter().fold(text, |text, (installed, built)| {
+                text.replace(installed, &built.display().to_string())
+            });
             std::fs::write(dir.path().join(path.file_name().unwrap()), text).unwrap();
         }
     }

@@ -57,9 +57,37 @@ pub fn free_addr() -> SocketAddr {
     }
 }
 
+/// Which daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// `sextant-push`: its clients' address is for MQTT.
+    #[default]
+    Push,
+    /// `sextant-store`: its clients' address is the default instance's.
+    Store,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Push => "push",
+            Kind::Store => "store",
+        }
+    }
+
+    fn listen_flag(self) -> &'static str {
+        match self {
+            Kind::Push => "--mqtt",
+            Kind::Store => "--listen",
+        }
+    }
+}
+
 /// How a daemon is started.
 #[derive(Debug, Default)]
 pub struct Options {
+    /// Which it is.
+    pub kind: Kind,
     /// Its settings, as TOML; listeners and data are given beside them.
     pub config: String,
     /// Its data directory, if not one of its own.
@@ -75,13 +103,13 @@ impl Options {
     }
 }
 
-/// A `sextant-push` that runs as long as this value lives, or less.
+/// A daemon that runs as long as this value lives, or less.
 #[derive(Debug)]
 pub struct Daemon {
     child: Option<Child>,
     options: Options,
     dir: TempDir,
-    mqtt: SocketAddr,
+    clients: SocketAddr,
     admin: SocketAddr,
 }
 
@@ -116,10 +144,12 @@ impl Daemon {
             Ok(dir) => dir,
             Err(error) => panic!("no temporary folder: {error}"),
         };
-        if let Err(error) = std::fs::write(dir.path().join("push.toml"), &options.config) {
+        if let Err(error) =
+            std::fs::write(dir.path().join(config_name(options.kind)), &options.config)
+        {
             panic!("no configuration file: {error}");
         }
-        Daemon { child: None, options, dir, mqtt: free_addr(), admin: free_addr() }
+        Daemon { child: None, options, dir, clients: free_addr(), admin: free_addr() }
     }
 
     /// The command that starts it, for tests that start it differently.
@@ -128,13 +158,15 @@ impl Daemon {
     /// The program was not built.
     #[track_caller]
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary("sextant-push"));
+        let kind = self.options.kind;
+        let mut command = Command::new(binary(&format!("sextant-{}", kind.name())));
         command
             .arg("--config")
-            .arg(self.dir.path().join("push.toml"))
+            .arg(self.dir.path().join(config_name(kind)))
             .arg("--data")
             .arg(self.data())
-            .args(["--mqtt", &self.mqtt.to_string(), "--admin", &self.admin.to_string()])
+            .args([kind.listen_flag(), &self.clients.to_string()])
+            .args(["--admin", &self.admin.to_string()])
             .envs(self.options.env.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -185,9 +217,14 @@ impl Daemon {
         });
     }
 
-    /// Where MQTT is.
+    /// Where MQTT is, of push.
     pub fn mqtt(&self) -> SocketAddr {
-        self.mqtt
+        self.clients
+    }
+
+    /// Where the default instance is, of store.
+    pub fn redis(&self) -> SocketAddr {
+        self.clients
     }
 
     /// Where HTTP is.
@@ -197,7 +234,8 @@ impl Daemon {
 
     /// Its data directory.
     pub fn data(&self) -> PathBuf {
-        self.options.data.clone().unwrap_or_else(|| self.dir.path().join("push"))
+        let own = || self.dir.path().join(self.options.kind.name());
+        self.options.data.clone().unwrap_or_else(own)
     }
 
     /// A folder of its own, which holds the data directory unless that was chosen.
@@ -253,7 +291,7 @@ impl Daemon {
         let status = self.wait();
         assert_eq!(status.signal(), Some(9), "ended before it was killed:\n{}", self.log());
         // The kernel takes a ring apart after its process has ended, and its sockets with it.
-        for addr in [self.mqtt, self.admin] {
+        for addr in [self.clients, self.admin] {
             until("the kernel has closed what listened", || TcpListener::bind(addr).ok());
         }
     }
@@ -291,8 +329,12 @@ impl Daemon {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.dir.path().join("push.log")
+        self.dir.path().join(format!("{}.log", self.options.kind.name()))
     }
+}
+
+fn config_name(kind: Kind) -> String {
+    format!("{}.toml", kind.name())
 }
 
 impl Drop for Daemon {

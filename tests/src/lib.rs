@@ -28,7 +28,7 @@ mod web;
 
 pub use api::{Answer, Api};
 pub use certs::Authority;
-pub use daemon::{Daemon, Options, binary, free_addr};
+pub use daemon::{Daemon, Kind, Options, binary, free_addr};
 pub use http::{Asked, HttpServer, Reply};
 pub use mqtt::{Message, Mqtt, Received};
 pub use tools::{
