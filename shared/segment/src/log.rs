@@ -358,7 +358,10 @@ impl Log {
         }
         let span = stored_bytes(payload_bytes);
         let coming = self.prepare.is_under_way() || self.can_prepare();
-        (self.fits(span) || self.ready.is_some() || coming) && self.leaves_room(span)
+        let has_segment = self.fits(span) || self.ready.is_some() || coming;
+        // Whoever asks waits for room: the disk is tried again without an append that is refused.
+        self.starved |= !has_segment;
+        has_segment && self.leaves_room(span)
     }
 
     /// Ends the active segment and goes on in the next, if that is ready.
