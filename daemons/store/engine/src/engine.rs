@@ -469,7 +469,8 @@ impl Engine {
             let Ok(known) = self.find(waiting.command.args()) else { continue };
             let db = std::mem::replace(&mut self.client_mut(id).db, waiting.db);
             self.run_as(id, known, waiting.command.args(), Caller::Woken);
-            let seen = self.keys.take_seen();
+            // Whoever did the command that woke this one has seen as much, and is yet to be told.
+            let seen = self.keys.seen();
             let client = self.clients.get_mut(id).expect("it was there a line ago");
             client.db = db;
             client.gate = client.gate.max(seen);
