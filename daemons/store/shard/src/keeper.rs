@@ -21,7 +21,8 @@ use sextant_ring::disk::Disk;
 use sextant_ring::driver::{FileDone, Files};
 use sextant_ring::time::{Clock, Time};
 use sextant_segment::{
-    AppendError, Log, OpenError, Options, ReadError, Recovery, SegmentId, Seq, Sweep, Swept,
+    AppendError, Log, OpenError, Options, ReadError, ReadOnly, Recovery, SegmentId, Seq, Sweep,
+    Swept,
 };
 use tracing::{error, info, warn};
 
@@ -37,7 +38,7 @@ const LAST: u8 = 4;
 /// Bytes of a batch in one record at most.
 pub const PART_BYTES: usize = 256 << 10;
 /// What the log must have room for before a command may change anything.
-const ROOM_BYTES: usize = PART_BYTES;
+const ROOM_BYTES: usize = PART_BYTES / 2;
 /// Bytes of records that one turn goes through to free the oldest segment, and bytes that it
 /// appends again for that.
 const SWEPT_A_TURN: usize = 128 << 10;
@@ -134,6 +135,9 @@ pub struct Keeper {
     /// What the log had no room for yet of a batch that was begun.
     rest: Vec<u8>,
     rest_begun: bool,
+    /// It is not the disk's pace that the rest waits for, but room.
+    rest_starves: bool,
+    settling: bool,
     compaction: Option<Compaction>,
     subject: Vec<u8>,
 }
@@ -243,6 +247,8 @@ impl Keeper {
             kept: 0,
             rest: Vec::new(),
             rest_begun: false,
+            rest_starves: false,
+            settling: false,
             compaction: None,
             subject: Vec::new(),
         };
@@ -287,82 +293,122 @@ impl Keeper {
         self.kept
     }
 
-    /// Whether commands have to wait until the log has caught up.
+    /// Whether commands have to wait until the log has caught up. For room they do not wait: those
+    /// that write are refused, and those that read go on.
     pub fn is_behind(&self) -> bool {
-        !self.rest.is_empty() || self.log.is_backlogged()
+        (!self.rest.is_empty() && !self.rest_starves) || self.log.is_backlogged()
     }
 
-    /// Whether the log has room for what another command may change, given what waits.
-    pub fn has_room(&mut self, waiting: usize) -> bool {
-        self.log.has_room((ROOM_BYTES + waiting.min(ROOM_BYTES)) / 2)
+    /// Whether the log has room for what another command may change.
+    pub fn has_room(&mut self) -> bool {
+        self.rest.is_empty() && self.log.has_room(ROOM_BYTES)
+    }
+
+    /// Whether this batch will never be durable: the disk has failed before it was.
+    pub fn is_lost(&self, batch: u64) -> bool {
+        batch > self.kept && self.is_poisoned()
     }
 
     /// Gives the log what was noted since. What it had no room for waits, and with it whoever
     /// waits for that batch.
     pub fn flush(&mut self, keys: &mut Keyspace, unix_ms: u64) {
+        if self.is_poisoned() {
+            self.give_up(keys);
+            return;
+        }
         if !self.rest.is_empty() {
             self.append_rest(unix_ms);
             if !self.rest.is_empty() {
                 return;
             }
-            self.end_batch(keys);
         }
-        let has_changes = keys.has_changes();
-        let journal = keys.journal();
-        if journal.bytes().is_empty() {
-            // A change that needs no word, for example of what is gone again.
-            if has_changes {
-                self.end_batch(keys);
-            }
+        // A change may need no word, for example of what is gone again.
+        if !keys.has_changes() && keys.journal().bytes().is_empty() {
             return;
         }
-        if journal.bytes().len() <= PART_BYTES {
-            if self.log.append(WHOLE, &[journal.bytes()], unix_ms).is_ok() {
-                journal.clear();
-                self.end_batch(keys);
-                return;
-            }
+        // What changes from here on is in the next batch, even while this one waits.
+        self.batch += 1;
+        keys.set_batch(self.batch);
+        let journal = keys.journal();
+        if journal.bytes().len() <= PART_BYTES && self.append(WHOLE, journal.bytes(), unix_ms) {
+            journal.clear();
+            self.end_batch();
+            return;
         }
         self.rest.extend_from_slice(journal.bytes());
         journal.clear();
         self.rest_begun = false;
         self.append_rest(unix_ms);
-        if self.rest.is_empty() {
-            self.end_batch(keys);
+    }
+
+    /// Appends a record, if there is one to append; whether it was taken. What was changed already
+    /// may use the room that is kept for making the log smaller.
+    fn append(&mut self, kind: u8, bytes: &[u8], unix_ms: u64) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        let mut appended = self.log.append(kind, &[bytes], unix_ms);
+        if matches!(appended, Err(AppendError::Full)) {
+            appended = self.log.relocate(kind, &[bytes], unix_ms);
+        }
+        self.rest_starves = matches!(appended, Err(AppendError::Full));
+        match appended {
+            Err(AppendError::TooLarge) => panic!("a part is no longer than a record may be"),
+            appended => appended.is_ok(),
         }
     }
 
     /// Appends what it can of a batch that is too long for one record, or had to wait.
     fn append_rest(&mut self, unix_ms: u64) {
+        let rest = std::mem::take(&mut self.rest);
         let mut done = 0;
-        while done < self.rest.len() {
-            let end = (done + PART_BYTES).min(self.rest.len());
-            let is_last = end == self.rest.len();
+        while done < rest.len() {
+            let end = (done + PART_BYTES).min(rest.len());
+            let is_last = end == rest.len();
             let kind = match (self.rest_begun, is_last) {
                 (false, true) => WHOLE,
                 (false, false) => FIRST,
                 (true, false) => MORE,
                 (true, true) => LAST,
             };
-            match self.log.append(kind, &[&self.rest[done..end]], unix_ms) {
-                Ok(_) => (self.rest_begun, done) = (true, end),
-                Err(AppendError::TooLarge) => panic!("a part is no longer than a record may be"),
-                Err(_) => break,
+            if !self.append(kind, &rest[done..end], unix_ms) {
+                break;
             }
+            (self.rest_begun, done) = (true, end);
         }
+        self.rest = rest;
         self.rest.drain(..done);
+        if self.rest.is_empty() {
+            self.end_batch();
+        }
     }
 
-    fn end_batch(&mut self, keys: &mut Keyspace) {
-        self.open.push_back((self.batch, self.log.last()));
+    /// The log takes nothing more: what it has not taken is in memory alone, and nobody is told.
+    fn give_up(&mut self, keys: &mut Keyspace) {
+        keys.journal().set_on(false);
+        keys.journal().clear();
+        self.rest = Vec::new();
+    }
+
+    /// Whether the disk has failed since the opening. A log that was damaged before has all that
+    /// the databases have.
+    fn is_poisoned(&self) -> bool {
+        self.log.read_only().is_some_and(|reason| !matches!(reason, ReadOnly::Corrupt(_)))
+    }
+
+    /// The batch before the one that changes now go into was appended.
+    fn end_batch(&mut self) {
+        self.open.push_back((self.batch - 1, self.log.last()));
         self.rest_begun = false;
-        self.batch += 1;
-        keys.set_batch(self.batch);
         self.take_kept();
     }
 
     /// Starts what is due on the disk: once at each turn's end, after [`Keeper::flush`].
     pub fn commit(&mut self, files: &mut impl Files, now: Time) {
+        // What was appended since took it back.
+        if self.settling {
+            self.log.settle();
+        }
         self.log.commit(files, now);
         self.take_kept();
     }
@@ -533,7 +579,7 @@ impl Keeper {
 
     /// Begins an orderly end: everything is to be durable.
     pub fn settle(&mut self) {
-        self.log.settle();
+        self.settling = true;
     }
 
     /// Whether it is.

@@ -263,8 +263,9 @@ impl Shard {
         }
         let slot = connection.instance;
         let Some(instance) = self.instances[slot].as_deref_mut() else { return };
-        let unsent = connection.waiting_bytes + cx.unsent(conn);
-        let mut stopped = unsent > UNSENT_MAX;
+        let held = instance.engine.output(connection.client).map_or(0, |output| output.len());
+        let unsent = held + connection.waiting_bytes + cx.unsent(conn);
+        let mut stopped = unsent > UNSENT_MAX || instance.engine.is_waiting(connection.client);
         while !stopped && connection.unread() >= connection.wanted.max(1) {
             if !instance.may_execute() {
                 if !std::mem::replace(&mut connection.queued, true) {
@@ -304,6 +305,12 @@ impl Shard {
         let Some(instance) = self.instances[connection.instance].as_deref_mut() else { return };
         let kept = instance.kept();
         let gate = instance.engine.gate(connection.client);
+        if instance.keeper.as_ref().is_some_and(|keeper| keeper.is_lost(gate)) {
+            // What it would be told never came to be.
+            self.end(cx, conn);
+            cx.abort(conn);
+            return;
+        }
         if gate > kept {
             if !std::mem::replace(&mut connection.held, true) {
                 instance.state.held.push(conn);
@@ -412,6 +419,20 @@ impl Shard {
             let Some(connection) = self.connection(conn) else { continue };
             connection.held = false;
             self.hold_or_send(cx, conn);
+            self.queue_again(slot, conn);
+        }
+    }
+
+    /// Lets a connection take its turn whose commands had to wait until its replies were sent.
+    fn queue_again(&mut self, slot: usize, conn: ConnId) {
+        let Some(connection) = self.connection(conn) else { return };
+        let has_more = connection.unread() >= connection.wanted.max(1);
+        if !has_more || connection.held || std::mem::replace(&mut connection.queued, true) {
+            return;
+        }
+        if let Some(instance) = self.instances[slot].as_deref_mut() {
+            instance.state.queue.push_back(conn);
+            self.activate(slot);
         }
     }
 
@@ -539,7 +560,7 @@ impl Instance {
         let Some(keeper) = &mut self.keeper else { return };
         let room = match keeper.log().read_only() {
             Some(_) => Room::ReadOnly,
-            None if keeper.has_room(0) => Room::Enough,
+            None if keeper.has_room() => Room::Enough,
             None => Room::Full,
         };
         self.engine.set_room(room);
