@@ -8,6 +8,7 @@ use crate::keyspace::{Found, Keyspace};
 use crate::list::base_of;
 use crate::long::PART_BYTES;
 use crate::object::{Object, Shape};
+use crate::stream::is_entry;
 
 /// Parts of a string at most: 512 MiB.
 const PARTS_MAX: u64 = (512 << 20) / PART_BYTES as u64;
@@ -341,7 +342,7 @@ impl Keyspace {
             Effect::ZsetAdd { target, member, .. } => (4, Some(target), member),
             Effect::Meta { name, .. } => (5, None, name),
             Effect::Databases { .. } => (6, None, &[]),
-            Effect::Stream { object, item, name, .. } => {
+            Effect::Stream { object, item, name, .. } if !is_entry(item) => {
                 (0x80 | item, Some(Target::Object(object)), name)
             }
             Effect::StringPart { object, part, .. } => {

@@ -18,7 +18,7 @@ mod log;
 mod node;
 mod range;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +28,7 @@ pub use id::StreamId;
 pub use node::{Entry, FieldList, Fields};
 pub use range::{Entries, EntriesBack};
 
+pub(crate) use log::is_entry;
 use node::{Node, NodeLimits, PackedFields};
 
 /// Memory of a node beside its bytes, about.

@@ -42,6 +42,11 @@ const CONSUMER_GONE: u8 = 7;
 const PENDING: u8 = 8;
 const PENDING_GONE: u8 = 9;
 
+/// Whether an item is an entry: each is noted once, so nobody has to remember which ones were.
+pub(crate) fn is_entry(item: u8) -> bool {
+    item == ENTRY
+}
+
 /// What the log has of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word<'a> {
@@ -303,7 +308,9 @@ impl Stream {
     fn apply(&mut self, word: Word<'_>) {
         match word {
             Word::State { last_id, max_deleted, added } => {
-                (self.last_id, self.max_deleted, self.added) = (last_id, max_deleted, added);
+                // No entry is above the last, whatever a log says.
+                self.last_id = last_id.max(self.top_id().unwrap_or_default());
+                (self.max_deleted, self.added) = (max_deleted, added);
             }
             Word::Entry { id, added, .. } => {
                 self.last_id = self.last_id.max(id);
