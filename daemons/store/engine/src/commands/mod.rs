@@ -52,6 +52,8 @@ pub(crate) const FAMILIES: &[&[Spec]] = &[
 ];
 
 #[cfg(test)]
+mod list_tests;
+#[cfg(test)]
 mod pubsub_tests;
 #[cfg(test)]
 pub(crate) mod tests;
