@@ -28,7 +28,6 @@ fn an_image_holds_what_the_databases_held() {
         let mut other = read(&image).expect("it was just written");
         other.set_now(keys.now());
         assert_eq!(dump(&mut other), dump(&mut keys), "seed {seed}");
-        assert_eq!(other.payload_bytes(), keys.payload_bytes(), "seed {seed}");
         // It goes on as any other.
         for number in 0..2000u32 {
             let key = number.to_le_bytes();
