@@ -7,7 +7,8 @@
 
 use sextant_resp::Args;
 
-use crate::client::{Client, ClientId};
+use crate::acl::User;
+use crate::client::ClientId;
 use crate::command::{Flags, Known};
 use crate::engine::Engine;
 use crate::fault::Fault;
@@ -39,7 +40,10 @@ impl Engine {
         let client = self.clients.get_mut(id).expect("its command is being done");
         let queues = client.multi.is_some() && !spec.flags.has(Flags::NO_MULTI);
         if client.guarded {
-            self.check_guarded(id, known)?;
+            self.check_guarded(id, known, args)?;
+        }
+        if self.is_over_memory() && !self.evict() && self.wants_memory(id, known) {
+            return Err(Fault::OutOfMemory);
         }
         self.check_room(spec)?;
         if self.pause.is_some() && self.is_paused(id, known) {
@@ -48,7 +52,10 @@ impl Engine {
         Ok(if queues { Admitted::Queue(known) } else { Admitted::Now(known) })
     }
 
-    fn check_guarded(&mut self, id: ClientId, known: Known) -> Result<(), Fault> {
+    fn check_guarded(&mut self, id: ClientId, known: Known, args: Args<'_>) -> Result<(), Fault> {
+        self.permit(id, known, args, "toplevel").inspect_err(|_| {
+            self.stats.rejected(known.number);
+        })?;
         let client = self.client_mut(id);
         let subscribed = Space::ALL.iter().any(|space| client.subscribed(*space) > 0);
         if subscribed && !client.output.resp3 && !known.spec.flags.has(Flags::SUBSCRIBED) {
@@ -63,8 +70,17 @@ impl Engine {
 
     /// Finds out whether a client's commands have to be looked at, after anything of that changed.
     pub(crate) fn guard(&mut self, id: ClientId) {
-        let client = self.client_mut(id);
-        client.guarded = client.subscriptions.is_some();
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let user = client.user.as_deref().and_then(|name| self.acl.user(name));
+        let unlimited = user.is_some_and(User::is_unlimited);
+        client.guarded = client.subscriptions.is_some() || !unlimited;
+    }
+
+    /// Whether a command takes memory, by itself or by what was queued for it.
+    fn wants_memory(&self, id: ClientId, known: Known) -> bool {
+        let queued = self.clients.get(id).and_then(|client| client.multi.as_ref());
+        let queued = queued.filter(|_| known.spec.name == "exec").map_or(0, |multi| multi.flags);
+        known.spec.flags.has(Flags::DENYOOM) || Flags(queued).has(Flags::DENYOOM)
     }
 
     fn is_paused(&mut self, id: ClientId, known: Known) -> bool {
@@ -103,20 +119,5 @@ impl Engine {
             self.execute(id, command.args());
             self.clients.tell(id);
         }
-    }
-}
-
-impl Engine {
-    /// The name of the user that a client is.
-    pub(crate) fn user_name<'a>(&'a self, _: &'a Client) -> &'a [u8] {
-        b"default"
-    }
-
-    pub(crate) fn has_user(&self, name: &[u8]) -> bool {
-        name == b"default"
-    }
-
-    pub(crate) fn is_user(&self, client: &Client, name: &[u8]) -> bool {
-        self.user_name(client) == name
     }
 }

@@ -1,5 +1,7 @@
 //! A client's connection, as far as the engine knows it.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use sextant_resp::OwnedArgs;
 
@@ -72,6 +74,8 @@ pub(crate) struct Client {
     /// There is more to look at before its commands are done: see
     /// [`Engine::admit`](crate::engine::Engine::admit).
     pub(crate) guarded: bool,
+    /// Who it is; none before it has said so where that is needed.
+    pub(crate) user: Option<Arc<[u8]>>,
     pub(crate) mute: Mute,
     /// It sees all commands that are done.
     pub(crate) monitors: bool,
@@ -127,6 +131,7 @@ impl Clients {
             last_active: now,
             last_command: None,
             guarded: false,
+            user: None,
             mute: Mute::No,
             monitors: false,
             no_evict: false,

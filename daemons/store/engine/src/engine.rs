@@ -14,19 +14,26 @@
 use sextant_keyspace::{Event, Journal, Keyspace, Type};
 use sextant_resp::{Args, OwnedArgs};
 
+use crate::acl::Acl;
 use crate::admission::{Admitted, Pause};
 use crate::blocking::{Blocking, Waiting};
 use crate::call::{Call, Caller};
 use crate::client::{Client, ClientId, Clients, Multi, Mute, Peer};
-use crate::command::{Known, Spec, Table};
+use crate::command::{Flags, Known, Spec, Table};
 use crate::commands;
+use crate::eviction::Eviction;
 use crate::fault::Fault;
 use crate::info::CommandInfo;
 use crate::notify::{Class, Notices};
 use crate::output::Output;
 use crate::pubsub::{PubSub, Space};
+use crate::settings::Settings;
+use crate::stats::{Stats, monitor_line};
 use crate::tracking::Tracked;
 use crate::words::{is, quoted};
+
+/// Bytes that may wait for a client that sees all commands.
+const MONITOR_BYTES_MAX: u64 = 64 << 20;
 
 /// What an instance is made with.
 #[derive(Clone, Debug)]
@@ -37,6 +44,8 @@ pub struct Options {
     pub databases: usize,
     /// Whether changes are noted for a log.
     pub journal: bool,
+    /// Nanoseconds since some beginning, which never get fewer: what commands are timed by.
+    pub clock: fn() -> u64,
 }
 
 /// What became of a command.
@@ -85,6 +94,8 @@ pub struct Counts {
     pub misses: u64,
     /// Keys whose time had come.
     pub expired: u64,
+    /// Keys that had to go when memory was short.
+    pub evicted: u64,
 }
 
 /// An instance.
@@ -104,13 +115,27 @@ pub struct Engine {
     pub(crate) pause: Option<Pause>,
     /// The client whose command is being done.
     pub(crate) current: Option<ClientId>,
+    pub(crate) stats: Stats,
+    pub(crate) settings: Settings,
+    pub(crate) acl: Acl,
+    pub(crate) eviction: Eviction,
+    /// Clients that see all commands.
+    pub(crate) monitors: Vec<ClientId>,
+    /// Forty digits that no other start has.
+    pub(crate) run_id: String,
+    /// Changes are noted for a log.
+    pub(crate) journals: bool,
+    /// Keys expire though nobody looks.
+    pub(crate) active_expire: bool,
 }
 
 impl Engine {
     /// An instance without keys and clients.
     pub fn new(options: &Options) -> Engine {
         let journal = if options.journal { Journal::default() } else { Journal::off() };
-        Engine {
+        let mut random = fastrand::Rng::with_seed(options.seed ^ 0x5851_f42d_4c95_7f2d);
+        let run_id: String = (0..40).map(|_| random.digit(16).to_ascii_lowercase()).collect();
+        let mut engine = Engine {
             keys: Keyspace::new(options.seed, options.databases, journal),
             clients: Clients::default(),
             blocking: Blocking::default(),
@@ -124,7 +149,24 @@ impl Engine {
             tracked: Tracked::default(),
             pause: None,
             current: None,
-        }
+            stats: Stats::new(options.clock),
+            settings: Settings::default(),
+            acl: Acl::default(),
+            eviction: Eviction::default(),
+            monitors: Vec::new(),
+            run_id,
+            journals: options.journal,
+            active_expire: true,
+        };
+        let databases = options.databases.to_string();
+        engine.configure("databases", &databases).expect("any text is taken");
+        engine
+    }
+
+    /// The log was read: users, and settings that were to be kept, are made of what it has.
+    pub fn restore(&mut self) {
+        self.restore_settings();
+        self.restore_users();
     }
 
     /// All commands that an instance knows, each followed by its subcommands.
@@ -163,7 +205,10 @@ impl Engine {
     /// A client has connected.
     pub fn connect(&mut self, peer: Peer) -> ClientId {
         self.counts.connections += 1;
-        self.clients.add(peer, self.keys.now())
+        let id = self.clients.add(peer, self.keys.now());
+        self.client_mut(id).user = self.acl.anybody();
+        self.guard(id);
+        id
     }
 
     /// A client's connection has ended.
@@ -174,6 +219,9 @@ impl Engine {
         }
         if !client.watched.is_empty() {
             self.watchers -= 1;
+        }
+        if client.monitors {
+            self.monitors.retain(|other| *other != id);
         }
         if let Some(own) = client.subscriptions.take() {
             self.pubsub.remove(id, *own);
@@ -277,7 +325,9 @@ impl Engine {
                 false => Err(Fault::arity(spec.name)),
             };
         }
-        let Some(sub) = args.get(1) else { return Err(Fault::arity(spec.name)) };
+        let Some(sub) = args.get(1) else {
+            return if spec.takes(1) { Ok(known) } else { Err(Fault::arity(spec.name)) };
+        };
         let Some(found) = known.sub(sub) else {
             let (sub, upper) = (quoted(sub), spec.name.to_uppercase());
             return Err(Fault::text(format!("ERR unknown subcommand '{sub}'. Try {upper} HELP.")));
@@ -289,7 +339,7 @@ impl Engine {
     }
 
     pub(crate) fn check_room(&self, spec: &Spec) -> Result<(), Fault> {
-        if !spec.flags.has(crate::command::Flags::WRITE) {
+        if !spec.flags.has(Flags::WRITE) {
             return Ok(());
         }
         match self.room {
@@ -310,6 +360,7 @@ impl Engine {
             multi.refused = true;
         }
         client.output.error(fault.line());
+        self.stats.error(fault.line());
     }
 
     /// Answers an EXEC that is refused itself: its transaction is over.
@@ -358,6 +409,7 @@ impl Engine {
         let client = self.clients.get_mut(id).expect("a client is there while its command is done");
         client.last_command = Some(known.number);
         let Known { spec, number } = known;
+        self.keys.set_untouched(client.no_touch);
         let meanwhile = Output::new(client.output.resp3);
         let (db, out) = (client.db, std::mem::replace(&mut client.output, meanwhile));
         let mut call =
@@ -488,6 +540,37 @@ impl Engine {
         }
     }
 
+    /// Takes the time of a command that is done, and keeps it if that was long.
+    fn timed(&mut self, id: ClientId, known: Known, args: Args<'_>, began: u64) {
+        let now = self.keys.now();
+        let micros = self.stats.end(known, began, now);
+        if self.stats.is_slow(known, micros)
+            && let Some(client) = self.clients.get(id)
+        {
+            let (address, name) = (client.peer.address.clone(), client.name.clone());
+            self.stats.keep_slow(args, micros, now, address, name);
+        }
+    }
+
+    /// Shows a command to those who want to see all.
+    fn show(&mut self, id: ClientId, db: usize, known: Known, args: Args<'_>) {
+        if known.spec.flags.has(Flags::ADMIN.and(Flags::SECRET)) {
+            return;
+        }
+        let address = self.clients.get(id).map_or("", |client| client.peer.address.as_str());
+        let line = monitor_line(self.keys.now(), db, address, args);
+        for id in &self.monitors {
+            if let Some(client) = self.clients.get_mut(*id) {
+                client.output.simple(&line);
+                if client.output.len() as u64 > MONITOR_BYTES_MAX {
+                    client.output.clear();
+                    client.closing = true;
+                }
+            }
+            self.clients.tell(*id);
+        }
+    }
+
     /// Ends a client's connection: at once, or once what waits for it was sent.
     pub(crate) fn close(&mut self, id: ClientId, at_once: bool) {
         let client = self.client_mut(id);
@@ -525,16 +608,20 @@ impl Engine {
             let Some(id) = self.blocking.overdue(now) else { break };
             self.give_up(id, None);
         }
-        let expire = self.keys.expire_due(LIMIT);
+        let expire = self.active_expire && self.keys.expire_due(LIMIT);
+        self.stats.memory_peak = self.stats.memory_peak.max(self.keys.memory_bytes());
+        self.stats.count_ops(now, self.counts.commands);
+        let evict = self.is_over_memory() && self.evict() && self.is_over_memory();
         let shed = self.keys.shed(LIMIT * 4);
         self.end_pause();
         self.settle();
-        expire || shed || self.blocking.overdue(now).is_some()
+        expire || shed || evict || self.blocking.overdue(now).is_some()
     }
 
     /// When [`Engine::tick`] has to be called at the latest, in milliseconds since 1970.
     pub fn deadline(&self) -> Option<u64> {
-        let (expiry, waiting) = (self.keys.next_expiry(), self.blocking.next_deadline());
+        let (expiry, waiting) =
+            (self.keys.next_expiry().filter(|_| self.active_expire), self.blocking.next_deadline());
         let pause = self.pause.as_ref().map(|pause| pause.until);
         expiry.into_iter().chain(waiting).chain(pause).min()
     }
@@ -550,13 +637,24 @@ fn is_worth_a_look(waiting: &Waiting, kind: Option<Type>) -> bool {
 
 /// Does a command that was found and allowed; its reply, or its fault, is in `call.out`.
 pub(crate) fn perform(call: &mut Call<'_>, args: Args<'_>) {
-    let mark = call.out.mark();
+    let (mark, known) = (call.out.mark(), Known { spec: call.spec, number: call.number });
+    let began = call.engine.stats.begin(known);
+    if !call.engine.monitors.is_empty() {
+        call.engine.show(call.id, call.db, known, args);
+    }
     if let Err(fault) = (call.spec.handler)(call, args) {
         call.out.cut(mark);
         call.out.error(fault.line());
+        call.engine.stats.error(fault.line());
+        call.engine.stats.failed(known.number);
     }
     if !call.engine.tracked.is_off() {
-        call.engine.remember_reads(call.id, call.spec, args);
+        call.engine.remember_reads(call.id, known.spec, args);
+    }
+    match began {
+        _ if call.wait.is_some() => call.engine.stats.unbegin(known),
+        Some(began) => call.engine.timed(call.id, known, args, began),
+        None => {}
     }
 }
 
@@ -579,7 +677,14 @@ fn unknown(args: Args<'_>) -> Fault {
 pub(crate) fn run_queued(call: &mut Call<'_>, command: &OwnedArgs) {
     let args = command.args();
     match call.engine.find(args) {
-        Ok(Known { spec, number }) => {
+        Ok(known @ Known { spec, number }) => {
+            let guarded = call.client().guarded;
+            let permitted =
+                if guarded { call.engine.permit(call.id, known, args, "multi") } else { Ok(()) };
+            if let Err(fault) = permitted {
+                call.out.error(fault.line());
+                return;
+            }
             let outer = (call.spec, call.number);
             (call.spec, call.number) = (spec, number);
             call.db = call.client().db;

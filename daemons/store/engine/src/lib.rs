@@ -8,10 +8,13 @@
 //!   and news of keys.
 //! - `admission`: what a client may. `pubsub`, `tracking`: what it is told unasked.
 //! - `geohash`: places as numbers.
+//! - `acl`: users. `settings`: CONFIG's. `stats`: what is counted and timed. `eviction`: keys that
+//!   go when memory is short.
 //! - `words`: numbers, ranges and patterns as Redis reads them.
 //!
 //! Values are in `sextant-keyspace`, the protocol is in `sextant-resp`.
 
+mod acl;
 mod admission;
 mod blocking;
 mod call;
@@ -19,6 +22,7 @@ mod client;
 mod command;
 mod commands;
 mod engine;
+mod eviction;
 mod fault;
 mod geohash;
 mod info;
@@ -27,6 +31,8 @@ mod measure;
 mod notify;
 mod output;
 mod pubsub;
+mod settings;
+mod stats;
 mod tracking;
 mod words;
 

@@ -14,7 +14,7 @@ fn measure_commands() {
     const KEYS: usize = 1000;
     const ROUNDS: usize = 2000;
     for journal in [false, true] {
-        let mut engine = Engine::new(&Options { seed: 1, databases: 16, journal });
+        let mut engine = Engine::new(&Options { seed: 1, databases: 16, journal, clock: || 0 });
         engine.set_now(1_700_000_000_000);
         let client = engine.connect(Peer::default());
         let value = [b'v'; 64];

@@ -60,6 +60,17 @@ impl ExpiryQueue {
         Ok(())
     }
 
+    /// Entries from one by chance on, up to so many.
+    pub(crate) fn sample(
+        &self,
+        random: &mut fastrand::Rng,
+        count: usize,
+    ) -> impl Iterator<Item = Due> {
+        let all = self.queue.as_slice();
+        let from = if all.is_empty() { 0 } else { random.usize(..all.len()) };
+        (from..all.len()).chain(0..from).take(count).map(|at| all[at].0)
+    }
+
     pub(crate) fn memory_bytes(&self) -> u64 {
         (self.queue.capacity() * size_of::<Due>()) as u64
     }

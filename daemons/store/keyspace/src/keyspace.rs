@@ -11,8 +11,9 @@ use crate::collection::Encoding;
 use crate::effect::{Effect, Journal};
 use crate::entry::{
     self, EXPIRE_MAX, Front, Head, Kind, block_bytes, key_of, read_head, same_length_bytes,
-    set_access, set_queued, set_value_bytes, write_head,
+    set_queued, set_value_bytes, write_head,
 };
+use crate::eviction::Frequency;
 use crate::expiry::ExpiryQueue;
 use crate::heap::{Heap, OutOfMemory, Ref};
 use crate::index::{Cursor, Index, Place};
@@ -145,6 +146,10 @@ pub struct Keyspace {
     events: Vec<Event>,
     pub(crate) clock: u32,
     pub(crate) random: fastrand::Rng,
+    /// How uses of keys are kept, if not by recency.
+    pub(crate) frequency: Option<Frequency>,
+    /// Looks count as no use.
+    pub(crate) untouched: bool,
     scratch: Vec<u8>,
     /// What is inserted into a packed value.
     pub(crate) insert: Vec<u8>,
@@ -180,6 +185,8 @@ impl Keyspace {
             touched: Vec::new(),
             events: Vec::new(),
             clock: 0,
+            frequency: None,
+            untouched: false,
             random: fastrand::Rng::with_seed(seed ^ 0x9e37_79b9_7f4a_7c15),
             scratch: Vec::new(),
             insert: Vec::new(),
@@ -351,10 +358,10 @@ impl Keyspace {
             self.expire(found);
             return None;
         }
-        let block = self.pool.heap.from_mut(found.at);
+        let block = self.pool.heap.from(found.at);
         let clock = self.clock.to_le_bytes();
         if block[1..4] != clock[..3] {
-            set_access(block, self.clock);
+            self.mark_used(found.at);
         }
         Some(found)
     }
@@ -480,7 +487,8 @@ impl Keyspace {
     ) -> Result<Found, OutOfMemory> {
         let value_bytes: usize = value.iter().map(|part| part.len()).sum();
         let bytes = block_bytes(expire.is_some(), key.len(), value_bytes);
-        let front = Front { kind, queued: false, access: self.clock, expire };
+        let before = found.map(|found| self.head(found).access);
+        let front = Front { kind, queued: false, access: self.access_written(before), expire };
         let Some(found) = found else {
             let at = self.pool.heap.alloc(bytes)?;
             self.write(at, front, key, value, value_bytes);
@@ -986,6 +994,7 @@ impl Keyspace {
             false => drop(self.meta.insert(name.to_vec(), value.to_vec())),
         }
         self.journal.note(Effect::Meta { name, value });
+        (self.changed_last, self.seen) = (self.batch, self.batch);
     }
 
     /// Marks when a key was used, for tests and for what is loaded.

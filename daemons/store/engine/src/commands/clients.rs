@@ -176,8 +176,15 @@ fn flags(engine: &Engine, client: &Client) -> String {
     if flags.is_empty() { "N".to_owned() } else { flags }
 }
 
+impl Engine {
+    /// The line of CLIENT LIST about a connection, for those who keep it.
+    pub(crate) fn describe(&self, client: &Client) -> String {
+        line(self, client, client.output.resp3, client.db)
+    }
+}
+
 /// The same about any connection, the one whose command is being done among them.
-pub(crate) fn line_of(call: &Call<'_>, client: &Client) -> String {
+fn line_of(call: &Call<'_>, client: &Client) -> String {
     let resp3 = if client.id == call.id { call.out.resp3 } else { client.output.resp3 };
     line(call.engine, client, resp3, client.db)
 }
@@ -369,7 +376,6 @@ fn no_evict(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
 
 fn no_touch(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
     call.client().no_touch = on_off(&args[2])?;
-    call.engine.guard(call.id);
     call.out.ok();
     Ok(())
 }

@@ -32,7 +32,7 @@ pub(crate) const COMMANDS: &[Spec] = &[
     spec(
         "hello",
         -1,
-        OPEN,
+        OPEN.and(Flags::SECRET),
         Keys::None,
         CONNECTION,
         "6.0.0",
@@ -100,9 +100,12 @@ fn hello(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
         };
     }
     let mut at = 2;
-    let mut name = None;
+    let (mut name, mut identity) = (None, None);
     while let Some(word) = args.get(at) {
-        if is(word, "SETNAME") && args.len() > at + 1 {
+        if is(word, "AUTH") && args.len() > at + 2 {
+            identity = Some((&args[at + 1], &args[at + 2]));
+            at += 3;
+        } else if is(word, "SETNAME") && args.len() > at + 1 {
             check_name(&args[at + 1])?;
             name = Some(args[at + 1].to_vec());
             at += 2;
@@ -110,6 +113,16 @@ fn hello(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
             let word = crate::words::quoted(word);
             return Err(Fault::text(format!("ERR Syntax error in HELLO option '{word}'")));
         }
+    }
+    if let Some((user, password)) = identity {
+        call.engine.authenticate(call.id, user, password, "HELLO")?;
+    }
+    if call.client().user.is_none() {
+        return Err(Fault::text(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
+             HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
+             select the RESP protocol version at the same time",
+        ));
     }
     call.out.resp3 = resp3;
     let client = call.client();
@@ -151,6 +164,12 @@ fn reset(call: &mut Call<'_>, _: Args<'_>) -> Result<(), Fault> {
     (client.mute, client.no_evict, client.no_touch) = (Mute::No, false, false);
     if let Some(own) = client.subscriptions.take() {
         call.engine.pubsub.remove(id, *own);
+    }
+    let anybody = call.engine.acl.anybody();
+    let client = call.client();
+    client.user = anybody;
+    if std::mem::take(&mut client.monitors) {
+        call.engine.monitors.retain(|other| *other != id);
     }
     call.engine.guard(id);
     call.out.simple("RESET");

@@ -13,7 +13,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Bench {
-        let options = Options { seed: 42, databases: 16, journal: true };
+        let options = Options { seed: 42, databases: 16, journal: true, clock: || 0 };
         let mut engine = Engine::new(&options);
         engine.set_now(1_700_000_000_000);
         let client = engine.connect(Peer::default());
