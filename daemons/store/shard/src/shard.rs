@@ -121,8 +121,9 @@ struct State {
 }
 
 impl Instance {
-    /// An instance, before it is given to its core.
-    pub fn new(id: u32, name: String, engine: Engine, keeper: Option<Keeper>) -> Instance {
+    /// An instance, before it is given to its core. Its log was read.
+    pub fn new(id: u32, name: String, mut engine: Engine, keeper: Option<Keeper>) -> Instance {
+        engine.restore();
         let state = State::default();
         let listeners = Vec::new();
         Instance { id, name, engine, keeper, listeners, connections_max: 10_000, state }
