@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -50,6 +50,7 @@ pub fn open_default(
         seed,
         databases: settings.databases as usize,
         journal: settings.durability != Keeping::Nothing,
+        clock: nanoseconds,
     });
     let keeper = match settings.durability {
         Keeping::Nothing => None,
@@ -76,6 +77,12 @@ pub fn open_default(
     instance.connections_max = settings.connections_max;
     instance.listeners = listeners(settings, activation)?;
     Ok(instance)
+}
+
+/// Nanoseconds since the first call.
+fn nanoseconds() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
 
 /// A durability in the log's words.

@@ -19,7 +19,7 @@ fn commands(words: impl Fn(&[u8], &mut Vec<u8>)) -> Vec<u8> {
 
 /// Executes commands one after the other, from the first again behind the last.
 fn execute(times: u64, bytes: &[u8]) {
-    let mut engine = Engine::new(&Options { seed: 1, databases: 16, journal: true });
+    let mut engine = Engine::new(&Options { seed: 1, databases: 16, journal: true, clock: || 0 });
     engine.set_now(1_700_000_000_000);
     let client = engine.connect(Peer::default());
     let sets = commands(|key, to| encode_command(to, [&b"SET"[..], key, &VALUE]));

@@ -28,7 +28,7 @@ fn peer() -> Peer {
 }
 
 fn instance() -> Engine {
-    let mut engine = Engine::new(&Options { seed: 7, databases: 16, journal: true });
+    let mut engine = Engine::new(&Options { seed: 7, databases: 16, journal: true, clock: || 0 });
     engine.set_now(now());
     engine
 }

@@ -144,11 +144,6 @@ impl Spec {
             Err(_) => words >= self.arity.unsigned_abs() as usize,
         }
     }
-
-    /// Whether it looks at or changes keys at all.
-    pub(crate) fn touches_keys(&self) -> bool {
-        self.flags.has(Flags::WRITE.and(Flags::READONLY))
-    }
 }
 
 /// Short for a line of a table of commands.

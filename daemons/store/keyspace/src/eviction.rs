@@ -154,12 +154,23 @@ impl Keyspace {
         const ENTRIES: usize = 1024;
         let mut random = self.random.clone();
         self.random.u64(..);
-        let mut drawn = self.expiry.sample(&mut random, ENTRIES);
-        drawn.find_map(|due| (self.slot_of(due.db) == Some(db)).then(|| self.named_by(due))?)
+        let queued = self
+            .expiry
+            .sample(&mut random, ENTRIES)
+            .find_map(|due| (self.slot_of(due.db) == Some(db)).then(|| self.named_by(due))?);
+        if queued.is_some() || self.dbs[db].volatile == 0 {
+            return queued;
+        }
+        // The queue is full of what is gone: a look at the keys themselves.
+        let index = &self.dbs[db].index;
+        (0..ENTRIES).find_map(|_| {
+            let at = index.sample(&self.pool.heap, || random.u64(..))?;
+            read_head(self.pool.heap.from(at)).expire.map(|_| at)
+        })
     }
 
     /// The key that an entry of the queue is about, if that is there and expires.
-    fn named_by(&self, due: Due) -> Option<Ref> {
+    pub(crate) fn named_by(&self, due: Due) -> Option<Ref> {
         let (heap, pool, db) = (&self.pool.heap, &self.pool, self.slot_of(due.db)?);
         let is_it = |at| pool.hash(key_of(heap.from(at))) == due.hash;
         let (_, at) = self.dbs[db].index.find(heap, due.hash, is_it)?;

@@ -854,6 +854,7 @@ impl Keyspace {
     /// Deletes keys whose time has come, looking at no more than `limit`; returns whether there
     /// may be more.
     pub fn expire_due(&mut self, limit: usize) -> bool {
+        self.sweep_expiry(limit);
         for _ in 0..limit {
             let Some(due) = self.expiry.pop(self.now) else { return false };
             let Some(db) = self.slot_of(due.db) else { continue };
@@ -870,6 +871,19 @@ impl Keyspace {
             }
         }
         self.expiry.is_due(self.now)
+    }
+
+    /// Looks at entries of the expiry queue, no more than `limit`, if many of them are about keys
+    /// that are gone.
+    fn sweep_expiry(&mut self, limit: usize) {
+        let keys = self.dbs.iter().map(|db| db.volatile).sum();
+        for _ in 0..limit {
+            let Some(due) = self.expiry.sweep(keys) else { return };
+            if let Some(at) = self.named_by(due) {
+                let expire = read_head(self.pool.heap.from(at)).expire;
+                self.expiry.push(expire.unwrap_or(self.now), due.hash, due.db);
+            }
+        }
     }
 
     /// When the next key expires, at the earliest.

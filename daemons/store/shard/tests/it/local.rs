@@ -19,7 +19,7 @@ pub(crate) struct Local {
 impl Local {
     /// An engine that remembers nothing.
     pub(crate) fn model(unix_ms: u64) -> Local {
-        let options = Options { seed: 1, databases: DATABASES, journal: false };
+        let options = Options { seed: 1, databases: DATABASES, journal: false, clock: || 0 };
         let mut engine = Engine::new(&options);
         engine.set_now(unix_ms);
         Local::over(engine)

@@ -89,10 +89,6 @@ impl Rig {
         rig
     }
 
-    pub(crate) fn is_running(&self) -> bool {
-        self.core.is_some()
-    }
-
     /// Starts the core from what is on the disk; shows each instance's databases before that.
     pub(crate) fn start(&mut self, mut look: impl FnMut(usize, &mut Local)) {
         assert!(self.core.is_none(), "it is stopped first");
@@ -107,7 +103,7 @@ impl Rig {
         let mut core = Core::new(driver, shard, port, Vec::new(), limits, clock);
         for number in 0..self.setup.instances {
             let seed = self.world.seed() ^ self.starts << 32;
-            let options = EngineOptions { seed, databases: DATABASES, journal: true };
+            let options = EngineOptions { seed, databases: DATABASES, journal: true, clock: || 0 };
             let mut engine = Engine::new(&options);
             // The image is a file of the host's.
             let dir = self.dir.path().join(number.to_string());
