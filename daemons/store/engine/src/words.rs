@@ -71,7 +71,8 @@ pub(crate) fn parse_float(word: &[u8]) -> Option<f64> {
     let digits = unsigned.split(['e', 'E']).next().unwrap_or_default();
     let lost =
         number.is_infinite() || number == 0.0 && digits.contains(|d| ('1'..='9').contains(&d));
-    (!number.is_nan() && !(is_digits && lost)).then_some(number)
+    let is_refused = number.is_nan() || (is_digits && lost);
+    (!is_refused).then_some(number)
 }
 
 /// Whether a word is this one, in whatever case.

@@ -12,4 +12,4 @@ mod keeper;
 mod shard;
 
 pub use keeper::{Keeper, PART_BYTES, RestoreError, Restored};
-pub use shard::{Command, Instance, Message, Shard};
+pub use shard::{Act, Command, Instance, Message, Shard};

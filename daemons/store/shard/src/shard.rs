@@ -49,6 +49,9 @@ const PIECE_BYTES: usize = 256 << 10;
 /// Replies of a connection whose peer does not take them, before it is closed.
 const OUTPUT_MAX: usize = 1 << 30;
 
+/// Something that is done to an instance by its core, or to none.
+pub type Act = Box<dyn FnOnce(Option<&mut Instance>) + Send>;
+
 /// What the control plane tells a core.
 pub enum Command {
     /// An instance begins here.
@@ -65,7 +68,7 @@ pub enum Command {
         /// The instance's number.
         id: u32,
         /// What.
-        act: Box<dyn FnOnce(Option<&mut Instance>) + Send>,
+        act: Act,
     },
     /// The core stops by then.
     Stop {
@@ -320,10 +323,9 @@ impl Shard {
         }
         if let Some(output) = instance.engine.output(connection.client) {
             let is_short = output.is_plain() && output.len() <= PIECE_BYTES / 8;
-            if is_short && connection.waiting.is_empty() {
-                if output.is_empty() || cx.send_copy(conn, output.bytes()).is_ok() {
-                    output.clear();
-                }
+            let is_first = is_short && connection.waiting.is_empty();
+            if is_first && (output.is_empty() || cx.send_copy(conn, output.bytes()).is_ok()) {
+                output.clear();
             }
             let waiting = &mut connection.waiting;
             let mut bytes = 0;

@@ -82,7 +82,7 @@ fn geoadd(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
         at += 1;
     }
     let words: Vec<&[u8]> = args.iter().skip(at).collect();
-    if words.is_empty() || words.len() % 3 != 0 || (rule.if_new && rule.if_there) {
+    if words.is_empty() || !words.len().is_multiple_of(3) || (rule.if_new && rule.if_there) {
         return Err(Fault::Syntax);
     }
     let place = |words: &[&[u8]]| point(words[0], words[1]).map(Point::score);

@@ -61,7 +61,7 @@ pub(super) fn side(word: Option<&[u8]>) -> Result<Side, Fault> {
 
 /// How many elements a key has; none if there is no such key.
 pub(super) fn len_of(call: &mut Call<'_>, key: &[u8]) -> Result<Option<u64>, Fault> {
-    Ok(call.engine.keys.list(call.db, key)?.map(|list| list.len()))
+    Ok(call.engine.keys.list(call.db, key)?.map(Elements::len))
 }
 
 fn push(call: &mut Call<'_>, args: Args<'_>, side: Side, only_there: bool) -> Result<(), Fault> {

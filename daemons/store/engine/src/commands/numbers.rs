@@ -84,7 +84,7 @@ pub(crate) fn add_floats(one: &[u8], other: &[u8]) -> Result<String, Fault> {
     // Redis adds with more digits than a double has, so that 0.1 and 0.2 are 0.3. Where both have
     // as few digits as people write, their sum is exact.
     let exact = decimal(one).zip(decimal(other)).and_then(|(one, other)| one.checked_add(other));
-    Ok(exact.map_or_else(|| trimmed(format!("{sum:.17}")), decimal_text))
+    Ok(exact.map_or_else(|| trimmed(&format!("{sum:.17}")), decimal_text))
 }
 
 const PLACES: usize = 17;
@@ -110,11 +110,11 @@ fn decimal_text(number: i128) -> String {
     const UNIT: u128 = 10u128.pow(PLACES as u32);
     let sign = if number < 0 { "-" } else { "" };
     let size = number.unsigned_abs();
-    trimmed(format!("{sign}{}.{:017}", size / UNIT, size % UNIT))
+    trimmed(&format!("{sign}{}.{:017}", size / UNIT, size % UNIT))
 }
 
 /// Without zeros at the end.
-fn trimmed(text: String) -> String {
+fn trimmed(text: &str) -> String {
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }

@@ -44,12 +44,15 @@ enum By {
     Lex,
 }
 
+/// From one member to another.
+type Between<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// A range as a client says it.
 enum Asked<'a> {
     Ranks(i64, i64),
     Scores(Bound<f64>, Bound<f64>),
     /// Nothing is in it if there is none.
-    Lex(Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)>),
+    Lex(Option<Between<'a>>),
 }
 
 const NOT_FLOAT: &str = "ERR min or max is not a float";
