@@ -124,12 +124,13 @@ impl Engine {
             Choice::Idle | Choice::Soonest => self.worst(),
         };
         let Some((db, key)) = victim else { return false };
-        let gone = self.keys.delete(db, &key);
-        if gone {
+        let was_there = self.keys.is_there(db, &key);
+        if self.keys.delete(db, &key) {
             self.counts.evicted += 1;
             self.notices.note(Class::EVICTED, "evicted", db, &key);
         }
-        gone
+        // A key whose time had come is gone by the look at it.
+        was_there
     }
 
     /// A key by chance, each database's turn being as likely as the next one's.

@@ -339,7 +339,6 @@ fn small() -> Encoding {
         list_max: 4,
         stream_node_bytes_max: 120,
         stream_node_entries_max: 5,
-        ..Encoding::default()
     }
 }
 

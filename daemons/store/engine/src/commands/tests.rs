@@ -168,7 +168,7 @@ fn a_scan_goes_through_all_keys() {
         let reply = bench.say(&format!("SCAN {cursor} COUNT 20 MATCH key:*"));
         let words: Vec<&str> = reply.split(' ').collect();
         cursor = words[2].to_owned();
-        keys.extend(words[4..].iter().filter(|w| w.starts_with("key:")).map(|w| w.to_string()));
+        keys.extend(words[4..].iter().filter(|w| w.starts_with("key:")).map(ToString::to_string));
         if cursor == "0" {
             break;
         }
