@@ -90,6 +90,25 @@ pub const DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        reason: "a cursor that no scan has given is no place in particular",
+        holds: |words, ours, theirs| {
+            let name = words[0].to_ascii_lowercase();
+            let at = if name == b"scan" { 1 } else { 2 };
+            name.ends_with(b"scan")
+                && words.get(at).is_some_and(|cursor| cursor != b"0")
+                && scanned(value(ours)).is_some()
+                && scanned(value(theirs)).is_some()
+        },
+    },
+    Difference {
+        reason: "there is no file that CONFIG REWRITE could lack: settings are kept in the log",
+        holds: |words, ours, theirs| {
+            words.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"rewrite"))
+                && ours == b"+OK\r\n"
+                && theirs.starts_with(b"-ERR The server is running without a config file")
+        },
+    },
+    Difference {
         reason: "7.2 adds WITHSCORE to ZRANK and ZREVRANK: 7.0 takes no further word",
         holds: |words, ours, theirs| {
             let name = words[0].to_ascii_lowercase();

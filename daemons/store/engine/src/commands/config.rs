@@ -57,7 +57,7 @@ fn refused(name: &[u8], why: &str) -> Fault {
 fn set(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
     let words: Vec<&[u8]> = args.iter().skip(2).collect();
     if !words.len().is_multiple_of(2) {
-        return Err(Fault::arity("config|set"));
+        return Err(Fault::Syntax);
     }
     let mut pairs: Vec<(usize, &[u8], &[u8])> = Vec::new();
     for pair in words.chunks_exact(2) {

@@ -62,7 +62,7 @@ fn info(call: &mut Call<'_>, args: Args<'_>) -> Result<(), Fault> {
     for name in args.iter().skip(2) {
         match with_container(call, name) {
             Some((known, parent)) => describe(&mut call.out, known.spec, parent),
-            None => call.out.null_array(),
+            None => call.out.null(),
         }
     }
     Ok(())
