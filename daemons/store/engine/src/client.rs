@@ -1,5 +1,6 @@
 //! A client's connection, as far as the engine knows it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -104,7 +105,10 @@ impl Client {
 /// All clients of an instance.
 #[derive(Default)]
 pub(crate) struct Clients {
-    map: HashMap<u64, Client, foldhash::fast::RandomState>,
+    slots: Vec<Option<Box<Client>>>,
+    free: Vec<usize>,
+    by_id: HashMap<u64, usize, foldhash::fast::RandomState>,
+    last: Cell<usize>,
     next: u64,
     /// Clients that were told something that was no reply to what they said just now.
     told: Vec<ClientId>,
@@ -141,39 +145,66 @@ impl Clients {
             tracking: None,
             postponed: None,
         };
-        self.map.insert(id.0, client);
+        let client = Some(Box::new(client));
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot] = client;
+                slot
+            }
+            None => {
+                self.slots.push(client);
+                self.slots.len() - 1
+            }
+        };
+        self.by_id.insert(id.0, slot);
         id
     }
 
     pub(crate) fn remove(&mut self, id: ClientId) -> Option<Client> {
-        self.map.remove(&id.0)
+        let slot = self.by_id.remove(&id.0)?;
+        self.free.push(slot);
+        self.slots[slot].take().map(|client| *client)
+    }
+
+    /// The slot of a client. The one that was looked for last is most often looked for again.
+    #[inline]
+    fn slot(&self, id: ClientId) -> Option<usize> {
+        let last = self.last.get();
+        let is_it = |client: &Option<Box<Client>>| client.as_ref().is_some_and(|c| c.id == id);
+        if self.slots.get(last).is_some_and(is_it) {
+            return Some(last);
+        }
+        let slot = *self.by_id.get(&id.0)?;
+        self.last.set(slot);
+        Some(slot)
     }
 
     #[inline]
     pub(crate) fn get(&self, id: ClientId) -> Option<&Client> {
-        self.map.get(&id.0)
+        self.slots[self.slot(id)?].as_deref()
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, id: ClientId) -> Option<&mut Client> {
-        self.map.get_mut(&id.0)
+        let slot = self.slot(id)?;
+        self.slots[slot].as_deref_mut()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.map.len()
+        self.by_id.len()
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {
-        self.map.values_mut()
+        self.slots.iter_mut().filter_map(Option::as_deref_mut)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Client> {
-        self.map.values()
+        self.slots.iter().filter_map(Option::as_deref)
     }
 
     /// Something was put into a client's output: whoever sends shall look.
     pub(crate) fn tell(&mut self, id: ClientId) {
-        if let Some(client) = self.map.get_mut(&id.0)
+        if let Some(client) = self.get_mut(id)
             && !std::mem::replace(&mut client.listed, true)
         {
             self.told.push(id);
@@ -183,7 +214,7 @@ impl Clients {
     /// The next client that was told something.
     pub(crate) fn next_told(&mut self) -> Option<ClientId> {
         let id = self.told.pop()?;
-        if let Some(client) = self.map.get_mut(&id.0) {
+        if let Some(client) = self.get_mut(id) {
             client.listed = false;
         }
         Some(id)

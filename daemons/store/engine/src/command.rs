@@ -1,6 +1,8 @@
 //! What there is to know of a command besides how it is done: the table that COMMAND, ACL and the
 //! README's list are made of.
 
+use std::cell::Cell;
+
 use hashbrown::HashMap;
 use sextant_resp::Args;
 
@@ -201,6 +203,8 @@ pub(crate) struct Table {
     /// The number of each of `specs`; those of its subcommands follow.
     numbers: Vec<u16>,
     rows: Vec<Row>,
+    /// The place in `specs` of the one that was found last: commands come in runs.
+    last: Cell<usize>,
 }
 
 /// The longest name of a command.
@@ -224,17 +228,22 @@ impl Table {
             }));
         }
         assert!(rows.len() <= COMMANDS_MAX, "there are few commands");
-        Table { specs, by_name, numbers, rows }
+        Table { specs, by_name, numbers, rows, last: Cell::new(0) }
     }
 
     /// Finds a command by its name, in whatever case, and its number in the table.
     #[inline]
     pub(crate) fn find(&self, name: &[u8]) -> Option<Known> {
+        let last = self.last.get();
+        if name.eq_ignore_ascii_case(self.specs[last].name.as_bytes()) {
+            return Some(Known { spec: self.specs[last], number: self.numbers[last] });
+        }
         let mut lower = [0; NAME_BYTES_MAX];
         let lower = lower.get_mut(..name.len())?;
         lower.copy_from_slice(name);
         lower.make_ascii_lowercase();
         let at = *self.by_name.get(&*lower)? as usize;
+        self.last.set(at);
         Some(Known { spec: self.specs[at], number: self.numbers[at] })
     }
 
