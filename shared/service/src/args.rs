@@ -35,12 +35,12 @@ pub struct CommonArgs {
     #[arg(long)]
     pub print_config: bool,
 
-    /// Set one key, such as mqtt.connections_max=100 (repeatable)
+    /// Set one key, such as telemetry.level=debug (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
 
     /// Log at this level: error, warn, info, debug, trace, or a filter such as
-    /// info,sextant_push=debug
+    /// info,sextant_ring=debug
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<String>,
 
