@@ -173,8 +173,7 @@ impl Shard {
         }
     }
 
-    /// The space of tickets that the log of the next instance on this core has to have. Zero is
-    /// nobody's.
+    /// A slot that no instance has.
     fn free_slot(&mut self) -> usize {
         if let Some(slot) = self.instances.iter().position(Option::is_none) {
             return slot;
@@ -223,7 +222,7 @@ impl Shard {
         }
         let conns: Vec<ConnId> = instance.state.clients.values().copied().collect();
         for conn in conns {
-            self.end(cx, conn);
+            self.end(conn);
             cx.finish(conn);
         }
         self.activate(slot);
@@ -243,8 +242,7 @@ impl Shard {
     }
 
     /// Forgets a connection.
-    fn end(&mut self, cx: &mut Context, conn: ConnId) {
-        let _ = cx;
+    fn end(&mut self, conn: ConnId) {
         let Some(place) = self.connections.get_mut(conn.index()) else { return };
         let Some(gone) = place.take_if(|found| found.conn == conn) else { return };
         if let Some(instance) = &mut self.instances[gone.instance] {
@@ -311,7 +309,7 @@ impl Shard {
         let gate = instance.engine.gate(connection.client);
         if instance.keeper.as_ref().is_some_and(|keeper| keeper.is_lost(gate)) {
             // What it would be told never came to be.
-            self.end(cx, conn);
+            self.end(conn);
             cx.abort(conn);
             return;
         }
@@ -359,10 +357,10 @@ impl Shard {
         }
         if connection.waiting_bytes > OUTPUT_MAX {
             warn!("a client that does not take its replies is closed");
-            self.end(cx, conn);
+            self.end(conn);
             cx.abort(conn);
         } else if connection.closing && connection.waiting.is_empty() && !connection.held {
-            self.end(cx, conn);
+            self.end(conn);
             cx.finish(conn);
         }
     }
@@ -663,11 +661,11 @@ impl App for Shard {
         self.pump(cx, conn);
     }
 
-    fn on_close(&mut self, cx: &mut Context, conn: ConnId, reason: CloseReason) {
+    fn on_close(&mut self, _: &mut Context, conn: ConnId, reason: CloseReason) {
         if let CloseReason::Failed(error) = reason {
             debug!(%error, "a connection failed");
         }
-        self.end(cx, conn);
+        self.end(conn);
     }
 
     fn on_timer(&mut self, cx: &mut Context, key: u64) {
